@@ -1,0 +1,1 @@
+//! The cluster, or the absence of one.

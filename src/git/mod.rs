@@ -1,0 +1,1 @@
+//! The branch: the only place that starts `git`.

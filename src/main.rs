@@ -1,0 +1,2 @@
+//! Entry point of the `serin` binary.
+fn main() {}

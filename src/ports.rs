@@ -1,0 +1,225 @@
+//! The world, in our own words: a branch, metrics, a cluster. Adapters are in `git/`, `prometheus/`, `cluster/` and
+//! `simulation/`; no type of theirs appears here.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+
+use crate::analysis::{Answer, Query};
+use crate::domain::{BlobId, CanaryId, CommitId, Person, RepoPath, Timestamp};
+use crate::manifests::{Applied, Committed, Manifests};
+use crate::progression::Readiness;
+
+/// One branch of one repository: read, compare, write.
+pub trait Repository: Send {
+    /// Asks the remote where the branch is, and brings what is new. At most one cheap request when nothing is.
+    fn fetch(&mut self) -> impl Future<Output = Result<Head, RepositoryError>> + Send;
+
+    /// The YAML files of the tree at a commit that was fetched.
+    fn snapshot(
+        &mut self,
+        at: &CommitId,
+    ) -> impl Future<Output = Result<Snapshot, RepositoryError>> + Send;
+
+    /// Who changed what since our last commit on each canary.
+    fn lineage(
+        &mut self,
+        at: &CommitId,
+        watches: &[Watch],
+    ) -> impl Future<Output = Result<BTreeMap<CanaryId, Lineage>, RepositoryError>> + Send;
+
+    /// Writes the drafts as commits in this order on top of `base` and pushes them at once, as a fast-forward.
+    fn publish(
+        &mut self,
+        base: &CommitId,
+        drafts: Vec<Draft>,
+    ) -> impl Future<Output = Result<Published, RepositoryError>> + Send;
+}
+
+/// Where the branch is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// The commit; `None` for a branch without any.
+    pub commit: Option<CommitId>,
+    /// How it relates to the head that this adapter saw before.
+    pub history: History,
+}
+
+/// How a head relates to the one seen before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum History {
+    /// The same, a descendant, or the first one seen.
+    Forward,
+    /// The head seen before is no ancestor of it: somebody forced the branch.
+    Rewritten {
+        /// The head seen before.
+        from: CommitId,
+    },
+}
+
+/// The YAML files of a tree.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// The commit.
+    pub commit: CommitId,
+    /// Regular files that end in `.yaml` or `.yml`, below the configured path.
+    pub files: BTreeMap<RepoPath, File>,
+    /// Paths that were left out, and why: links, submodules, oversized files, names that are not UTF-8.
+    pub skipped: Vec<(String, String)>,
+}
+
+/// One file of a snapshot.
+#[derive(Debug, Clone)]
+pub struct File {
+    /// Identity of the content.
+    pub blob: BlobId,
+    /// The content.
+    pub content: Arc<[u8]>,
+}
+
+/// What to look for in the history of a canary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watch {
+    /// The canary.
+    pub canary: CanaryId,
+    /// Its folder of generated files.
+    pub folder: RepoPath,
+    /// What people write for it: the spec's file, stable's manifest.
+    pub inputs: Vec<RepoPath>,
+}
+
+/// The history of a canary since our last commit on it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Lineage {
+    /// Our last commit on it.
+    pub ours: Option<OurCommit>,
+    /// Other people's commits since then that touched its folder, newest first.
+    pub folder: Vec<ForeignCommit>,
+    /// The newest commit of somebody else that touched one of its inputs.
+    pub input: Option<ForeignCommit>,
+}
+
+/// A commit of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OurCommit {
+    /// Its id.
+    pub id: CommitId,
+    /// Its committer time.
+    pub at: Timestamp,
+    /// The canary's generated files as this commit left them.
+    pub files: BTreeMap<RepoPath, Vec<u8>>,
+}
+
+/// A commit of somebody else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForeignCommit {
+    /// Its id.
+    pub id: CommitId,
+    /// Its author.
+    pub author: Person,
+    /// Its author time.
+    pub at: Timestamp,
+    /// First line of its message.
+    pub subject: String,
+    /// Which of the watched paths it touched.
+    pub paths: Vec<RepoPath>,
+}
+
+/// A commit to be made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Draft {
+    /// The canary.
+    pub canary: CanaryId,
+    /// The whole message: subject, body, trailers.
+    pub message: String,
+    /// New content by path; `None` deletes.
+    pub changes: BTreeMap<RepoPath, Option<Vec<u8>>>,
+    /// Author and committer time.
+    pub at: Timestamp,
+}
+
+/// How a push ended. Judged by the remote head, never by the server's words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Published {
+    /// The branch is at the last of these commits, one per draft.
+    Accepted(Vec<CommitId>),
+    /// The branch moved first: fetch and decide again.
+    LostRace,
+    /// The branch did not move: a policy or a fault, in the server's words.
+    Refused(String),
+}
+
+/// What went wrong with the repository.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RepositoryError {
+    /// No answer from the remote, or none in time.
+    #[error("the remote cannot be reached: {0}")]
+    Unreachable(String),
+    /// The remote answered that this is not allowed.
+    #[error("the remote refuses access: {0}")]
+    Denied(String),
+    /// There is no such repository or branch.
+    #[error("not found on the remote: {0}")]
+    Missing(String),
+    /// Our own copy cannot be read or written.
+    #[error("the local copy is unusable: {0}")]
+    Local(String),
+}
+
+impl RepositoryError {
+    /// Stable label for metrics and events.
+    pub fn category(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "remote-unreachable",
+            Self::Denied(_) => "remote-denied",
+            Self::Missing(_) => "remote-missing",
+            Self::Local(_) => "local-copy",
+        }
+    }
+}
+
+/// A metrics server.
+pub trait Metrics: Send + Sync {
+    /// Answers in the order of the queries, one each. Never fails as a whole.
+    fn ask(&self, queries: &[Query]) -> impl Future<Output = Vec<Answer>> + Send;
+}
+
+/// A cluster, or the absence of one.
+pub trait Cluster: Send {
+    /// What the cluster shows of these manifests; `None` when there is no cluster.
+    fn observe(
+        &mut self,
+        wanted: &[Manifests<Committed>],
+        now: Timestamp,
+    ) -> impl Future<Output = Option<BTreeMap<CanaryId, Sighting>>> + Send;
+
+    /// Makes the cluster equal to committed manifests.
+    fn apply(
+        &mut self,
+        manifests: Manifests<Committed>,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<Manifests<Applied>, ApplyError>> + Send;
+}
+
+/// What the cluster shows of one canary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sighting {
+    /// Since when all objects have the wanted sequence and content.
+    pub in_sync_since: Option<Timestamp>,
+    /// What differs, for people; `None` when in sync.
+    pub drift: Option<String>,
+    /// Stable's workload.
+    pub stable: Readiness,
+    /// The candidate's workload.
+    pub candidate: Readiness,
+}
+
+/// Why manifests could not be applied, in the cluster's words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("failed to apply {object}: {words}")]
+pub struct ApplyError {
+    /// Kind, namespace and name.
+    pub object: String,
+    /// The server's words.
+    pub words: String,
+}

@@ -1,0 +1,13 @@
+//! The heart: where a rollout stands, what was seen, what happens next.
+//!
+//! [`decide`] is pure and total: every state and observation has an answer, no input is an error. It never sees a
+//! clock, Git, Prometheus or Kubernetes; what those know arrives in the [`Observation`]. `invariants` checks its
+//! results with code that did not produce them.
+
+mod state;
+
+pub use state::{
+    Approval, Attribution, Cause, Decision, DrainCause, Failure, Hold, HoldReason, Intervention,
+    Observation, Phase, Previous, Readiness, Rejection, Rollout, State, Transition, TransitionKind,
+    VerdictNote, WaitingOn,
+};

@@ -1,0 +1,1 @@
+//! Carries queries to a Prometheus server and brings typed answers back. No threshold, no verdict.

@@ -1,0 +1,7 @@
+//! YAML as people write it: parsed with positions, edited byte by byte, emitted canonically.
+//!
+//! Knows nothing of canaries. Reading is bounded: depth, aliases and size have limits, so that no file can exhaust us.
+
+pub mod edit;
+pub mod emit;
+pub mod node;

@@ -1,0 +1,8 @@
+//! The one integration test binary: every file beside this one is a module of it (`tidy` checks that none is forgotten).
+
+mod git;
+mod istio_schema;
+mod prometheus;
+mod scenarios;
+mod story;
+mod tidy;
