@@ -25,7 +25,12 @@ pub(super) fn open_objects(_: &mut SchemaGenerator) -> Schema {
 
 /// A duration such as `90s`, `2m`, `1h30m` or `500ms`.
 pub(super) fn duration(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "string", "pattern": "^([0-9]+(\\.[0-9]+)?(ms|s|m|h|d))+$", "maxLength": 32})
+    json_schema!({
+        "type": "string",
+        "pattern": "^([0-9]+(ms|s|m|h|d))+$",
+        "maxLength": 32,
+        (RULES): {"type": "string", "format": "duration"}
+    })
 }
 
 /// A number, or a duration.
