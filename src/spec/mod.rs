@@ -7,6 +7,7 @@ mod canary;
 mod diagnostic;
 pub mod duration;
 pub mod patch;
+pub mod promotion;
 
 pub use canary::{
     Analysis, CanaryReplicas, Candidate, CandidateContent, Controls, Freeze, Home, Labels,
