@@ -6,6 +6,8 @@
 mod canary;
 mod diagnostic;
 pub mod duration;
+#[doc(hidden)]
+pub mod fixtures;
 pub mod patch;
 pub mod promotion;
 
