@@ -5,6 +5,7 @@
 
 mod canary;
 mod diagnostic;
+pub mod duration;
 pub mod patch;
 
 pub use canary::{
