@@ -204,7 +204,8 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
         match outcome {
             Published::LostRace => Ok(Push::LostRace),
             Published::Accepted(commits) => {
-                batch.accepted(plans, &commits, &mut self.memory, self.now());
+                let pushed = self.now();
+                batch.accepted(plans, &commits, &mut self.memory, pushed);
                 Ok(Push::Accepted)
             }
             Published::Refused(words) => {
@@ -230,7 +231,8 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
                 Published::LostRace => return Ok(Push::LostRace),
                 Published::Accepted(commits) => {
                     base = commits.last().cloned().unwrap_or(base);
-                    single.accepted(plans, &commits, &mut self.memory, self.now());
+                    let pushed = self.now();
+                    single.accepted(plans, &commits, &mut self.memory, pushed);
                 }
                 Published::Refused(words) => single.refused(plans, &words, &mut self.memory, now),
             }

@@ -142,7 +142,7 @@ impl World {
             PrometheusMood::Empty => return Answer::Series(Vec::new()),
             PrometheusMood::Up | PrometheusMood::Nan => {}
         }
-        if query.purpose != Purpose::Requests {
+        if !matches!(query.purpose, Purpose::Requests(_)) {
             return Answer::Series(Vec::new());
         }
         let times: Vec<Timestamp> = match query.range {
