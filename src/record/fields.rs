@@ -119,7 +119,10 @@ impl<'n> Fields<'n> {
     pub(super) fn required_node(&self, key: &str, problems: &mut Problems<'_>) -> Option<&'n Node> {
         let node = self.get(key);
         if node.is_none() {
-            problems.add(self.node.span, format!("`{key}` is missing in `{}`", self.what));
+            problems.add(
+                self.node.span,
+                format!("`{key}` is missing in `{}`", self.what),
+            );
         }
         node
     }

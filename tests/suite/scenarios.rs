@@ -52,7 +52,11 @@ fn simulations_are_deterministic() {
 /// Random people and faults: no checker finds anything. `SERIN_SCHEDULES` sets how many, `SERIN_SEED` runs one.
 #[test]
 fn random_schedules_break_no_rule() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let number = |name: &str| {
+        std::env::var(name)
+            .ok()
+            .and_then(|text| text.parse::<u64>().ok())
+    };
     let (first, count) = match number("SERIN_SEED") {
         Some(seed) => (seed, 1),
         None => (0, number("SERIN_SCHEDULES").unwrap_or(300)),
@@ -71,7 +75,10 @@ fn random_schedules_break_no_rule() {
 #[test]
 fn a_bad_scenario_is_refused_with_its_event() {
     let error = Scenario::read("lasts: 1m\nevents:\n- {at: 1m}\n").unwrap_err();
-    assert!(error.to_string().starts_with("event 1: nothing happens"), "{error}");
+    assert!(
+        error.to_string().starts_with("event 1: nothing happens"),
+        "{error}"
+    );
     assert!(Scenario::read("lasts: soon\n").is_err());
     assert!(Scenario::read("lasts: 1m\nlast: 1m\n").is_err());
 }

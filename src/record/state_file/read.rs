@@ -402,7 +402,9 @@ fn verdict(node: &Node, problems: &mut Problems<'_>) -> Option<VerdictNote> {
     let words = VERDICTS.map(Verdict::as_str);
     let verdict = fields.required("verdict", problems, |node| {
         word(node, &words, |name| {
-            VERDICTS.into_iter().find(|verdict| verdict.as_str() == name)
+            VERDICTS
+                .into_iter()
+                .find(|verdict| verdict.as_str() == name)
         })
     });
     let sentence = fields.optional("sentence", problems, text);
