@@ -5,7 +5,11 @@
 
 mod canary;
 mod diagnostic;
+pub mod duration;
+#[doc(hidden)]
+pub mod fixtures;
 pub mod patch;
+pub mod promotion;
 
 pub use canary::{
     Analysis, CanaryReplicas, Candidate, CandidateContent, Controls, Freeze, Home, Labels,
