@@ -111,8 +111,11 @@ pub(super) fn read(
         Answer::Failed(error) => {
             let suspect = match error {
                 AskError::BadQuery(_) => true,
-                AskError::Deadline(_) | AskError::Partial(_) | AskError::Unusable(_) => alive,
-                AskError::Unreachable(_) | AskError::Refused(_) => false,
+                AskError::Deadline(_)
+                | AskError::Partial(_)
+                | AskError::Unusable(_)
+                | AskError::Refused(_) => alive,
+                AskError::Unreachable(_) => false,
             };
             return members
                 .iter()

@@ -799,7 +799,6 @@ fn line() -> impl Strategy<Value = Line> {
         let mut values: BTreeMap<usize, f64> = [(0, 77.0), (4, 1234.0)].into();
         let mut events = events;
         events.sort_by_key(|(_, second, ..)| *second);
-        // Restarts make what lies between two readings invisible, so they happen on the common grid of 60 s.
         for (series, second, more, restart) in events {
             let (workload, pod) = if series < 4 {
                 ("app-canary", "c")
@@ -809,9 +808,7 @@ fn line() -> impl Strategy<Value = Line> {
             let status = if series % 2 == 0 { "200" } else { "503" };
             let pod = format!("{pod}{}", series % 4 / 2);
             let value = values.entry(series).or_default();
-            let grid = (second / 60) * 60;
-            let when = if restart { grid } else { second };
-            if restart && when > 0 {
+            if restart {
                 *value = 0.0;
             }
             *value += more as f64;
