@@ -40,7 +40,7 @@ pub struct Rejected {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Orphan {
     /// The canary that its `rollout.yaml` names.
-    pub canary: CanaryId,
+    pub id: CanaryId,
     /// The folder.
     pub folder: RepoPath,
 }
@@ -56,18 +56,21 @@ struct Entry<'a> {
 
 impl Catalog {
     /// Reads a tree: every YAML file with the identity of its content.
-    ///
-    /// `skipped` are paths that exist but could not be had. A canary is never taken for removed while it may be in one
-    /// of them, or in a file that cannot be read.
-    pub fn read<'a>(
-        input: impl IntoIterator<Item = (&'a RepoPath, &'a BlobId, &'a [u8])>,
+    pub fn read(tree: &BTreeMap<RepoPath, (BlobId, Arc<[u8]>)>, cache: &mut ParseCache) -> Self {
+        Self::read_partial(tree, &[], cache)
+    }
+
+    /// Reads a tree of which some paths exist but could not be had, each with the reason. A canary is never taken for
+    /// removed while it may be in one of them, or in a file that cannot be read.
+    pub fn read_partial(
+        tree: &BTreeMap<RepoPath, (BlobId, Arc<[u8]>)>,
         skipped: &[(String, String)],
         cache: &mut ParseCache,
     ) -> Self {
         let mut facts: BTreeMap<RepoPath, Arc<Facts>> = BTreeMap::new();
         let mut unreadable = Unreadable::new(skipped);
         let mut charts = BTreeSet::new();
-        for (path, blob, content) in input {
+        for (path, (blob, content)) in tree {
             if path.file_name() == "Chart.yaml" {
                 charts.insert(folder(path).to_owned());
             }
@@ -183,10 +186,7 @@ impl Catalog {
                         self.canaries.insert(id, Err(rejected));
                         continue;
                     } else {
-                        self.orphans.push(Orphan {
-                            canary: id,
-                            folder: here,
-                        });
+                        self.orphans.push(Orphan { id, folder: here });
                         continue;
                     }
                 }

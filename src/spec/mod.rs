@@ -9,10 +9,13 @@ mod diagnostic;
 mod draft;
 pub mod duration;
 mod file;
+#[doc(hidden)]
+pub mod fixtures;
 mod image;
 mod mistake;
 mod names;
 pub mod patch;
+pub mod promotion;
 mod resolve;
 mod schema;
 mod tree;
