@@ -129,9 +129,13 @@ pub(super) fn read(
     }
     let mut by_index: BTreeMap<usize, Vec<&Series>> = BTreeMap::new();
     for one in series {
-        let index = one.labels.get(CUSTOM_LABEL).and_then(|text| text.parse().ok());
+        let index = one
+            .labels
+            .get(CUSTOM_LABEL)
+            .and_then(|text| text.parse().ok());
         let Some(index) = index.filter(|index| *index < members.len()) else {
-            let stray = AskError::Unusable("a series of a custom metric lacks its number".to_owned());
+            let stray =
+                AskError::Unusable("a series of a custom metric lacks its number".to_owned());
             return members
                 .iter()
                 .map(|_| seen(Look::Failed(stray.clone()), true))

@@ -55,7 +55,11 @@ pub(super) fn ln_sum_exp(terms: &[f64]) -> f64 {
     if top.is_infinite() {
         return top;
     }
-    top + terms.iter().map(|term| (term - top).exp()).sum::<f64>().ln()
+    top + terms
+        .iter()
+        .map(|term| (term - top).exp())
+        .sum::<f64>()
+        .ln()
 }
 
 #[cfg(test)]
