@@ -181,7 +181,7 @@ impl<'a> Parser<'a> {
             return Ok(inner);
         }
         if self.take("-") {
-            let of = self.term()?;
+            let of = self.expression(3)?;
             return Ok(Expr::Binary(Operator::Times, Box::new(Expr::Number(-1.0)), Box::new(of)));
         }
         self.space();

@@ -5,4 +5,5 @@ mod istio_schema;
 mod prometheus;
 mod scenarios;
 mod story;
+mod support;
 mod tidy;
