@@ -36,7 +36,10 @@ impl MetricsApi {
         let router = Router::new()
             .route("/api/v1/query", get(instant).post(instant))
             .route("/api/v1/query_range", get(range).post(range))
-            .route("/-/ready", get(|| async { "The demo's metrics are ready.\n" }))
+            .route(
+                "/-/ready",
+                get(|| async { "The demo's metrics are ready.\n" }),
+            )
             .with_state(traffic);
         axum::serve(listener, router).await
     }
@@ -94,10 +97,15 @@ async fn instant(State(traffic): State<Shared>, Form(asked): Form<Parameters>) -
 
 async fn range(State(traffic): State<Shared>, Form(asked): Form<Parameters>) -> Answer {
     let expr = asked.expression()?;
-    let (start, end) = (time("start", asked.start.as_deref())?, time("end", asked.end.as_deref())?);
+    let (start, end) = (
+        time("start", asked.start.as_deref())?,
+        time("end", asked.end.as_deref())?,
+    );
     let step = step(asked.step.as_deref())?;
     if end < start {
-        return Err(Refusal("end timestamp must not be before start time".to_owned()));
+        return Err(Refusal(
+            "end timestamp must not be before start time".to_owned(),
+        ));
     }
     if (end - start).num_milliseconds() / step.num_milliseconds() > MAX_POINTS {
         let words = "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)";
@@ -146,10 +154,18 @@ fn latest(traffic: &Traffic) -> Timestamp {
 /// A time as Prometheus takes it: seconds since 1970, or RFC 3339.
 fn time(name: &str, text: Option<&str>) -> Result<Timestamp, Refusal> {
     let text = text.unwrap_or_default();
-    let bad = || Refusal(format!("invalid parameter \"{name}\": cannot parse \"{text}\" to a valid timestamp"));
+    let bad = || {
+        Refusal(format!(
+            "invalid parameter \"{name}\": cannot parse \"{text}\" to a valid timestamp"
+        ))
+    };
     if let Ok(seconds) = text.parse::<f64>() {
-        let millis = seconds.is_finite().then(|| (seconds * 1000.0).round() as i64);
-        return millis.and_then(Timestamp::from_timestamp_millis).ok_or_else(bad);
+        let millis = seconds
+            .is_finite()
+            .then(|| (seconds * 1000.0).round() as i64);
+        return millis
+            .and_then(Timestamp::from_timestamp_millis)
+            .ok_or_else(bad);
     }
     text.parse().map_err(|_| bad())
 }
@@ -158,15 +174,22 @@ fn time(name: &str, text: Option<&str>) -> Result<Timestamp, Refusal> {
 fn step(text: Option<&str>) -> Result<TimeDelta, Refusal> {
     let text = text.unwrap_or_default();
     let units = [("s", 1.0), ("m", 60.0), ("h", 3600.0)];
-    let unit = units.into_iter().find_map(|(unit, seconds)| {
-        text.strip_suffix(unit).map(|number| (number, seconds))
-    });
+    let unit = units
+        .into_iter()
+        .find_map(|(unit, seconds)| text.strip_suffix(unit).map(|number| (number, seconds)));
     let (number, seconds) = unit.unwrap_or((text, 1.0));
-    let millis = number.parse::<f64>().ok().map(|count| (count * seconds * 1000.0) as i64);
+    let millis = number
+        .parse::<f64>()
+        .ok()
+        .map(|count| (count * seconds * 1000.0) as i64);
     millis
         .filter(|millis| *millis > 0)
         .and_then(TimeDelta::try_milliseconds)
-        .ok_or_else(|| Refusal(format!("invalid parameter \"step\": cannot parse \"{text}\" to a valid duration")))
+        .ok_or_else(|| {
+            Refusal(format!(
+                "invalid parameter \"step\": cannot parse \"{text}\" to a valid duration"
+            ))
+        })
 }
 
 #[cfg(test)]
@@ -217,7 +240,11 @@ mod tests {
             analysis: Analysis {
                 every: Duration::from_secs(15),
                 metrics: metrics
-                    .map(|(n, source)| Metric { name: format!("m{n}"), source, min_requests: None })
+                    .map(|(n, source)| Metric {
+                        name: format!("m{n}"),
+                        source,
+                        min_requests: None,
+                    })
                     .collect(),
                 on_failure: OnFailure::Rollback,
                 on_inconclusive: OnInconclusive::Hold,
@@ -227,7 +254,11 @@ mod tests {
                 skip: false,
                 reporter: Reporter::Destination,
             },
-            window: Window { rollout: at(60), step: at(60), has_traffic: true },
+            window: Window {
+                rollout: at(60),
+                step: at(60),
+                has_traffic: true,
+            },
         }
     }
 
@@ -242,11 +273,20 @@ mod tests {
             traffic.advance(at(second), &flows);
         }
         let server = Server::new(Settings::new(serve(traffic).await)).unwrap();
-        let custom = |query: &str| MetricSource::Custom { query: query.to_owned(), min: None, max: Some(100.0) };
+        let custom = |query: &str| MetricSource::Custom {
+            query: query.to_owned(),
+            min: None,
+            max: Some(100.0),
+        };
         let targets = [target(vec![
             MetricSource::SuccessRate { min: 99.0 },
-            MetricSource::Latency { quantile: 0.99, max: Duration::from_millis(250) },
-            custom("sum(rate(istio_requests_total{destination_workload=\"{{ workload }}\"}[{{ window }}])) # a comment"),
+            MetricSource::Latency {
+                quantile: 0.99,
+                max: Duration::from_millis(250),
+            },
+            custom(
+                "sum(rate(istio_requests_total{destination_workload=\"{{ workload }}\"}[{{ window }}])) # a comment",
+            ),
             custom("100 - scalar(sum(istio_requests_total)) * 0"),
         ])];
         let mut ledger = Ledger::default();
@@ -264,7 +304,11 @@ mod tests {
                 purpose: analysis::Purpose::Custom(Vec::new()),
             };
             let answers = server.ask(&[query]).await;
-            assert!(matches!(answers.as_slice(), [analysis::Answer::Series(found)] if !found.is_empty()), "{}: {answers:?}", finding.query);
+            assert!(
+                matches!(answers.as_slice(), [analysis::Answer::Series(found)] if !found.is_empty()),
+                "{}: {answers:?}",
+                finding.query
+            );
         }
         judgement
     }
@@ -272,13 +316,13 @@ mod tests {
     #[tokio::test]
     async fn serin_judges_by_it() {
         let good = judged(0.0, 200.0).await;
-        assert_snapshot!(good.sentence, @"");
+        assert_snapshot!(good.sentence, @"m0 100% (>= 99%); m1 249ms (p99 <= 250ms); m2 18.1667 (<= 100); m3 100 (<= 100)");
         assert_eq!(good.verdict, Verdict::Pass);
         let bad = judged(0.05, 200.0).await;
-        assert_snapshot!(bad.sentence, @"");
+        assert_snapshot!(bad.sentence, @"m0: 110 of 2200 requests failed in 2m, which leaves 95% where at least 99% is wanted");
         assert_eq!(bad.verdict, Verdict::Fail);
         let slow = judged(0.0, 400.0).await;
-        assert_snapshot!(slow.sentence, @"");
+        assert_snapshot!(slow.sentence, @"m1: 1760 of 2200 answers in 2m were slower than 250ms, at most 1% may be");
         assert_eq!(slow.verdict, Verdict::Fail);
     }
 
@@ -292,13 +336,17 @@ mod tests {
         let client = reqwest_client();
         let get = async |path: &str| {
             let response = client.get(format!("{url}{path}")).send().await.unwrap();
-            format!("{} {}", response.status().as_u16(), response.text().await.unwrap())
+            format!(
+                "{} {}",
+                response.status().as_u16(),
+                response.text().await.unwrap()
+            )
         };
         let mut lines = Vec::new();
         for path in [
             "/api/v1/query?query=sum(istio_requests_total)",
             "/api/v1/query?query=sum%20by%20(response_code)%20(istio_requests_total%7Bdestination_workload!~%22a%7Cc%22%7D)&time=1700000030",
-            "/api/v1/query?query=increase(istio_requests_total%7Bpod%3D%22a-0%22%7D%5B10s%5D%20@%201700000020)%20%2F%202",
+            "/api/v1/query?query=sum(increase(istio_requests_total%7Bpod%3D%22a-0%22%7D%5B10s%5D%20@%201700000020))%20%2F%202",
             "/api/v1/query?query=scalar(vector(3))&time=2023-11-14T22:13:20Z",
             "/api/v1/query?query=1%20%2F%200",
             "/api/v1/query_range?query=count(istio_requests_total)&start=1699999990&end=1700000010&step=10s",
@@ -313,17 +361,38 @@ mod tests {
         ] {
             lines.push(get(path).await);
         }
-        assert_snapshot!(lines.join("\n"), @"");
+        assert_snapshot!(lines.join("\n"), @r#"
+        200 {"data":{"result":[{"metric":{},"value":[1700000060.0,"2400"]}],"resultType":"vector"},"status":"success"}
+        200 {"data":{"result":[{"metric":{"response_code":"200"},"value":[1700000030.0,"300"]},{"metric":{"response_code":"503"},"value":[1700000030.0,"300"]}],"resultType":"vector"},"status":"success"}
+        200 {"data":{"result":[{"metric":{},"value":[1700000060.0,"100"]}],"resultType":"vector"},"status":"success"}
+        200 {"data":{"result":[1700000000.0,"3"],"resultType":"scalar"},"status":"success"}
+        200 {"data":{"result":[1700000060.0,"+Inf"],"resultType":"scalar"},"status":"success"}
+        200 {"data":{"result":[{"metric":{},"values":[[1700000010.0,"3"]]}],"resultType":"matrix"},"status":"success"}
+        400 {"error":"invalid parameter \"query\": parse error: expected `)`, found ``","errorType":"bad_data","status":"error"}
+        400 {"error":"a range of samples is only of use inside `increase` or `rate`","errorType":"bad_data","status":"error"}
+        400 {"error":"the demo's Prometheus does not know `topk` with these arguments","errorType":"bad_data","status":"error"}
+        400 {"error":"invalid parameter \"query\": parse error: expected an expression, found ``","errorType":"bad_data","status":"error"}
+        400 {"error":"invalid parameter \"step\": cannot parse \"0\" to a valid duration","errorType":"bad_data","status":"error"}
+        400 {"error":"exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)","errorType":"bad_data","status":"error"}
+        400 {"error":"invalid parameter \"time\": cannot parse \"yesterday\" to a valid timestamp","errorType":"bad_data","status":"error"}
+        200 The demo's metrics are ready.
+        "#);
     }
 
     fn reqwest_client() -> reqwest::Client {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        reqwest::Client::builder().tls_certs_only([]).build().unwrap()
+        reqwest::Client::builder()
+            .tls_certs_only([])
+            .build()
+            .unwrap()
     }
 
     #[test]
     fn no_text_makes_the_parser_panic_or_loop() {
-        let pieces = ["sum", "(", ")", "{", "}", "a", "=", "\"x\"", "[", "5m", "]", "@", "1", "or", "-", "'", "é", "by", ",", "\\", " ", "#"];
+        let pieces = [
+            "sum", "(", ")", "{", "}", "a", "=", "\"x\"", "[", "5m", "]", "@", "1", "or", "-", "'",
+            "é", "by", ",", "\\", " ", "#",
+        ];
         let mut seed = 1u64;
         for _ in 0..20_000 {
             let mut text = String::new();
@@ -331,7 +400,8 @@ mod tests {
                 seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 text.push_str(pieces[(seed >> 33) as usize % pieces.len()]);
             }
-            let _ = promql::parse(&text).map(|expr| promql::evaluate(&expr, &Traffic::new(), at(0)));
+            let _ =
+                promql::parse(&text).map(|expr| promql::evaluate(&expr, &Traffic::new(), at(0)));
         }
         assert!(promql::parse(&"(".repeat(100_000)).is_err());
         assert!(promql::parse(&"-".repeat(100_000)).is_err());

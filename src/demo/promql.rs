@@ -32,14 +32,14 @@ pub(super) enum Expr {
     Number(f64),
     Text(String),
     Selector(Selector),
-    Call(String, Vec<Expr>),
+    Call(String, Vec<Self>),
     Aggregate {
         how: String,
         without: bool,
         labels: Vec<String>,
-        of: Box<Expr>,
+        of: Box<Self>,
     },
-    Binary(Operator, Box<Expr>, Box<Expr>),
+    Binary(Operator, Box<Self>, Box<Self>),
 }
 
 #[derive(Debug)]
@@ -76,7 +76,10 @@ pub(super) fn parse(text: &str) -> Result<Expr, String> {
     let expr = parser.expression(0)?;
     parser.space();
     if parser.at < text.len() {
-        return Err(format!("unexpected `{}`", parser.rest().chars().take(20).collect::<String>()));
+        return Err(format!(
+            "unexpected `{}`",
+            parser.rest().chars().take(20).collect::<String>()
+        ));
     }
     Ok(expr)
 }
@@ -161,7 +164,10 @@ impl<'a> Parser<'a> {
     fn operator(&mut self, level: u8) -> Option<Operator> {
         let before = self.at;
         let found = match level {
-            0 => self.word().filter(|word| *word == "or").map(|_| Operator::Or),
+            0 => self
+                .word()
+                .filter(|word| *word == "or")
+                .map(|_| Operator::Or),
             1 if self.take("+") => Some(Operator::Plus),
             1 if self.take("-") => Some(Operator::Minus),
             2 if self.take("*") => Some(Operator::Times),
@@ -182,13 +188,20 @@ impl<'a> Parser<'a> {
         }
         if self.take("-") {
             let of = self.expression(3)?;
-            return Ok(Expr::Binary(Operator::Times, Box::new(Expr::Number(-1.0)), Box::new(of)));
+            return Ok(Expr::Binary(
+                Operator::Times,
+                Box::new(Expr::Number(-1.0)),
+                Box::new(of),
+            ));
         }
         self.space();
         if self.rest().starts_with(['"', '\'']) {
             return self.string().map(Expr::Text);
         }
-        if self.rest().starts_with(|c: char| c.is_ascii_digit() || c == '.') {
+        if self
+            .rest()
+            .starts_with(|c: char| c.is_ascii_digit() || c == '.')
+        {
             return self.number().map(Expr::Number);
         }
         if self.rest().starts_with('{') {
@@ -284,7 +297,10 @@ impl<'a> Parser<'a> {
             self.space();
             let seconds = self.number()?;
             let millis = (seconds * 1000.0) as i64;
-            at = Some(Timestamp::from_timestamp_millis(millis).ok_or("the time after `@` is out of range")?);
+            at = Some(
+                Timestamp::from_timestamp_millis(millis)
+                    .ok_or("the time after `@` is out of range")?,
+            );
         }
         Ok(Expr::Selector(Selector {
             matchers,
@@ -300,7 +316,8 @@ impl<'a> Parser<'a> {
         self.space();
         let value = self.string()?;
         let regex = || {
-            Regex::new(&format!("^(?s:{value})$")).map_err(|error| format!("bad regular expression: {error}"))
+            Regex::new(&format!("^(?s:{value})$"))
+                .map_err(|error| format!("bad regular expression: {error}"))
         };
         let matcher = match operator {
             Some("=") => Matcher::Is(value),
@@ -349,7 +366,8 @@ impl<'a> Parser<'a> {
         }
         let text = rest.get(..end).unwrap_or_default();
         self.at += end;
-        text.parse().map_err(|_| format!("`{text}` is not a number"))
+        text.parse()
+            .map_err(|_| format!("`{text}` is not a number"))
     }
 
     fn duration(&mut self) -> Result<TimeDelta, String> {
@@ -359,15 +377,30 @@ impl<'a> Parser<'a> {
             if self.rest().starts_with(']') {
                 return Ok(total);
             }
-            let end = self.rest().find(|c: char| !c.is_ascii_digit()).unwrap_or_default();
+            let end = self
+                .rest()
+                .find(|c: char| !c.is_ascii_digit())
+                .unwrap_or_default();
             let digits = self.rest().get(..end).unwrap_or_default();
-            let count: i64 = digits.parse().map_err(|_| "expected a duration such as 5m")?;
+            let count: i64 = digits
+                .parse()
+                .map_err(|_| "expected a duration such as 5m")?;
             self.at += end;
-            let units = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+            let units = [
+                ("ms", 1),
+                ("s", 1000),
+                ("m", 60_000),
+                ("h", 3_600_000),
+                ("d", 86_400_000),
+            ];
             let unit = units.into_iter().find(|(unit, _)| self.take(unit));
             let (_, millis) = unit.ok_or("expected a unit: ms, s, m, h or d")?;
-            let part = count.checked_mul(millis).and_then(TimeDelta::try_milliseconds);
-            total = part.and_then(|part| total.checked_add(&part)).ok_or("the duration is too long")?;
+            let part = count
+                .checked_mul(millis)
+                .and_then(TimeDelta::try_milliseconds);
+            total = part
+                .and_then(|part| total.checked_add(&part))
+                .ok_or("the duration is too long")?;
         }
     }
 }
@@ -436,7 +469,12 @@ pub(super) fn evaluate(expr: &Expr, traffic: &Traffic, now: Timestamp) -> Result
         }
         Expr::Selector(selector) => Ok(Value::Vector(selector.instant(traffic, now))),
         Expr::Call(name, arguments) => call(name, arguments, traffic, now),
-        Expr::Aggregate { how, without, labels, of } => {
+        Expr::Aggregate {
+            how,
+            without,
+            labels,
+            of,
+        } => {
             let vector = vector(evaluate(of, traffic, now)?)?;
             Ok(Value::Vector(aggregate(how, *without, labels, vector)))
         }
@@ -455,13 +493,20 @@ fn vector(value: Value) -> Result<Vec<(Labels, f64)>, String> {
     }
 }
 
-fn call(name: &str, arguments: &[Expr], traffic: &Traffic, now: Timestamp) -> Result<Value, String> {
+fn call(
+    name: &str,
+    arguments: &[Expr],
+    traffic: &Traffic,
+    now: Timestamp,
+) -> Result<Value, String> {
     match (name, arguments) {
         ("increase" | "rate", [Expr::Selector(selector)]) if selector.range.is_some() => {
             let seconds = selector.range.unwrap_or_default().num_milliseconds() as f64 / 1000.0;
             let per = if name == "rate" { seconds } else { 1.0 };
             let grown = selector.growth(traffic, now);
-            Ok(Value::Vector(grown.into_iter().map(|(l, v)| (l, v / per)).collect()))
+            Ok(Value::Vector(
+                grown.into_iter().map(|(l, v)| (l, v / per)).collect(),
+            ))
         }
         ("vector", [of]) => match evaluate(of, traffic, now)? {
             Value::Scalar(value) => Ok(Value::Vector(vec![(Labels::new(), value)])),
@@ -481,16 +526,25 @@ fn call(name: &str, arguments: &[Expr], traffic: &Traffic, now: Timestamp) -> Re
             let buckets = vector(evaluate(of, traffic, now)?)?;
             Ok(Value::Vector(histogram_quantile(quantile, buckets)))
         }
-        ("label_replace", [of, Expr::Text(to), Expr::Text(value), Expr::Text(from), Expr::Text(regex)])
-            if from.is_empty() && regex.is_empty() =>
-        {
+        (
+            "label_replace",
+            [
+                of,
+                Expr::Text(to),
+                Expr::Text(value),
+                Expr::Text(from),
+                Expr::Text(regex),
+            ],
+        ) if from.is_empty() && regex.is_empty() => {
             let mut vector = vector(evaluate(of, traffic, now)?)?;
             for (labels, _) in &mut vector {
                 labels.insert(to.clone(), value.clone());
             }
             Ok(Value::Vector(vector))
         }
-        _ => Err(format!("the demo's Prometheus does not know `{name}` with these arguments")),
+        _ => Err(format!(
+            "the demo's Prometheus does not know `{name}` with these arguments"
+        )),
     }
 }
 
@@ -531,21 +585,31 @@ fn binary(operator: Operator, left: Value, right: Value) -> Result<Value, String
         (Operator::Or, Value::Vector(mut left), Value::Vector(right)) => {
             let new: Vec<_> = right
                 .into_iter()
-                .filter(|(labels, _)| left.iter().all(|(known, _)| without_name(known) != without_name(labels)))
+                .filter(|(labels, _)| {
+                    left.iter()
+                        .all(|(known, _)| without_name(known) != without_name(labels))
+                })
                 .collect();
             left.extend(new);
             Ok(Value::Vector(left))
         }
-        (Operator::Or, ..) => Err("set operator \"or\" not allowed in binary scalar expression".to_owned()),
+        (Operator::Or, ..) => {
+            Err("set operator \"or\" not allowed in binary scalar expression".to_owned())
+        }
         (_, Value::Scalar(a), Value::Scalar(b)) => Ok(Value::Scalar(apply(a, b))),
-        (_, Value::Vector(a), Value::Scalar(b)) => {
-            Ok(Value::Vector(a.into_iter().map(|(l, v)| (without_name(&l), apply(v, b))).collect()))
-        }
-        (_, Value::Scalar(a), Value::Vector(b)) => {
-            Ok(Value::Vector(b.into_iter().map(|(l, v)| (without_name(&l), apply(a, v))).collect()))
-        }
+        (_, Value::Vector(a), Value::Scalar(b)) => Ok(Value::Vector(
+            a.into_iter()
+                .map(|(l, v)| (without_name(&l), apply(v, b)))
+                .collect(),
+        )),
+        (_, Value::Scalar(a), Value::Vector(b)) => Ok(Value::Vector(
+            b.into_iter()
+                .map(|(l, v)| (without_name(&l), apply(a, v)))
+                .collect(),
+        )),
         (_, Value::Vector(a), Value::Vector(b)) => {
-            let right: BTreeMap<Labels, f64> = b.into_iter().map(|(l, v)| (without_name(&l), v)).collect();
+            let right: BTreeMap<Labels, f64> =
+                b.into_iter().map(|(l, v)| (without_name(&l), v)).collect();
             let matched = a.into_iter().filter_map(|(labels, value)| {
                 let labels = without_name(&labels);
                 let other = right.get(&labels)?;

@@ -14,8 +14,24 @@ pub type Labels = BTreeMap<String, String>;
 
 /// Upper bounds of Istio's default latency buckets, in milliseconds.
 pub const BOUNDS_MS: [f64; 18] = [
-    0.5, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0, 10_000.0, 30_000.0,
-    60_000.0, 300_000.0, 600_000.0, 1_800_000.0,
+    0.5,
+    1.0,
+    5.0,
+    10.0,
+    25.0,
+    50.0,
+    100.0,
+    250.0,
+    500.0,
+    1000.0,
+    2500.0,
+    5000.0,
+    10_000.0,
+    30_000.0,
+    60_000.0,
+    300_000.0,
+    600_000.0,
+    1_800_000.0,
 ];
 
 /// How long values are kept, and how many at most for one series: two hours at one a second.
@@ -140,13 +156,19 @@ impl Traffic {
             // Ten latencies in turn, from half of the limit up to it, for each pod alike.
             let latency = flow.latency_ms * (0.5 + 0.5 * ((turn / pods % 10) + 1) as f64 / 10.0);
             for bound in BOUNDS_MS.iter().filter(|bound| latency <= **bound) {
-                *added.entry(bucket(&labels, &bound.to_string())).or_default() += 1.0;
+                *added
+                    .entry(bucket(&labels, &bound.to_string()))
+                    .or_default() += 1.0;
             }
             for bound in BOUNDS_MS.iter().filter(|bound| latency > **bound) {
-                added.entry(bucket(&labels, &bound.to_string())).or_default();
+                added
+                    .entry(bucket(&labels, &bound.to_string()))
+                    .or_default();
             }
             *added.entry(bucket(&labels, "+Inf")).or_default() += 1.0;
-            *added.entry(named(&labels, "istio_requests_total")).or_default() += 1.0;
+            *added
+                .entry(named(&labels, "istio_requests_total"))
+                .or_default() += 1.0;
         }
     }
 
@@ -198,7 +220,8 @@ fn labels(flow: &Flow, pod: &str, code: &str) -> Labels {
         ("pod", pod),
         ("namespace", &flow.namespace),
     ];
-    all.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+    all.map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into()
 }
 
 fn named(labels: &Labels, name: &str) -> Labels {
@@ -248,8 +271,14 @@ mod tests {
         for second in 0..=200 {
             traffic.advance(at(second), &[flow(2.5, 0.05)]);
         }
-        assert_eq!(total(&traffic, "istio_requests_total", ("response_code", "503")), 25.0);
-        assert_eq!(total(&traffic, "istio_requests_total", ("response_code", "200")), 475.0);
+        assert_eq!(
+            total(&traffic, "istio_requests_total", ("response_code", "503")),
+            25.0
+        );
+        assert_eq!(
+            total(&traffic, "istio_requests_total", ("response_code", "200")),
+            475.0
+        );
         let buckets = "istio_request_duration_milliseconds_bucket";
         assert_eq!(total(&traffic, buckets, ("le", "+Inf")), 500.0);
         assert_eq!(total(&traffic, buckets, ("le", "100")), 500.0);
@@ -266,7 +295,10 @@ mod tests {
         // Time that does not go forward counts nothing.
         let before = total(&traffic, "istio_requests_total", ("response_code", "200"));
         traffic.advance(at(0), &[flow(1.0, 0.0)]);
-        assert_eq!(total(&traffic, "istio_requests_total", ("response_code", "200")), before);
+        assert_eq!(
+            total(&traffic, "istio_requests_total", ("response_code", "200")),
+            before
+        );
         traffic.remove("test", "app");
         assert_eq!(traffic.series().count(), 0);
     }

@@ -167,7 +167,10 @@ async fn one(
     let response = match query.range {
         None => {
             let builder = client.query(&query.promql).at(at).timeout(millis);
-            let with = |builder: prometheus_http_query::InstantQueryBuilder, (name, value): (HeaderName, HeaderValue)| builder.header(name, value);
+            let with = |builder: prometheus_http_query::InstantQueryBuilder,
+                        (name, value): (HeaderName, HeaderValue)| {
+                builder.header(name, value)
+            };
             headers.fold(builder, with).post_raw().await
         }
         Some((start, step)) => {
@@ -175,7 +178,10 @@ async fn one(
             let builder = client
                 .query_range(&query.promql, start, at, step)
                 .timeout(millis);
-            let with = |builder: prometheus_http_query::RangeQueryBuilder, (name, value): (HeaderName, HeaderValue)| builder.header(name, value);
+            let with = |builder: prometheus_http_query::RangeQueryBuilder,
+                        (name, value): (HeaderName, HeaderValue)| {
+                builder.header(name, value)
+            };
             headers.fold(builder, with).post_raw().await
         }
     };
@@ -184,13 +190,13 @@ async fn one(
 }
 
 fn unreachable(error: Error, deadline: Duration) -> AskError {
-    let words = match &error {
-        Error::Client(client) => match client.inner() {
-            Some(inner) if inner.is_timeout() => return AskError::Deadline(deadline),
-            Some(inner) => answer::causes(inner),
-            None => client.to_string(),
-        },
-        other => other.to_string(),
+    let Error::Client(client) = &error else {
+        return AskError::Unreachable(error.to_string());
+    };
+    let words = match client.inner() {
+        Some(inner) if inner.is_timeout() => return AskError::Deadline(deadline),
+        Some(inner) => answer::causes(inner),
+        None => client.to_string(),
     };
     AskError::Unreachable(words)
 }

@@ -68,7 +68,9 @@ async fn tick(
     let queries = plan(targets, ledger, now);
     let answers = server.ask(&queries).await;
     absorb(ledger, targets, &queries, &answers);
-    let judged = targets.iter().map(|t| (t.id.name.clone(), judge(t, ledger, now)));
+    let judged = targets
+        .iter()
+        .map(|t| (t.id.name.clone(), judge(t, ledger, now)));
     judged.collect()
 }
 
@@ -99,10 +101,35 @@ async fn canaries_are_judged_by_a_real_server() {
         .iter()
         .map(|app| target(app, rollout, vec![SUCCESS, LATENCY]))
         .collect();
-    targets.push(target("custom", rollout, vec![custom("queue_length", 10.0), custom("scalar(queue_length) * 2", 20.0)]));
-    targets.push(target("full", rollout, vec![custom("max(queue_length) # too long", 5.0)]));
-    targets.push(target("broken", rollout, vec![custom("max(queue_length", 5.0), custom("smu(queue_length)", 5.0)]));
-    targets.push(target("nothing", rollout, vec![custom("queue_length / 0 * 0", 5.0), custom("no_such_metric", 5.0)]));
+    targets.push(target(
+        "custom",
+        rollout,
+        vec![
+            custom("queue_length", 10.0),
+            custom("scalar(queue_length) * 2", 20.0),
+        ],
+    ));
+    targets.push(target(
+        "full",
+        rollout,
+        vec![custom("max(queue_length) # too long", 5.0)],
+    ));
+    targets.push(target(
+        "broken",
+        rollout,
+        vec![
+            custom("max(queue_length", 5.0),
+            custom("smu(queue_length)", 5.0),
+        ],
+    ));
+    targets.push(target(
+        "nothing",
+        rollout,
+        vec![
+            custom("queue_length / 0 * 0", 5.0),
+            custom("no_such_metric", 5.0),
+        ],
+    ));
 
     let mut ledger = Ledger::default();
     let mut judged = BTreeMap::new();
@@ -120,7 +147,11 @@ async fn canaries_are_judged_by_a_real_server() {
     let all = format!("{judged:#?}");
     assert_eq!(verdict("good"), Verdict::Pass, "{all}");
     assert_eq!(verdict("failing"), Verdict::Fail, "{all}");
-    assert_eq!(judged["failing"].findings[0].value.as_deref(), Some("0%"), "{all}");
+    assert_eq!(
+        judged["failing"].findings[0].value.as_deref(),
+        Some("0%"),
+        "{all}"
+    );
     assert_eq!(verdict("slow"), Verdict::Fail, "{all}");
     assert_eq!(judged["slow"].findings[0].verdict, Verdict::Pass, "{all}");
     assert_eq!(judged["slow"].findings[1].verdict, Verdict::Fail, "{all}");
@@ -133,15 +164,28 @@ async fn canaries_are_judged_by_a_real_server() {
     assert_eq!(verdict("nothing"), Verdict::Inconclusive, "{all}");
 
     // Counts are those of the server, exactly: 200 a second since the rollout began, but for what a restart lost.
-    let counts = |ledger: &Ledger, app: &str| ledger.entries[&CanaryId::new(NAMESPACE, app)].requests().unwrap();
-    let promql = format!("sum(istio_requests_total{{destination_workload=\"good-canary\"}} @ {})", last.timestamp());
+    let counts = |ledger: &Ledger, app: &str| {
+        ledger.entries[&CanaryId::new(NAMESPACE, app)]
+            .requests()
+            .unwrap()
+    };
+    let promql = format!(
+        "sum(istio_requests_total{{destination_workload=\"good-canary\"}} @ {})",
+        last.timestamp()
+    );
     let answers = server.ask(&[instant(&promql, last)]).await;
     let [serin::analysis::Answer::Series(total)] = answers.as_slice() else {
         panic!("{answers:?}");
     };
-    assert_eq!(counts(&ledger, "good").candidate.requests as f64, total[0].samples[0].1);
+    assert_eq!(
+        counts(&ledger, "good").candidate.requests as f64,
+        total[0].samples[0].1
+    );
     let restarting = counts(&ledger, "restarting").candidate;
-    assert!((600..=1800).contains(&restarting.requests), "{restarting:?}");
+    assert!(
+        (600..=1800).contains(&restarting.requests),
+        "{restarting:?}"
+    );
 
     // A fresh engine reads the same from the server's past.
     let mut rebuilt = Ledger::default();
@@ -176,7 +220,12 @@ async fn canaries_are_judged_by_a_real_server() {
     prometheus.kill();
     let judged = tick(&server, &targets, &mut ledger, settled()).await;
     assert_eq!(judged["good"].verdict, Verdict::Error, "{judged:#?}");
-    assert!(judged["good"].sentence.contains("Prometheus cannot be reached"), "{judged:#?}");
+    assert!(
+        judged["good"]
+            .sentence
+            .contains("Prometheus cannot be reached"),
+        "{judged:#?}"
+    );
     assert_eq!(judged["custom"].verdict, Verdict::Error);
     // What was seen before stands.
     assert_eq!(judged["failing"].verdict, Verdict::Fail);

@@ -75,7 +75,10 @@ impl Scripted {
     }
 
     fn seen(&self) -> Vec<String> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -95,12 +98,16 @@ async fn serve(
         let Some((head, body)) = text.split_once("\r\n\r\n") else {
             continue;
         };
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: "));
         if body.len() >= length.map_or(0, |length| length.parse().unwrap()) {
             break text;
         }
     };
-    log.lock().unwrap_or_else(PoisonError::into_inner).push(text.clone());
+    log.lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(text.clone());
     // The client may be gone before all is written; that is its business.
     match script {
         Script::Hang => pause(Duration::from_secs(3600)).await,
@@ -108,10 +115,14 @@ async fn serve(
             let _ = stream.write_all(bytes.as_bytes()).await;
         }
         Script::Echo => {
-            let _ = stream.write_all(response("401 Unauthorized", "text/plain", &text).as_bytes()).await;
+            let _ = stream
+                .write_all(response("401 Unauthorized", "text/plain", &text).as_bytes())
+                .await;
         }
         Script::Huge(mebibytes) => {
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n").await;
+            let _ = stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n")
+                .await;
             let block = vec![b' '; 1024 * 1024];
             for _ in 0..mebibytes {
                 if stream.write_all(&block).await.is_err() {
@@ -124,7 +135,10 @@ async fn serve(
 }
 
 fn response(status: &str, kind: &str, body: &str) -> String {
-    format!("HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
+    format!(
+        "HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    )
 }
 
 fn json(status: &str, body: &str) -> Script {
@@ -174,32 +188,52 @@ const ONE: &str = r#"{"status":"success","data":{"resultType":"vector","result":
 async fn answers_of_every_shape() {
     let vector = said(json("200 OK", ONE)).await;
     assert_snapshot!(vector, @r#"[Series { labels: {"a": "b"}, samples: [(2023-11-14T22:14:20.125Z, 4.5)] }]"#);
-    let scalar = r#"{"status":"success","data":{"resultType":"scalar","result":[1700000060,"NaN"]}}"#;
+    let scalar =
+        r#"{"status":"success","data":{"resultType":"scalar","result":[1700000060,"NaN"]}}"#;
     assert_snapshot!(said(json("200 OK", scalar)).await, @"[Series { labels: {}, samples: [(2023-11-14T22:14:20Z, NaN)] }]");
     let text = r#"{"status":"success","data":{"resultType":"string","result":[1700000060,"x"]}}"#;
-    assert!(said(json("200 OK", text)).await.starts_with("Prometheus gave an unusable answer"));
+    assert!(
+        said(json("200 OK", text))
+            .await
+            .starts_with("Prometheus gave an unusable answer")
+    );
     let matrix = r#"{"status":"success","data":{"resultType":"matrix","result":[{"metric":{},"values":[[1700000001.5,"2"],[1700000000,"+Inf"]]}]}}"#;
     assert_snapshot!(said(json("200 OK", matrix)).await, @"Prometheus gave an unusable answer: it has a range of values where one was asked for");
 
     let server = Scripted::start(json("200 OK", matrix)).await;
     assert_snapshot!(words(&ask(settings(&server.url), true).await), @"[Series { labels: {}, samples: [(2023-11-14T22:13:20Z, inf), (2023-11-14T22:13:21.500Z, 2.0)] }]");
     let asked = server.seen().concat();
-    assert!(asked.starts_with("POST /api/v1/query_range HTTP/1.1"), "{asked}");
-    assert!(asked.ends_with("query=up%7Ba%3D%22b%22%7D&start=1700000000&end=1700000060&step=1.5&timeout=30000ms"), "{asked}");
+    assert!(
+        asked.starts_with("POST /api/v1/query_range HTTP/1.1"),
+        "{asked}"
+    );
+    assert!(
+        asked.ends_with(
+            "query=up%7Ba%3D%22b%22%7D&start=1700000000&end=1700000060&step=1.5&timeout=30000ms"
+        ),
+        "{asked}"
+    );
 
     let server = Scripted::start(json("200 OK", ONE)).await;
     let behind_a_path = format!("{}/select/0/prometheus/", server.url);
     ask(settings(&behind_a_path), false).await;
     let asked = server.seen().concat();
-    assert!(asked.starts_with("POST /select/0/prometheus/api/v1/query HTTP/1.1"), "{asked}");
-    assert!(asked.ends_with("query=up%7Ba%3D%22b%22%7D&time=1700000060&timeout=30000ms"), "{asked}");
+    assert!(
+        asked.starts_with("POST /select/0/prometheus/api/v1/query HTTP/1.1"),
+        "{asked}"
+    );
+    assert!(
+        asked.ends_with("query=up%7Ba%3D%22b%22%7D&time=1700000060&timeout=30000ms"),
+        "{asked}"
+    );
 }
 
 #[tokio::test]
 async fn refusals_of_every_kind() {
     let bad = r#"{"status":"error","errorType":"bad_data","error":"parse error: unclosed left parenthesis"}"#;
     assert_snapshot!(said(json("400 Bad Request", bad)).await, @"Prometheus rejected the PromQL: parse error: unclosed left parenthesis");
-    let execution = r#"{"status":"error","errorType":"execution","error":"many-to-many matching not allowed"}"#;
+    let execution =
+        r#"{"status":"error","errorType":"execution","error":"many-to-many matching not allowed"}"#;
     assert_snapshot!(said(json("422 Unprocessable Entity", execution)).await, @"Prometheus refused the query: execution: many-to-many matching not allowed");
     let timeout = r#"{"status":"error","errorType":"timeout","error":"query timed out"}"#;
     assert_snapshot!(said(json("503 Service Unavailable", timeout)).await, @"Prometheus did not answer within 30 s");
@@ -207,9 +241,15 @@ async fn refusals_of_every_kind() {
     assert_snapshot!(said(Script::Bytes(response("503 Service Unavailable", "text/plain", ""))).await, @"Prometheus refused the query: HTTP 503 Service Unavailable");
     let moved = "HTTP/1.1 302 Found\r\nlocation: http://elsewhere.example/login\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
     assert_snapshot!(said(Script::Bytes(moved.to_owned())).await, @"Prometheus refused the query: HTTP 302 Found: redirects are not followed, point the URL at the server itself");
-    let warned = ONE.replace("\"success\",", "\"success\",\"warnings\":[\"a store is down\",\"another too\"],");
+    let warned = ONE.replace(
+        "\"success\",",
+        "\"success\",\"warnings\":[\"a store is down\",\"another too\"],",
+    );
     assert_snapshot!(said(json("200 OK", &warned)).await, @"Prometheus gave a partial answer: a store is down; another too");
-    let advice = ONE.replace("\"success\",", "\"success\",\"infos\":[\"metric might not be a counter\"],\"warnings\":[],");
+    let advice = ONE.replace(
+        "\"success\",",
+        "\"success\",\"infos\":[\"metric might not be a counter\"],\"warnings\":[],",
+    );
     assert!(said(json("200 OK", &advice)).await.starts_with("[Series"));
 }
 
@@ -222,14 +262,34 @@ async fn answers_that_cannot_be_read() {
     assert_snapshot!(said(Script::Bytes(cut)).await, @"Prometheus gave an unusable answer: it broke off after 94 bytes");
     assert_snapshot!(said(json("200 OK", r#"{"status":"success"}"#)).await, @"Prometheus gave an unusable answer: it has neither data nor an error");
     let half = ONE.get(..50).unwrap();
-    assert!(said(json("200 OK", half)).await.starts_with("Prometheus gave an unusable answer: EOF"));
+    assert!(
+        said(json("200 OK", half))
+            .await
+            .starts_with("Prometheus gave an unusable answer: EOF")
+    );
     let histogram = r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"histogram":[1,{"count":"1","sum":"1"}]}]}}"#;
-    assert!(said(json("200 OK", histogram)).await.starts_with("Prometheus gave an unusable answer"));
+    assert!(
+        said(json("200 OK", histogram))
+            .await
+            .starts_with("Prometheus gave an unusable answer")
+    );
     let not_a_number = ONE.replace("4.5", "four");
-    assert!(said(json("200 OK", &not_a_number)).await.starts_with("Prometheus gave an unusable answer"));
+    assert!(
+        said(json("200 OK", &not_a_number))
+            .await
+            .starts_with("Prometheus gave an unusable answer")
+    );
     assert_snapshot!(said(Script::Huge(66)).await, @"Prometheus gave an unusable answer: it is larger than 64 MiB");
-    assert!(said(Script::Bytes("SSH-2.0-OpenSSH_9.2\r\n".to_owned())).await.starts_with("Prometheus cannot be reached"));
-    assert!(said(Script::Bytes(String::new())).await.starts_with("Prometheus cannot be reached"));
+    assert!(
+        said(Script::Bytes("SSH-2.0-OpenSSH_9.2\r\n".to_owned()))
+            .await
+            .starts_with("Prometheus cannot be reached")
+    );
+    assert!(
+        said(Script::Bytes(String::new()))
+            .await
+            .starts_with("Prometheus cannot be reached")
+    );
 }
 
 #[tokio::test]
@@ -239,8 +299,13 @@ async fn a_server_that_hangs_costs_one_deadline_for_all_queries() {
     settings.deadline = Duration::from_millis(500);
     let queries = vec![query(false); 40];
     let asked = Server::new(settings.clone()).unwrap();
-    let answers = tokio::time::timeout(Duration::from_secs(20), asked.ask(&queries)).await.unwrap();
-    assert_eq!(answers, vec![Answer::Failed(AskError::Deadline(settings.deadline)); 40]);
+    let answers = tokio::time::timeout(Duration::from_secs(20), asked.ask(&queries))
+        .await
+        .unwrap();
+    assert_eq!(
+        answers,
+        vec![Answer::Failed(AskError::Deadline(settings.deadline)); 40]
+    );
     // Only so many at once reach a server that does not answer.
     assert!(server.seen().len() <= 8, "{}", server.seen().len());
 
@@ -249,7 +314,10 @@ async fn a_server_that_hangs_costs_one_deadline_for_all_queries() {
     let url = format!("http://{}", closed.local_addr().unwrap());
     drop(closed);
     let answer = words(&ask(self::settings(&url), false).await);
-    assert!(answer.starts_with("Prometheus cannot be reached: "), "{answer}");
+    assert!(
+        answer.starts_with("Prometheus cannot be reached: "),
+        "{answer}"
+    );
     assert!(answer.contains("onnection refused"), "{answer}");
 }
 
@@ -259,7 +327,10 @@ async fn answers_come_in_the_order_of_the_queries() {
     let asked = Server::new(settings(&server.url)).unwrap();
     let queries = [query(false), query(true), query(false)];
     let answers = asked.ask(&queries).await;
-    let good: Vec<bool> = answers.iter().map(|a| matches!(a, Answer::Series(_))).collect();
+    let good: Vec<bool> = answers
+        .iter()
+        .map(|a| matches!(a, Answer::Series(_)))
+        .collect();
     assert_eq!(good, [true, false, true]);
     assert_eq!(asked.ask(&[]).await, []);
 }
@@ -270,10 +341,19 @@ async fn credentials_are_sent_and_never_shown() {
     let token = folder.path().join("token");
     std::fs::write(&token, "first-token\n").unwrap();
     let auths = [
-        (Auth::Bearer(Secret::new("static-token")), "authorization: Bearer static-token"),
-        (Auth::BearerFile(token.clone()), "authorization: Bearer first-token"),
         (
-            Auth::Basic { user: "anna".to_owned(), password: Secret::new("pass:word") },
+            Auth::Bearer(Secret::new("static-token")),
+            "authorization: Bearer static-token",
+        ),
+        (
+            Auth::BearerFile(token.clone()),
+            "authorization: Bearer first-token",
+        ),
+        (
+            Auth::Basic {
+                user: "anna".to_owned(),
+                password: Secret::new("pass:word"),
+            },
             "authorization: Basic YW5uYTpwYXNzOndvcmQ=",
         ),
     ];
@@ -289,7 +369,13 @@ async fn credentials_are_sent_and_never_shown() {
         assert!(request.contains(header), "{request}");
         assert!(request.contains("x-scope-orgid: tenant-7"), "{request}");
         assert!(answer.contains("HTTP 401 Unauthorized"), "{answer}");
-        for secret in ["static-token", "first-token", "pass:word", "YW5uYTpwYXNzOndvcmQ", "tenant-7"] {
+        for secret in [
+            "static-token",
+            "first-token",
+            "pass:word",
+            "YW5uYTpwYXNzOndvcmQ",
+            "tenant-7",
+        ] {
             for text in [&answer, &shown, &format!("{asked:?}")] {
                 assert!(!text.contains(secret), "{text}");
             }
@@ -311,15 +397,22 @@ async fn credentials_are_sent_and_never_shown() {
 }
 
 fn pem(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/data/tls")
+        .join(name)
 }
 
 /// TLS for 127.0.0.1 that asks for a certificate of our test authority.
 fn mutual_tls() -> TlsAcceptor {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(pem("ca.pem")).unwrap()).unwrap();
-    let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+    roots
+        .add(CertificateDer::from_pem_file(pem("ca.pem")).unwrap())
+        .unwrap();
+    let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(
+        Arc::new(roots),
+        Arc::clone(&provider),
+    );
     let chain = vec![CertificateDer::from_pem_file(pem("server.pem")).unwrap()];
     let key = PrivateKeyDer::from_pem_file(pem("server.key")).unwrap();
     let config = ServerConfig::builder_with_provider(provider)
@@ -336,12 +429,18 @@ async fn certificates_prove_both_sides() {
     let server = Scripted::with_tls(json("200 OK", ONE), Some(mutual_tls())).await;
     let mut settings = settings(&server.url);
     let answer = words(&ask(settings.clone(), false).await);
-    assert!(answer.starts_with("Prometheus cannot be reached"), "{answer}");
+    assert!(
+        answer.starts_with("Prometheus cannot be reached"),
+        "{answer}"
+    );
 
     settings.ca = Some(pem("ca.pem"));
     settings.only_own_ca = true;
     let answer = words(&ask(settings.clone(), false).await);
-    assert!(answer.starts_with("Prometheus cannot be reached"), "no client certificate: {answer}");
+    assert!(
+        answer.starts_with("Prometheus cannot be reached"),
+        "no client certificate: {answer}"
+    );
 
     settings.certificate = Some(ClientCertificate {
         certificate: pem("client.pem"),
@@ -353,8 +452,14 @@ async fn certificates_prove_both_sides() {
 
     settings.ca = Some(pem("client.key"));
     let error = Server::new(settings.clone()).unwrap_err().to_string();
-    assert!(error.contains("holds no usable certificate authority"), "{error}");
+    assert!(
+        error.contains("holds no usable certificate authority"),
+        "{error}"
+    );
     settings.ca = Some(pem("nowhere.pem"));
     let error = Server::new(settings).unwrap_err().to_string();
-    assert!(error.contains("failed to read certificate authorities"), "{error}");
+    assert!(
+        error.contains("failed to read certificate authorities"),
+        "{error}"
+    );
 }

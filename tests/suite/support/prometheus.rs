@@ -170,7 +170,10 @@ impl Prometheus {
             }
             pause(Duration::from_millis(100)).await;
         }
-        panic!("`prometheus` scraped nothing within {} s", PATIENCE.as_secs());
+        panic!(
+            "`prometheus` scraped nothing within {} s",
+            PATIENCE.as_secs()
+        );
     }
 
     /// Ends the program at once.
