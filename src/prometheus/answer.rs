@@ -39,7 +39,9 @@ pub(super) async fn read(
     let mut body = Vec::new();
     loop {
         match response.chunk().await {
-            Ok(Some(chunk)) if body.len() + chunk.len() <= MAX_BODY => body.extend_from_slice(&chunk),
+            Ok(Some(chunk)) if body.len() + chunk.len() <= MAX_BODY => {
+                body.extend_from_slice(&chunk)
+            }
             Ok(Some(_)) => {
                 let mib = MAX_BODY / (1024 * 1024);
                 return Err(AskError::Unusable(format!("it is larger than {mib} MiB")));
@@ -48,12 +50,19 @@ pub(super) async fn read(
             Err(error) if error.is_timeout() => return Err(AskError::Deadline(deadline)),
             Err(_) => {
                 let bytes = body.len();
-                return Err(AskError::Unusable(format!("it broke off after {bytes} bytes")));
+                return Err(AskError::Unusable(format!(
+                    "it broke off after {bytes} bytes"
+                )));
             }
         }
     }
     let parsed = serde_json::from_slice::<Envelope>(&body);
-    if let Ok(Envelope { status, error_type, error, .. }) = &parsed
+    if let Ok(Envelope {
+        status,
+        error_type,
+        error,
+        ..
+    }) = &parsed
         && status == "error"
     {
         let kind = error_type.as_deref().unwrap_or("unknown");
@@ -83,7 +92,9 @@ pub(super) async fn read(
     }
     match envelope.data {
         Some(result) if envelope.status == "success" => series(result.into_inner().0, range),
-        _ => Err(AskError::Unusable("it has neither data nor an error".to_owned())),
+        _ => Err(AskError::Unusable(
+            "it has neither data nor an error".to_owned(),
+        )),
     }
 }
 

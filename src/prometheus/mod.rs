@@ -167,7 +167,10 @@ async fn one(
     let response = match query.range {
         None => {
             let builder = client.query(&query.promql).at(at).timeout(millis);
-            let with = |builder: prometheus_http_query::InstantQueryBuilder, (name, value): (HeaderName, HeaderValue)| builder.header(name, value);
+            let with = |builder: prometheus_http_query::InstantQueryBuilder,
+                        (name, value): (HeaderName, HeaderValue)| {
+                builder.header(name, value)
+            };
             headers.fold(builder, with).post_raw().await
         }
         Some((start, step)) => {
@@ -175,7 +178,10 @@ async fn one(
             let builder = client
                 .query_range(&query.promql, start, at, step)
                 .timeout(millis);
-            let with = |builder: prometheus_http_query::RangeQueryBuilder, (name, value): (HeaderName, HeaderValue)| builder.header(name, value);
+            let with = |builder: prometheus_http_query::RangeQueryBuilder,
+                        (name, value): (HeaderName, HeaderValue)| {
+                builder.header(name, value)
+            };
             headers.fold(builder, with).post_raw().await
         }
     };

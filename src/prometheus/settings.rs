@@ -84,7 +84,9 @@ pub enum SetupError {
     #[error("the Prometheus URL cannot be used: {0}; write for example `http://prometheus:9090`")]
     Url(String),
     /// A header that HTTP does not allow.
-    #[error("the header `{0}` cannot be sent: its name or value has characters that HTTP does not allow")]
+    #[error(
+        "the header `{0}` cannot be sent: its name or value has characters that HTTP does not allow"
+    )]
     Header(String),
     /// A file that cannot be read.
     #[error("failed to read {what} from `{}`: {words}", .path.display())]
@@ -168,9 +170,10 @@ impl Settings {
                 let token = text_of("a bearer token", path)?;
                 Some(format!("Bearer {}", token.trim()))
             }
-            Auth::Basic { user, password } => {
-                Some(format!("Basic {}", base64(format!("{user}:{}", password.0).as_bytes())))
-            }
+            Auth::Basic { user, password } => Some(format!(
+                "Basic {}",
+                base64(format!("{user}:{}", password.0).as_bytes())
+            )),
         };
         if let Some(text) = authorization {
             let bad = || SetupError::Header(AUTHORIZATION.to_string());
@@ -199,12 +202,17 @@ impl Settings {
 
     /// An error without our secrets, which a server or proxy may have repeated.
     pub(super) fn scrubbed(&self, error: AskError) -> AskError {
-        let mut secrets: Vec<String> = self.headers.iter().map(|(_, value)| value.0.clone()).collect();
+        let mut secrets: Vec<String> = self
+            .headers
+            .iter()
+            .map(|(_, value)| value.0.clone())
+            .collect();
         match &self.auth {
             Auth::None => {}
             Auth::Bearer(token) => secrets.push(token.0.trim().to_owned()),
             Auth::BearerFile(path) => {
-                secrets.extend(text_of("a bearer token", path).map(|token| token.trim().to_owned()));
+                secrets
+                    .extend(text_of("a bearer token", path).map(|token| token.trim().to_owned()));
             }
             Auth::Basic { user, password } => {
                 secrets.push(base64(format!("{user}:{}", password.0).as_bytes()));
@@ -243,10 +251,12 @@ impl Material {
             return Ok(Vec::new());
         };
         let found = Certificate::from_pem_bundle(pem).ok();
-        found.filter(|list| !list.is_empty()).ok_or_else(|| SetupError::Pem {
-            what: "certificate authority",
-            path: path.clone(),
-        })
+        found
+            .filter(|list| !list.is_empty())
+            .ok_or_else(|| SetupError::Pem {
+                what: "certificate authority",
+                path: path.clone(),
+            })
     }
 
     pub(super) fn identity(&self) -> Result<Option<Identity>, SetupError> {
@@ -273,9 +283,13 @@ fn bytes_of(what: &'static str, path: &Path) -> Result<Vec<u8>, SetupError> {
         path: path.to_owned(),
         words,
     };
-    let size = std::fs::metadata(path).map_err(|error| failed(error.to_string()))?.len();
+    let size = std::fs::metadata(path)
+        .map_err(|error| failed(error.to_string()))?
+        .len();
     if size > MAX_FILE {
-        return Err(failed(format!("it has {size} bytes, at most {MAX_FILE} are read")));
+        return Err(failed(format!(
+            "it has {size} bytes, at most {MAX_FILE} are read"
+        )));
     }
     std::fs::read(path).map_err(|error| failed(error.to_string()))
 }
@@ -320,7 +334,11 @@ fn base64(bytes: &[u8]) -> String {
         let group = byte(0) << 16 | byte(1) << 8 | byte(2);
         for n in 0..4 {
             let digit = DIGITS.get((group >> (18 - 6 * n)) as usize & 63).copied();
-            out.push(if n <= chunk.len() { digit.map_or('=', char::from) } else { '=' });
+            out.push(if n <= chunk.len() {
+                digit.map_or('=', char::from)
+            } else {
+                '='
+            });
         }
     }
     out
@@ -333,7 +351,13 @@ mod tests {
     #[test]
     fn base64_as_in_its_rfc() {
         for (plain, coded) in [
-            ("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("fooba", "Zm9vYmE="), ("foobar", "Zm9vYmFy"),
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+            ("fooba", "Zm9vYmE="),
+            ("foobar", "Zm9vYmFy"),
         ] {
             assert_eq!(base64(plain.as_bytes()), coded);
         }
@@ -342,22 +366,39 @@ mod tests {
 
     #[test]
     fn a_password_in_the_url_is_moved_out_of_it_and_never_shown() {
-        let settings = Settings::new("https://anna:s%40cret@prom.example/base/").checked().unwrap();
+        let settings = Settings::new("https://anna:s%40cret@prom.example/base/")
+            .checked()
+            .unwrap();
         assert_eq!(settings.url, "https://prom.example/base");
         assert_eq!(
             settings.auth,
-            Auth::Basic { user: "anna".to_owned(), password: Secret::new("s@cret") }
+            Auth::Basic {
+                user: "anna".to_owned(),
+                password: Secret::new("s@cret")
+            }
         );
         assert!(!format!("{settings:?}").contains("s@cret"));
         let echoed = AskError::Refused("denied: s@cret, YW5uYTpzQGNyZXQ=".to_owned());
-        assert_eq!(settings.scrubbed(echoed), AskError::Refused("denied: ***, ***".to_owned()));
+        assert_eq!(
+            settings.scrubbed(echoed),
+            AskError::Refused("denied: ***, ***".to_owned())
+        );
     }
 
     #[test]
     fn settings_that_cannot_work_are_refused() {
-        for bad in ["prometheus:9090", "ftp://x", "http://", "http://x?token=hunter2", "http://u:hunter2@"] {
+        for bad in [
+            "prometheus:9090",
+            "ftp://x",
+            "http://",
+            "http://x?token=hunter2",
+            "http://u:hunter2@",
+        ] {
             let error = Settings::new(bad).checked().unwrap_err().to_string();
-            assert!(error.starts_with("the Prometheus URL cannot be used"), "{error}");
+            assert!(
+                error.starts_with("the Prometheus URL cannot be used"),
+                "{error}"
+            );
             assert!(!error.contains("hunter2"), "{error}");
         }
         let mut settings = Settings::new("http://x");
