@@ -43,7 +43,8 @@ pub fn differs_only_in_weights(edited: &Value, ours: &Value) -> Option<Weight> {
 fn weighted_index(virtual_service: &Value, protocol: &str) -> Option<usize> {
     let routes = virtual_service.get("spec")?.get(protocol)?.as_array()?;
     if protocol == "http" {
-        let named = |route: &Value| route.get("name").and_then(Value::as_str) == Some(names::WEIGHTS);
+        let named =
+            |route: &Value| route.get("name").and_then(Value::as_str) == Some(names::WEIGHTS);
         return routes.iter().position(named);
     }
     (routes.len() == 1).then_some(0)

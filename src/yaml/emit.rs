@@ -136,19 +136,18 @@ mod tests {
     }
 
     /// Texts that some reader takes for a number, a boolean, a date, a null, or for syntax.
+    #[rustfmt::skip]
     const HOSTILE: &[&str] = &[
-        "", " ", "~", "null", "Null", "NULL", "true", "True", "yes", "Yes", "NO", "on", "Off", "y",
-        "N", "n", "1", "-1", "+1", "0", "007", "0o17", "0x1F", "0b101", "1_000", "_1", "1e3", "1.",
-        ".5", "-.inf", ".NaN", "1:30", "190:20:30", "12:30:45", "2024-01-02", "6.9.0", "1.10",
-        "2024-01-02T03:04:05Z", "=", "<<", "-", "--", "---", "--- a", "...", "?", "? a", "- a",
-        ":", ": a", "a: b", "a:", "a :b", "#", "a #b", "a#b", "!", "!!str a", "&a", "*a", "*",
-        "%", "%YAML 1.1", "@a", "`a`", "|", ">", "[", "]", "[a]", "{", "}", "{a: b}", ",", "a,b",
-        "'", "\"", "'a'", "\"a\"", "it's", "\\", "\\n", "a\\", "{{ x }}", "$(x)", "${x}",
-        " lead", "trail ", "\tlead", "trail\t", "a\tb", "\n", "a\n", "a\nb", "a\n\nb\n", "a\n\n\n",
-        "\na", " a\nb", "  a\n b\n", "a \nb ", "a\r\nb", "\r", "#!/bin/sh\nset -e\n\texit 1\n",
-        "- a\n- b\n", "a: |\n  b\n", "---\na", "a\n---\nb\n", "\0", "\u{7}", "\u{1b}", "\u{7f}",
-        "\u{85}", "\u{a0}", "a\u{2028}b", "a\u{2029}b", "\u{feff}", "\u{feff}a", "\u{fffd}",
-        "ünï", "名前", "🦀", "a\u{301}", "\u{200b}", "\u{202e}", "\n\u{85}x\n", "\t\n a\n",
+        "", " ", "~", "null", "Null", "NULL", "true", "True", "yes", "Yes", "NO", "on", "Off", "y", "N", "n", "1",
+        "-1", "+1", "0", "007", "0o17", "0x1F", "0b101", "1_000", "_1", "1e3", "1.", ".5", "-.inf", ".NaN", "1:30",
+        "190:20:30", "12:30:45", "2024-01-02", "6.9.0", "1.10", "2024-01-02T03:04:05Z", "=", "<<", "-", "--", "---",
+        "--- a", "...", "?", "? a", "- a", ":", ": a", "a: b", "a:", "a :b", "#", "a #b", "a#b", "!", "!!str a", "&a",
+        "*a", "*", "%", "%YAML 1.1", "@a", "`a`", "|", ">", "[", "]", "[a]", "{", "}", "{a: b}", ",", "a,b", "'",
+        "\"", "'a'", "\"a\"", "it's", "\\", "\\n", "a\\", "{{ x }}", "$(x)", "${x}", " lead", "trail ", "\tlead",
+        "trail\t", "a\tb", "\n", "a\n", "a\nb", "a\n\nb\n", "a\n\n\n", "\na", " a\nb", "  a\n b\n", "a \nb ",
+        "a\r\nb", "\r", "#!/bin/sh\nset -e\n\texit 1\n", "- a\n- b\n", "a: |\n  b\n", "---\na", "a\n---\nb\n", "\0",
+        "\u{7}", "\u{1b}", "\u{7f}", "\u{85}", "\u{a0}", "a\u{2028}b", "a\u{2029}b", "\u{feff}", "\u{feff}a",
+        "\u{fffd}", "ünï", "名前", "🦀", "a\u{301}", "\u{200b}", "\u{202e}", "\n\u{85}x\n", "\t\n a\n",
     ];
 
     fn corpus() -> Value {
@@ -174,17 +173,21 @@ mod tests {
 
     #[test]
     fn what_yaml_1_1_reads_otherwise_is_quoted() {
-        for text in [
-            "yes", "NO", "on", "Off", "y", "n", "~", "null", "1", "007", "0o17", "1_000", "1:30",
-            "2024-01-02", "1e3", ".5", "=", "<<", "", "0x1F",
-        ] {
+        for text in "yes NO on Off y n ~ null 1 007 0o17 1_000 1:30 2024-01-02 1e3 .5 = << 0x1F"
+            .split(' ')
+            .chain([""])
+        {
             assert_eq!(
                 emit(&json!({ "k": text, text: [text] })),
                 {
                     // Keys are sorted, so the quoted one may come first or last.
                     let key = format!("\"{text}\":\n- \"{text}\"\n");
                     let plain = format!("k: \"{text}\"\n");
-                    if text < "k" { key + &plain } else { plain + &key }
+                    if text < "k" {
+                        key + &plain
+                    } else {
+                        plain + &key
+                    }
                 },
                 "{text}"
             );
@@ -246,7 +249,10 @@ mod tests {
 
     #[test]
     fn headers_come_first() {
-        assert_eq!(to_bytes("# a\n# b\n", &json!({"a": 1})), b"# a\n# b\na: 1\n");
+        assert_eq!(
+            to_bytes("# a\n# b\n", &json!({"a": 1})),
+            b"# a\n# b\na: 1\n"
+        );
     }
 
     fn any_text() -> impl Strategy<Value = String> {
