@@ -11,10 +11,12 @@ mod invariants;
 mod people;
 mod state;
 mod waiting;
+mod window;
 
 pub use decide::{decide, decide_removal};
 pub use freeze::ends as freeze_ends;
 pub use invariants::violations;
+pub use window::window;
 
 pub use state::{
     Approval, Attribution, Cause, Decision, DrainCause, Failure, Hold, HoldReason, Intervention,

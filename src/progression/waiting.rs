@@ -28,6 +28,7 @@ impl WaitingOn {
             Self::Remote(_) => "RemoteUnavailable",
             Self::HistoryRewritten { .. } => "HistoryRewritten",
             Self::Spec(_) => "SpecInvalid",
+            Self::Invariant(_) => "CheckerRefused",
         }
     }
 }
@@ -101,6 +102,12 @@ impl fmt::Display for WaitingOn {
                 from.short()
             ),
             Self::Spec(message) => write!(f, "the spec has a mistake: {message}"),
+            Self::Invariant(message) => {
+                write!(
+                    f,
+                    "Serin's own checker refused the next commit ({message}): please report this"
+                )
+            }
         }
     }
 }

@@ -1,0 +1,20 @@
+//! `serin crd`: the CustomResourceDefinition.
+
+use clap::Args;
+
+use super::failure::{Failure, Outcome};
+use super::output::Console;
+
+/// Print the CustomResourceDefinition of Canary.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  serin crd > crds/canary.yaml
+  serin crd | kubectl apply --server-side -f -")]
+pub(super) struct CrdArgs {}
+
+impl CrdArgs {
+    pub(super) fn execute(&self, _console: &mut Console<'_>) -> Result<Outcome, Failure> {
+        Err(Failure::failed("the CRD is not part of this build"))
+    }
+}
