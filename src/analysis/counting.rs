@@ -86,7 +86,9 @@ pub enum Fault {
     #[error(transparent)]
     Ask(#[from] AskError),
     /// A counter that is negative, infinite, not a number or not whole.
-    #[error("Prometheus says {value} for a counter of `{series}`, a whole number of requests was expected")]
+    #[error(
+        "Prometheus says {value} for a counter of `{series}`, a whole number of requests was expected"
+    )]
     NotACount {
         /// The series.
         series: String,
@@ -97,16 +99,22 @@ pub enum Fault {
     #[error("Prometheus gave two values for one series of `{0}`")]
     Duplicate(String),
     /// A series that was not asked for, or lacks a label that it was grouped by.
-    #[error("Prometheus gave a series that was not asked for: {0}; check what stands between it and Serin")]
+    #[error(
+        "Prometheus gave a series that was not asked for: {0}; check what stands between it and Serin"
+    )]
     Foreign(String),
     /// A latency bucket whose bound is no number.
-    #[error("Prometheus gave a latency bucket with the bound `{0}`, a number of milliseconds was expected")]
+    #[error(
+        "Prometheus gave a latency bucket with the bound `{0}`, a number of milliseconds was expected"
+    )]
     Bound(String),
     /// Samples from after the moment that was asked about.
     #[error("Prometheus gave samples from after the time that was asked for: {0}")]
     Future(String),
     /// More series than are kept.
-    #[error("Prometheus has more than {MAX_SERIES} series for this canary; drop labels that multiply them")]
+    #[error(
+        "Prometheus has more than {MAX_SERIES} series for this canary; drop labels that multiply them"
+    )]
     TooManySeries,
 }
 
@@ -254,7 +262,11 @@ impl<T: Tally> Stream<T> {
         if self.recent.len() > RECENT {
             self.recent.pop_front();
         }
-        if self.step.as_ref().is_none_or(|(step, _)| *step != marks.step) {
+        if self
+            .step
+            .as_ref()
+            .is_none_or(|(step, _)| *step != marks.step)
+        {
             self.step = self
                 .recent
                 .iter()

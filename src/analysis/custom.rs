@@ -111,8 +111,11 @@ pub(super) fn read(
         Answer::Failed(error) => {
             let suspect = match error {
                 AskError::BadQuery(_) => true,
-                AskError::Deadline(_) | AskError::Partial(_) | AskError::Unusable(_) => alive,
-                AskError::Unreachable(_) | AskError::Refused(_) => false,
+                AskError::Deadline(_)
+                | AskError::Partial(_)
+                | AskError::Unusable(_)
+                | AskError::Refused(_) => alive,
+                AskError::Unreachable(_) => false,
             };
             return members
                 .iter()
@@ -126,9 +129,13 @@ pub(super) fn read(
     }
     let mut by_index: BTreeMap<usize, Vec<&Series>> = BTreeMap::new();
     for one in series {
-        let index = one.labels.get(CUSTOM_LABEL).and_then(|text| text.parse().ok());
+        let index = one
+            .labels
+            .get(CUSTOM_LABEL)
+            .and_then(|text| text.parse().ok());
         let Some(index) = index.filter(|index| *index < members.len()) else {
-            let stray = AskError::Unusable("a series of a custom metric lacks its number".to_owned());
+            let stray =
+                AskError::Unusable("a series of a custom metric lacks its number".to_owned());
             return members
                 .iter()
                 .map(|_| seen(Look::Failed(stray.clone()), true))

@@ -123,7 +123,11 @@ impl Outcome {
         let is_5xx = code.len() == 3 && code.starts_with('5');
         if code == "0" {
             let client_left = flags.split(',').any(|flag| flag == "DC");
-            return if client_left { Self::Neutral } else { Self::Failure };
+            return if client_left {
+                Self::Neutral
+            } else {
+                Self::Failure
+            };
         }
         if is_5xx || GRPC_FAULTS.contains(&grpc) {
             return Self::Failure;
@@ -292,11 +296,10 @@ fn count<T: Tally>(
         let readings = sorted
             .remove(&target.id)
             .unwrap_or_else(|| Ok(BTreeMap::new()));
-        let counted = readings
-            .and_then(|list| {
-                list.into_iter()
-                    .try_for_each(|(at, samples)| stream.take(at, samples, marks))
-            });
+        let counted = readings.and_then(|list| {
+            list.into_iter()
+                .try_for_each(|(at, samples)| stream.take(at, samples, marks))
+        });
         match counted {
             Ok(()) => stream.succeed(),
             Err(fault) => stream.fail(fault, rebuilding),
@@ -314,7 +317,10 @@ fn sort<C: Copy>(
 ) -> Result<BTreeMap<CanaryId, Result<Readings<C>, Fault>>, Fault> {
     let mut owners: BTreeMap<(&str, &str), Vec<(&CanaryId, Side)>> = BTreeMap::new();
     for target in asked {
-        let sides = [(&target.stable, Side::Stable), (&target.candidate, Side::Candidate)];
+        let sides = [
+            (&target.stable, Side::Stable),
+            (&target.candidate, Side::Candidate),
+        ];
         for (workloads, side) in sides {
             for workload in workloads {
                 let key = (target.id.namespace.as_str(), workload.as_str());

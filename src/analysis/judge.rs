@@ -80,7 +80,9 @@ fn overall(verdicts: impl Iterator<Item = Verdict>) -> Verdict {
         Verdict::Error => 2,
         Verdict::Fail => 3,
     };
-    verdicts.max_by_key(severity).unwrap_or(Verdict::Inconclusive)
+    verdicts
+        .max_by_key(severity)
+        .unwrap_or(Verdict::Inconclusive)
 }
 
 /// `ln(metrics / alpha)`: the evidence that each of several tests has to reach so that all share one level.
@@ -161,7 +163,11 @@ impl Counted {
             let Counts { requests, failures } = span.counts;
             let evidence = threshold::ln_evidence(requests, failures, self.limit);
             // One or two failures never speak, however unlikely they are; lowering a part keeps the level.
-            let evidence = if failures < MIN_FAILURES { evidence.min(0.0) } else { evidence };
+            let evidence = if failures < MIN_FAILURES {
+                evidence.min(0.0)
+            } else {
+                evidence
+            };
             (share.ln() + evidence, *span)
         };
         let parts: Vec<(f64, Span)> = self.spans.iter().map(weighted).collect();
@@ -220,7 +226,9 @@ impl Context<'_> {
 
     fn success_rate(&self, metric: &Metric, min: f64) -> Finding {
         let limit = (1.0 - min / 100.0).clamp(0.0, 1.0);
-        let least = metric.min_requests.unwrap_or_else(|| threshold::requests_needed(limit, BETA));
+        let least = metric
+            .min_requests
+            .unwrap_or_else(|| threshold::requests_needed(limit, BETA));
         let counted = self.counted(&self.evidence.requests, limit, |counts| *counts);
         let ruling = counted.ruling(least, self.needed);
         let wanted = text::percent(min);
@@ -243,9 +251,7 @@ impl Context<'_> {
                 text::success(counts),
                 counts.requests
             ),
-            Ruling::Few(span) => {
-                self.few(span, least, &format!("{wanted} needs"), seen, "failed")
-            }
+            Ruling::Few(span) => self.few(span, least, &format!("{wanted} needs"), seen, "failed"),
             Ruling::NoReading => self.no_reading(&counted),
             Ruling::Error => counted.fault.clone().unwrap_or_default(),
         };
@@ -256,7 +262,9 @@ impl Context<'_> {
             ruling,
             span,
             Words {
-                value: span.filter(|s| s.counts.requests > 0).map(|s| text::success(s.counts)),
+                value: span
+                    .filter(|s| s.counts.requests > 0)
+                    .map(|s| text::success(s.counts)),
                 threshold: format!(">= {wanted}"),
                 query: requests_for_people(self.target, from, self.now),
                 sentence,
@@ -266,7 +274,9 @@ impl Context<'_> {
 
     fn latency(&self, metric: &Metric, quantile: f64, max: Duration) -> Finding {
         let limit = (1.0 - quantile).clamp(0.0, 1.0);
-        let least = metric.min_requests.unwrap_or_else(|| threshold::requests_needed(limit, BETA));
+        let least = metric
+            .min_requests
+            .unwrap_or_else(|| threshold::requests_needed(limit, BETA));
         let stream = &self.evidence.latency;
         let bounds = stream.common_classes();
         let wanted = Bound(u64::try_from(max.as_micros()).unwrap_or(u64::MAX - 1));
@@ -336,9 +346,15 @@ impl Context<'_> {
             .map(|(_, sides)| sides.candidate);
         let of_restart = || {
             let mut restarts = stream.since_restarts();
-            restarts.find(|(_, from, _)| *from == span.from).map(|(_, _, buckets)| buckets)
+            restarts
+                .find(|(_, from, _)| *from == span.from)
+                .map(|(_, _, buckets)| buckets)
         };
-        let of_rollout = || stream.since_rollout().map(|(_, sides)| sides.candidate.clone());
+        let of_rollout = || {
+            stream
+                .since_rollout()
+                .map(|(_, sides)| sides.candidate.clone())
+        };
         let buckets = of_step.or_else(of_restart).or_else(of_rollout)?;
         text::quantile_of(&buckets, &stream.common_classes(), quantile)
     }
@@ -351,7 +367,9 @@ impl Context<'_> {
         let threshold = text::limits(min, max);
         let step = whole_second(self.target.window.step);
         let requests = self.evidence.requests.since_step(step);
-        let requests = requests.map(|(_, sides)| sides.candidate.requests).unwrap_or_default();
+        let requests = requests
+            .map(|(_, sides)| sides.candidate.requests)
+            .unwrap_or_default();
         let least = metric.min_requests.unwrap_or_default();
         let value = last.and_then(|(_, look)| match look {
             Look::Value(value) => Some(*value),
@@ -369,11 +387,14 @@ impl Context<'_> {
             Some((_, Look::Failed(error))) => (Verdict::Error, error.to_string()),
             Some((_, Look::NotOneNumber(many))) => (
                 Verdict::Error,
-                format!("the query gave {many} series where one number is wanted; aggregate them, for example with `sum`"),
+                format!(
+                    "the query gave {many} series where one number is wanted; aggregate them, for example with `sum`"
+                ),
             ),
-            Some((_, Look::Nothing(what))) => {
-                (Verdict::Inconclusive, format!("the query gave {what}, a number is wanted"))
-            }
+            Some((_, Look::Nothing(what))) => (
+                Verdict::Inconclusive,
+                format!("the query gave {what}, a number is wanted"),
+            ),
             Some((at, Look::Value(_))) if at < step || !self.is_fresh(at) => (
                 Verdict::Inconclusive,
                 "not asked since this step began".to_owned(),
@@ -415,7 +436,9 @@ impl Context<'_> {
         let workloads = self.target.candidate.join(", ");
         let reporter = self.target.analysis.reporter.as_str();
         if seen {
-            format!("no request has reached the candidate on this step: 0 of {least} requests that {needs}")
+            format!(
+                "no request has reached the candidate on this step: 0 of {least} requests that {needs}"
+            )
         } else {
             format!(
                 "Prometheus knows no request to workload {workloads} in namespace {} from reporter {reporter}: 0 of {least} requests that {needs}",
@@ -436,7 +459,13 @@ impl Context<'_> {
         (self.now - from).to_std().unwrap_or_default()
     }
 
-    fn assemble(&self, metric: &Metric, ruling: Ruling, span: Option<Span>, words: Words) -> Finding {
+    fn assemble(
+        &self,
+        metric: &Metric,
+        ruling: Ruling,
+        span: Option<Span>,
+        words: Words,
+    ) -> Finding {
         let from = span.map_or(self.target.window.step, |span| span.from);
         let counts = span.map(|span| span.counts).unwrap_or_default();
         Finding {
@@ -468,7 +497,9 @@ struct Words {
 /// The counts to show: those that the ruling rests on, else what is known of the step.
 fn shown(ruling: Ruling, counted: &Counted) -> Option<Span> {
     match ruling {
-        Ruling::Fail(span) | Ruling::Few(span) | Ruling::Beyond(span) | Ruling::Pass(span) => Some(span),
+        Ruling::Fail(span) | Ruling::Few(span) | Ruling::Beyond(span) | Ruling::Pass(span) => {
+            Some(span)
+        }
         Ruling::Error | Ruling::NoReading => counted.step,
     }
 }

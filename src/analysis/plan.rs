@@ -43,8 +43,7 @@ pub fn plan(targets: &[Target], ledger: &Ledger, now: Timestamp) -> Vec<Query> {
         queries.extend(counters(&key, &group, now, Kind::Requests));
     }
     for (key, group) in grouped(&targets, now, |t| {
-        (!latency_limits(t).is_empty())
-            .then(|| since(t, ledger.of(t).map(|e| &e.latency), now))
+        (!latency_limits(t).is_empty()).then(|| since(t, ledger.of(t).map(|e| &e.latency), now))
     }) {
         queries.extend(counters(&key, &group, now, Kind::Latency));
     }
@@ -82,7 +81,9 @@ enum Since {
 
 fn since<T: Tally>(target: &Target, stream: Option<&Stream<T>>, now: Timestamp) -> Since {
     let start = whole_second(target.window.rollout).min(now);
-    let coarser = stream.map_or(0, Stream::failed_rebuilds).min(MAX_COARSENING);
+    let coarser = stream
+        .map_or(0, Stream::failed_rebuilds)
+        .min(MAX_COARSENING);
     let Some(last) = stream.and_then(Stream::last) else {
         return Since::Range {
             from: start,
@@ -188,7 +189,12 @@ fn chunks<'a>(targets: &[&'a Target], most: u64) -> Vec<Vec<&'a Target>> {
     let mut bytes = 0;
     for target in targets {
         // Escaping at most quadruples what needs it, and Kubernetes names hardly need it.
-        let own: usize = target.stable.iter().chain(&target.candidate).map(|w| w.len() + 3).sum();
+        let own: usize = target
+            .stable
+            .iter()
+            .chain(&target.candidate)
+            .map(|w| w.len() + 3)
+            .sum();
         let own = own + target.id.namespace.len() + 3;
         match chunks.last_mut() {
             Some(chunk) if bytes + own <= MAX_BYTES - 512 && (chunk.len() as u64) < most => {
@@ -280,8 +286,14 @@ fn own(target: &Target) -> String {
     format!(
         "reporter=\"{}\",{},{}",
         reporter.as_str(),
-        promql::any_of("destination_workload_namespace", [target.id.namespace.as_str()]),
-        promql::any_of("destination_workload", target.candidate.iter().map(String::as_str)),
+        promql::any_of(
+            "destination_workload_namespace",
+            [target.id.namespace.as_str()]
+        ),
+        promql::any_of(
+            "destination_workload",
+            target.candidate.iter().map(String::as_str)
+        ),
     )
 }
 

@@ -181,24 +181,54 @@ mod tests {
         );
         assert_eq!(fill("{{ nope }} {{", value), "{{ nope }} {{");
         // What was filled in is not read again.
-        assert_eq!(fill("{{ namespace }}", |_| Some("{{ x }}".to_owned())), "{{ x }}");
+        assert_eq!(
+            fill("{{ namespace }}", |_| Some("{{ x }}".to_owned())),
+            "{{ x }}"
+        );
     }
 
     #[test]
     fn a_query_that_could_swallow_its_neighbours_is_open() {
         for open in [
-            "", " ", "# only a comment", "up)", "(up", "up) or (down", "up{a=\"b}", "up[5m", "sum(up]", "'a", "up{a=`b}",
+            "",
+            " ",
+            "# only a comment",
+            "up)",
+            "(up",
+            "up) or (down",
+            "up{a=\"b}",
+            "up[5m",
+            "sum(up]",
+            "'a",
+            "up{a=`b}",
         ] {
             assert_eq!(shape(open), Shape::Open, "{open}");
         }
         for vector in [
-            "up", "sum(up) # all (of them", "up{a=\")\"}", "up{a='\\')'}", "{job=\"a\"}", "rate(up[5m]) / 2",
-            "vector(1)", "sum by (x) (up)", "up > bool 1", "scalar(up) + up", "up{a=`\\`}",
+            "up",
+            "sum(up) # all (of them",
+            "up{a=\")\"}",
+            "up{a='\\')'}",
+            "{job=\"a\"}",
+            "rate(up[5m]) / 2",
+            "vector(1)",
+            "sum by (x) (up)",
+            "up > bool 1",
+            "scalar(up) + up",
+            "up{a=`\\`}",
         ] {
             assert_eq!(shape(vector), Shape::Vector, "{vector}");
         }
         for scalar in [
-            "1", "-1.5e-3", "time()", "scalar(up{a=\"b\"})", "scalar ( sum(up) ) / 2", "(1 > bool 2)", "NaN", "+Inf", "pi() * 2",
+            "1",
+            "-1.5e-3",
+            "time()",
+            "scalar(up{a=\"b\"})",
+            "scalar ( sum(up) ) / 2",
+            "(1 > bool 2)",
+            "NaN",
+            "+Inf",
+            "pi() * 2",
         ] {
             assert_eq!(shape(scalar), Shape::Scalar, "{scalar}");
         }

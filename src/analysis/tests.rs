@@ -23,12 +23,25 @@ fn success_rate(min: f64) -> Metric {
 
 fn latency(max_ms: u64) -> Metric {
     let max = Duration::from_millis(max_ms);
-    metric("latency", MetricSource::Latency { quantile: 0.99, max })
+    metric(
+        "latency",
+        MetricSource::Latency {
+            quantile: 0.99,
+            max,
+        },
+    )
 }
 
 fn custom(name: &str, query: &str, max: f64) -> Metric {
     let query = query.to_owned();
-    metric(name, MetricSource::Custom { query, min: None, max: Some(max) })
+    metric(
+        name,
+        MetricSource::Custom {
+            query,
+            min: None,
+            max: Some(max),
+        },
+    )
 }
 
 fn metric(name: &str, source: MetricSource) -> Metric {
@@ -72,11 +85,16 @@ fn labels(workload: &str, pod: &str, rest: &[(&str, &str)]) -> BTreeMap<String, 
         ("pod", pod),
     ];
     let all = common.iter().chain(rest);
-    all.map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    all.map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+        .collect()
 }
 
 fn code(workload: &str, pod: &str, code: &str) -> BTreeMap<String, String> {
-    labels(workload, pod, &[("response_code", code), ("response_flags", "-")])
+    labels(
+        workload,
+        pod,
+        &[("response_code", code), ("response_flags", "-")],
+    )
 }
 
 /// A Prometheus that holds counters as steps over time.
@@ -87,7 +105,10 @@ struct Memory {
 
 impl Memory {
     fn set(&mut self, labels: BTreeMap<String, String>, second: i64, value: f64) -> &mut Self {
-        self.series.entry(labels).or_default().insert(at(second), value);
+        self.series
+            .entry(labels)
+            .or_default()
+            .insert(at(second), value);
         self
     }
 
@@ -100,11 +121,17 @@ impl Memory {
                 .take_while(|t| *t <= query.at)
                 .collect();
         }
-        let series = self.series.iter().filter(|(l, _)| l.contains_key("le") == wants_buckets);
+        let series = self
+            .series
+            .iter()
+            .filter(|(l, _)| l.contains_key("le") == wants_buckets);
         let series = series.filter_map(|(labels, values)| {
             let value = |t: &Timestamp| values.range(..=*t).next_back().map(|(_, v)| (*t, *v));
             let samples: Vec<_> = times.iter().filter_map(value).collect();
-            (!samples.is_empty()).then(|| Series { labels: labels.clone(), samples })
+            (!samples.is_empty()).then(|| Series {
+                labels: labels.clone(),
+                samples,
+            })
         });
         Answer::Series(series.collect())
     }
@@ -120,7 +147,11 @@ impl Memory {
 
 /// One line per finding, and the whole.
 fn shown(judgement: &Judgement) -> String {
-    let mut lines = vec![format!("{}: {}", judgement.verdict.as_str(), judgement.sentence)];
+    let mut lines = vec![format!(
+        "{}: {}",
+        judgement.verdict.as_str(),
+        judgement.sentence
+    )];
     lines.extend(judgement.findings.iter().map(|f| {
         format!(
             "  {} {} {} [{}] {}/{} in {}s",
@@ -187,8 +218,14 @@ fn a_candidate_that_only_fails_is_at_zero_not_without_traffic() {
     fail: success-rate: 50 of 50 requests failed in 15s, which leaves 0% where at least 99% is wanted
       success-rate fail 0% [>= 99%] 50/50 in 15s
     ");
-    assert!(judged(0.0, 3.0).starts_with("fail"), "three of three exclude chance");
-    assert!(judged(0.0, 2.0).starts_with("inconclusive"), "two failures are never enough");
+    assert!(
+        judged(0.0, 3.0).starts_with("fail"),
+        "three of three exclude chance"
+    );
+    assert!(
+        judged(0.0, 2.0).starts_with("inconclusive"),
+        "two failures are never enough"
+    );
 }
 
 #[test]
@@ -196,7 +233,11 @@ fn what_counts_as_a_failure() {
     let outcome = |code: &str, grpc: &str, flags: &str| {
         let mut memory = Memory::default();
         memory.set(self::code("app", "old", "200"), -60, 1.0);
-        let rest = [("response_code", code), ("grpc_response_status", grpc), ("response_flags", flags)];
+        let rest = [
+            ("response_code", code),
+            ("grpc_response_status", grpc),
+            ("response_flags", flags),
+        ];
         memory.set(labels("app-canary", "new", &rest), 10, 7.0);
         let target = target("app", vec![success_rate(99.0)]);
         let mut ledger = Ledger::default();
@@ -223,7 +264,11 @@ fn what_counts_as_a_failure() {
         ("200", "13", "-", (7, 7)),
         ("200", "15", "-", (7, 7)),
     ] {
-        assert_eq!(outcome(code, grpc, flags), expected, "{code} {grpc} {flags}");
+        assert_eq!(
+            outcome(code, grpc, flags),
+            expected,
+            "{code} {grpc} {flags}"
+        );
     }
 }
 
@@ -312,7 +357,10 @@ fn requests_from_before_the_step_do_not_count_for_it() {
         memory.tick(&mut ledger, &target, 90);
         ledger.entries[&target.id].requests_since(at(44)).unwrap()
     };
-    assert_eq!(rebuilt, ledger.entries[&target.id].requests_since(at(44)).unwrap());
+    assert_eq!(
+        rebuilt,
+        ledger.entries[&target.id].requests_since(at(44)).unwrap()
+    );
     // A step that nothing was read in since: no pass, whatever came before.
     target.window.step = at(91);
     let verdict = judge(&target, &ledger, at(92));
@@ -326,12 +374,24 @@ fn a_late_regression_is_not_hidden_by_a_healthy_hour() {
     let mut memory = Memory::default();
     memory.set(code("app", "x", "200"), -10, 1.0);
     for minute in 1..=60 {
-        memory.set(code("app-canary", "a", "200"), minute * 60, minute as f64 * 600.0);
+        memory.set(
+            code("app-canary", "a", "200"),
+            minute * 60,
+            minute as f64 * 600.0,
+        );
     }
     // From then on 5% fail, at 10 requests a second.
     for n in 1..=8 {
-        memory.set(code("app-canary", "a", "200"), 3600 + n * 15, 36_000.0 + n as f64 * 142.0);
-        memory.set(code("app-canary", "a", "500"), 3600 + n * 15, n as f64 * 8.0);
+        memory.set(
+            code("app-canary", "a", "200"),
+            3600 + n * 15,
+            36_000.0 + n as f64 * 142.0,
+        );
+        memory.set(
+            code("app-canary", "a", "500"),
+            3600 + n * 15,
+            n as f64 * 8.0,
+        );
     }
     let mut ledger = Ledger::default();
     let first = (0..=248)
@@ -356,13 +416,23 @@ fn latency_is_the_share_of_slow_answers() {
         memory.tick(&mut ledger, &target, 0);
         shown(&memory.tick(&mut ledger, &target, 15))
     };
-    let fast = [("250", 960.0), ("500", 998.0), ("1000", 1000.0), ("+Inf", 1000.0)];
+    let fast = [
+        ("250", 960.0),
+        ("500", 998.0),
+        ("1000", 1000.0),
+        ("+Inf", 1000.0),
+    ];
     assert_snapshot!(judged(500, &fast), @"
     pass: latency 447ms (p99 <= 500ms)
       latency pass 447ms [p99 <= 500ms] 2/1000 in 15s
     ");
     // Prometheus 3 writes bounds in another way.
-    let fast = [("250.0", 960.0), ("500.0", 998.0), ("1000.0", 1000.0), ("+Inf", 1000.0)];
+    let fast = [
+        ("250.0", 960.0),
+        ("500.0", 998.0),
+        ("1000.0", 1000.0),
+        ("+Inf", 1000.0),
+    ];
     assert!(judged(500, &fast).starts_with("pass"));
     // No bound at 400 ms: the next lower one judges.
     assert_snapshot!(judged(400, &fast), @"
@@ -425,7 +495,9 @@ fn custom_metrics_fail_on_the_third_bad_look_in_a_row() {
     for empty in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
         assert_eq!(looks(&vec![number(empty); 5]), [Inconclusive; 5]);
     }
-    let Answer::Series(one) = number(5.0) else { unreachable!() };
+    let Answer::Series(one) = number(5.0) else {
+        unreachable!()
+    };
     let two = Answer::Series([one.clone(), one].concat());
     assert_eq!(looks(&[two]), [Error]);
 }
@@ -433,7 +505,13 @@ fn custom_metrics_fail_on_the_third_bad_look_in_a_row() {
 #[test]
 fn one_bad_query_hurts_only_its_own_canary() {
     let good = target("good", vec![custom("queue", "max(queue)", 100.0)]);
-    let bad = target("bad", vec![custom("queue", "sum(queue", 100.0), custom("typo", "smu(queue)", 1.0)]);
+    let bad = target(
+        "bad",
+        vec![
+            custom("queue", "sum(queue", 100.0),
+            custom("typo", "smu(queue)", 1.0),
+        ],
+    );
     let targets = [good.clone(), bad.clone()];
     let mut ledger = Ledger::default();
     let mut shapes = Vec::new();
@@ -443,7 +521,9 @@ fn one_bad_query_hurts_only_its_own_canary() {
         let answers: Vec<Answer> = queries
             .iter()
             .map(|query| {
-                let Purpose::Custom(members) = &query.purpose else { unreachable!() };
+                let Purpose::Custom(members) = &query.purpose else {
+                    unreachable!()
+                };
                 if query.promql.contains("smu") || query.promql == "sum(queue" {
                     return Answer::Failed(AskError::BadQuery("parse error".to_owned()));
                 }
@@ -454,9 +534,19 @@ fn one_bad_query_hurts_only_its_own_canary() {
                 Answer::Series((0..members.len()).map(one).collect())
             })
             .collect();
-        shapes.push(queries.iter().map(|q| q.promql.clone()).collect::<Vec<_>>().join("; ").replace('\n', ""));
+        shapes.push(
+            queries
+                .iter()
+                .map(|q| q.promql.clone())
+                .collect::<Vec<_>>()
+                .join("; ")
+                .replace('\n', ""),
+        );
         absorb(&mut ledger, &targets, &queries, &answers);
-        verdicts.push((judge(&good, &ledger, at(tick * 15)).verdict, judge(&bad, &ledger, at(tick * 15)).verdict));
+        verdicts.push((
+            judge(&good, &ledger, at(tick * 15)).verdict,
+            judge(&bad, &ledger, at(tick * 15)).verdict,
+        ));
     }
     assert_snapshot!(shapes.join("\n"), @r#"
     label_replace((smu(queue)), "serin_query", "0", "", "") or label_replace((max(queue)), "serin_query", "1", "", ""); sum(queue
@@ -480,8 +570,16 @@ fn placeholders_and_scalars() {
     let mut target = target(
         "app",
         vec![
-            custom("a", "q{ns=\"{{ namespace }}\",w=\"{{ workload }}\"}[{{window}}]", 1.0),
-            custom("b", "scalar(q) # {{ stable }} {{ service }} {{ canary }} {{ other }}", 1.0),
+            custom(
+                "a",
+                "q{ns=\"{{ namespace }}\",w=\"{{ workload }}\"}[{{window}}]",
+                1.0,
+            ),
+            custom(
+                "b",
+                "scalar(q) # {{ stable }} {{ service }} {{ canary }} {{ other }}",
+                1.0,
+            ),
         ],
     );
     target.window.step = at(-1000);
@@ -502,7 +600,9 @@ fn unusable_counters_are_errors() {
         let mut ledger = Ledger::default();
         memory.tick(&mut ledger, &target, 0);
         let queries = plan(targets, &ledger, at(15));
-        let Answer::Series(mut series) = memory.answer(&queries[0]) else { unreachable!() };
+        let Answer::Series(mut series) = memory.answer(&queries[0]) else {
+            unreachable!()
+        };
         change(&mut series);
         absorb(&mut ledger, targets, &queries, &[Answer::Series(series)]);
         let bad = judge(&target, &ledger, at(15));
@@ -513,16 +613,31 @@ fn unusable_counters_are_errors() {
     for value in [f64::NAN, f64::INFINITY, -1.0, 0.5, 1e300] {
         let (verdict, sentence) = with(&|series| series[0].samples[0].1 = value);
         assert_eq!(verdict, Verdict::Error, "{value}: {sentence}");
-        assert!(sentence.contains("a whole number of requests was expected"), "{sentence}");
+        assert!(
+            sentence.contains("a whole number of requests was expected"),
+            "{sentence}"
+        );
     }
     let errors = [
         with(&|series| series.push(series[0].clone())),
-        with(&|series| series.push(Series { labels: code("other", "a", "200"), samples: vec![(at(15), 1.0)] })),
-        with(&|series| { series[0].labels.remove("destination_workload"); }),
-        with(&|series| { series[0].labels.remove("response_code"); }),
+        with(&|series| {
+            series.push(Series {
+                labels: code("other", "a", "200"),
+                samples: vec![(at(15), 1.0)],
+            })
+        }),
+        with(&|series| {
+            series[0].labels.remove("destination_workload");
+        }),
+        with(&|series| {
+            series[0].labels.remove("response_code");
+        }),
         with(&|series| series[0].samples[0].0 = at(16)),
     ];
-    let lines: Vec<String> = errors.iter().map(|(verdict, s)| format!("{}: {s}", verdict.as_str())).collect();
+    let lines: Vec<String> = errors
+        .iter()
+        .map(|(verdict, s)| format!("{}: {s}", verdict.as_str()))
+        .collect();
     assert_snapshot!(lines.join("\n"), @r#"
     error: success-rate: Prometheus gave two values for one series of `app old `
     error: success-rate: Prometheus gave a series that was not asked for: {destination_workload="other",destination_workload_namespace="test",pod="a",response_code="200",response_flags="-"}; check what stands between it and Serin
@@ -548,7 +663,10 @@ fn a_failure_outlives_the_server_that_showed_it() {
     let mut ledger = Ledger::default();
     assert_eq!(memory.tick(&mut ledger, &target, 15).verdict, Verdict::Pass);
     // An old reading is no pass, asked or not.
-    assert_eq!(judge(&target, &ledger, at(100)).verdict, Verdict::Inconclusive);
+    assert_eq!(
+        judge(&target, &ledger, at(100)).verdict,
+        Verdict::Inconclusive
+    );
     let queries = plan(targets, &ledger, at(30));
     absorb(&mut ledger, targets, &queries, &[down]);
     assert_snapshot!(shown(&judge(&target, &ledger, at(30))), @"
@@ -568,9 +686,15 @@ fn named_users_alone_make_no_pass() {
     ");
     let (memory, mut target) = simple(0.0, 50.0);
     target.window.has_traffic = false;
-    assert_eq!(memory.tick(&mut Ledger::default(), &target, 15).verdict, Verdict::Fail);
+    assert_eq!(
+        memory.tick(&mut Ledger::default(), &target, 15).verdict,
+        Verdict::Fail
+    );
     target.analysis.skip = true;
-    assert_eq!(memory.tick(&mut Ledger::default(), &target, 15).verdict, Verdict::Pass);
+    assert_eq!(
+        memory.tick(&mut Ledger::default(), &target, 15).verdict,
+        Verdict::Pass
+    );
 }
 
 #[test]
@@ -580,9 +704,18 @@ fn another_rollout_begins_with_nothing() {
     assert_eq!(memory.tick(&mut ledger, &target, 15).verdict, Verdict::Fail);
     target.window.rollout = at(20);
     target.window.step = at(20);
-    assert_eq!(judge(&target, &ledger, at(20)).verdict, Verdict::Inconclusive);
-    assert_eq!(memory.tick(&mut ledger, &target, 30).verdict, Verdict::Inconclusive);
-    assert_eq!(ledger.entries[&target.id].requests().unwrap().candidate, counts(0, 0));
+    assert_eq!(
+        judge(&target, &ledger, at(20)).verdict,
+        Verdict::Inconclusive
+    );
+    assert_eq!(
+        memory.tick(&mut ledger, &target, 30).verdict,
+        Verdict::Inconclusive
+    );
+    assert_eq!(
+        ledger.entries[&target.id].requests().unwrap().candidate,
+        counts(0, 0)
+    );
     ledger.forget(&target.id);
     assert!(ledger.entries.is_empty());
 }
@@ -598,11 +731,18 @@ fn queries_as_they_are_asked() {
     sum by (pod, instance, destination_workload_namespace, destination_workload, le) (istio_request_duration_milliseconds_bucket{reporter="destination",destination_workload_namespace="test",destination_workload=~"app|app-canary",response_code=~"[123]..",grpc_response_status!~"2|4|12|13|14|15",le=~"[0-9]{2,4}([.][0-9]+)?|[+]Inf"})
     "#);
     // From the start of the rollout to now in steps of at most 15 s.
-    assert_eq!(queries[0].range, Some((at(0), Duration::from_millis(13_333))));
+    assert_eq!(
+        queries[0].range,
+        Some((at(0), Duration::from_millis(13_333)))
+    );
     target.analysis.skip = true;
     assert_eq!(plan(&[target.clone()], &Ledger::default(), at(40)), []);
 
-    let finding = judge(&self::target("app", vec![success_rate(99.0)]), &Ledger::default(), at(40));
+    let finding = judge(
+        &self::target("app", vec![success_rate(99.0)]),
+        &Ledger::default(),
+        at(40),
+    );
     assert_snapshot!(finding.findings[0].query, @r#"sum by (response_code, grpc_response_status, response_flags) (increase(istio_requests_total{reporter="destination",destination_workload_namespace="test",destination_workload="app-canary"}[40s] @ 1700000040))"#);
 }
 
@@ -610,7 +750,12 @@ fn queries_as_they_are_asked() {
 fn the_number_of_queries_does_not_grow_with_canaries() {
     let many = |n: usize, second: i64, ledger: &Ledger| {
         let targets: Vec<Target> = (0..n)
-            .map(|n| target(&format!("service-{n:04}"), vec![success_rate(99.0), latency(500), custom("q", "up", 1.0)]))
+            .map(|n| {
+                target(
+                    &format!("service-{n:04}"),
+                    vec![success_rate(99.0), latency(500), custom("q", "up", 1.0)],
+                )
+            })
             .collect();
         plan(&targets, ledger, at(second))
     };
@@ -622,13 +767,19 @@ fn the_number_of_queries_does_not_grow_with_canaries() {
     assert!(thousand.iter().all(|query| query.promql.len() <= 8 * 1024));
     // After ten days of rollout a rebuild still asks for a bounded number of points.
     for query in many(50, 864_000, &empty) {
-        let Some((start, step)) = query.range else { continue };
-        let points = (query.at - start).num_milliseconds() / i64::try_from(step.as_millis()).unwrap() + 1;
+        let Some((start, step)) = query.range else {
+            continue;
+        };
+        let points =
+            (query.at - start).num_milliseconds() / i64::try_from(step.as_millis()).unwrap() + 1;
         let canaries = match &query.purpose {
             Purpose::Requests(ids) | Purpose::Latency(ids) => ids.len(),
             Purpose::Custom(_) => unreachable!(),
         };
-        assert!(points <= 2002 && canaries <= 10, "{points} points, {canaries} canaries");
+        assert!(
+            points <= 2002 && canaries <= 10,
+            "{points} points, {canaries} canaries"
+        );
     }
 }
 
@@ -648,21 +799,25 @@ fn line() -> impl Strategy<Value = Line> {
         let mut values: BTreeMap<usize, f64> = [(0, 77.0), (4, 1234.0)].into();
         let mut events = events;
         events.sort_by_key(|(_, second, ..)| *second);
-        // Restarts make what lies between two readings invisible, so they happen on the common grid of 60 s.
         for (series, second, more, restart) in events {
-            let (workload, pod) = if series < 4 { ("app-canary", "c") } else { ("app", "s") };
+            let (workload, pod) = if series < 4 {
+                ("app-canary", "c")
+            } else {
+                ("app", "s")
+            };
             let status = if series % 2 == 0 { "200" } else { "503" };
             let pod = format!("{pod}{}", series % 4 / 2);
             let value = values.entry(series).or_default();
-            let grid = (second / 60) * 60;
-            let when = if restart { grid } else { second };
-            if restart && when > 0 {
+            if restart {
                 *value = 0.0;
             }
             *value += more as f64;
             memory.set(code(workload, &pod, status), second, *value);
         }
-        Line { memory, length: 300 }
+        Line {
+            memory,
+            length: 300,
+        }
     })
 }
 
@@ -745,6 +900,9 @@ fn broken(kind: u8, query: &Query) -> Answer {
         4 => one(f64::NAN, "app-canary"),
         5 => one(f64::INFINITY, "app-canary"),
         6 => Answer::Failed(AskError::Unusable("not JSON".to_owned())),
-        _ => Answer::Series(vec![Series { labels: code("app-canary", "a", "500"), samples: vec![] }]),
+        _ => Answer::Series(vec![Series {
+            labels: code("app-canary", "a", "500"),
+            samples: vec![],
+        }]),
     }
 }

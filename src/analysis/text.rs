@@ -29,7 +29,11 @@ pub(super) fn number(value: f64) -> String {
     }
     let text = format!("{value:.4}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
-    if text == "-0" { "0".to_owned() } else { text.to_owned() }
+    if text == "-0" {
+        "0".to_owned()
+    } else {
+        text.to_owned()
+    }
 }
 
 /// A latency in microseconds as milliseconds or seconds.
@@ -133,7 +137,14 @@ mod tests {
 
     #[test]
     fn numbers_are_short() {
-        for (value, text) in [(99.0, "99"), (99.95, "99.95"), (0.0, "0"), (-0.0, "0"), (1e-7, "1e-7"), (-2.5, "-2.5")] {
+        for (value, text) in [
+            (99.0, "99"),
+            (99.95, "99.95"),
+            (0.0, "0"),
+            (-0.0, "0"),
+            (1e-7, "1e-7"),
+            (-2.5, "-2.5"),
+        ] {
             assert_eq!(number(value), text);
         }
         assert_eq!(latency(500_000), "500ms");
@@ -141,7 +152,14 @@ mod tests {
         assert_eq!(latency(30_000_000), "30s");
         assert_eq!(quantile(0.99), "p99");
         assert_eq!(quantile(0.999), "p99.9");
-        for (seconds, text) in [(0, "0s"), (90, "90s"), (120, "2m"), (150, "2m30s"), (3600, "1h"), (9000, "2h30m")] {
+        for (seconds, text) in [
+            (0, "0s"),
+            (90, "90s"),
+            (120, "2m"),
+            (150, "2m30s"),
+            (3600, "1h"),
+            (9000, "2h30m"),
+        ] {
             assert_eq!(length(Duration::from_secs(seconds)), text);
         }
     }
@@ -151,15 +169,33 @@ mod tests {
         let of = |counts: &[(u64, u64)], quantile| {
             let buckets: Vec<(Bound, u64)> = counts
                 .iter()
-                .map(|(ms, n)| (if *ms == 0 { Bound::ALL } else { Bound(ms * 1000) }, *n))
+                .map(|(ms, n)| {
+                    (
+                        if *ms == 0 {
+                            Bound::ALL
+                        } else {
+                            Bound(ms * 1000)
+                        },
+                        *n,
+                    )
+                })
                 .collect();
             let bounds = buckets.iter().map(|(bound, _)| *bound).collect();
             quantile_of(&Buckets(buckets.into_iter().collect()), &bounds, quantile)
         };
         // The two examples of Prometheus' interpolation that mislead: 667 ms and 940 ms.
-        assert_eq!(of(&[(500, 985), (1000, 1000), (0, 1000)], 0.99).unwrap(), "667ms");
-        assert_eq!(of(&[(500, 11), (1000, 12), (0, 12)], 0.99).unwrap(), "940ms");
-        assert_eq!(of(&[(500, 10), (1000, 10), (0, 12)], 0.99).unwrap(), "> 1000ms");
+        assert_eq!(
+            of(&[(500, 985), (1000, 1000), (0, 1000)], 0.99).unwrap(),
+            "667ms"
+        );
+        assert_eq!(
+            of(&[(500, 11), (1000, 12), (0, 12)], 0.99).unwrap(),
+            "940ms"
+        );
+        assert_eq!(
+            of(&[(500, 10), (1000, 10), (0, 12)], 0.99).unwrap(),
+            "> 1000ms"
+        );
         assert_eq!(of(&[(50, 100), (0, 100)], 0.99).unwrap(), "<= 50ms");
         assert_eq!(of(&[(500, 0), (0, 0)], 0.99), None);
     }

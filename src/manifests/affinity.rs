@@ -63,7 +63,10 @@ pub(super) fn forget(affinity: &SessionAffinity) -> Option<(Value, Value)> {
         return None;
     }
     let condition = any_cookie_condition(&affinity.cookie)?;
-    let headers = set_cookie(&format!("{}=; Path=/; Max-Age=0; HttpOnly", affinity.cookie));
+    let headers = set_cookie(&format!(
+        "{}=; Path=/; Max-Age=0; HttpOnly",
+        affinity.cookie
+    ));
     Some((condition, headers))
 }
 

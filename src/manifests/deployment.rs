@@ -62,14 +62,17 @@ pub(super) fn render(canary: &ValidatedCanary, state: &State, subsets: &Subsets)
 }
 
 fn object(value: Option<&Value>) -> Map<String, Value> {
-    value.and_then(Value::as_object).cloned().unwrap_or_default()
+    value
+        .and_then(Value::as_object)
+        .cloned()
+        .unwrap_or_default()
 }
 
 fn copied(entries: Option<&Value>) -> BTreeMap<String, Value> {
     let owned_elsewhere = |key: &str| {
-        NOT_COPIED.iter().any(|name| {
-            key == *name || (name.ends_with('/') && key.starts_with(name))
-        })
+        NOT_COPIED
+            .iter()
+            .any(|name| key == *name || (name.ends_with('/') && key.starts_with(name)))
     };
     object(entries)
         .into_iter()
@@ -83,9 +86,8 @@ fn selector(spec: &Map<String, Value>, label_key: &str) -> Value {
     let mut labels = object(selector.get("matchLabels"));
     labels.insert(label_key.to_owned(), json!(CANARY_TRACK));
     selector.insert("matchLabels".to_owned(), Value::Object(labels));
-    let about_others = |expression: &&Value| {
-        expression.get("key").and_then(Value::as_str) != Some(label_key)
-    };
+    let about_others =
+        |expression: &&Value| expression.get("key").and_then(Value::as_str) != Some(label_key);
     if let Some(Value::Array(expressions)) = selector.remove("matchExpressions") {
         let kept: Vec<Value> = expressions.iter().filter(about_others).cloned().collect();
         if !kept.is_empty() {

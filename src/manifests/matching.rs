@@ -8,11 +8,16 @@ use serde_json::{Map, Value};
 /// conditions that match everybody are left out.
 pub(super) fn cross(base: &[Value], conditions: &[Value]) -> Vec<Value> {
     let mut matches: Vec<Value> = Vec::new();
-    for condition in conditions.iter().filter(|condition| is_condition(condition)) {
+    for condition in conditions
+        .iter()
+        .filter(|condition| is_condition(condition))
+    {
         let combined: Vec<Value> = if base.is_empty() {
             vec![condition.clone()]
         } else {
-            base.iter().filter_map(|base| both(base, condition)).collect()
+            base.iter()
+                .filter_map(|base| both(base, condition))
+                .collect()
         };
         for one in combined {
             if !matches.contains(&one) {
@@ -51,13 +56,21 @@ fn both(base: &Value, condition: &Value) -> Option<Value> {
             (Some(existing), "uri" | "scheme" | "method" | "authority") => {
                 both_strings(existing, value)?
             }
-            (Some(existing), "headers") => both_maps(existing, value, |known| known.to_ascii_lowercase(), both_strings)?,
+            (Some(existing), "headers") => both_maps(
+                existing,
+                value,
+                |known| known.to_ascii_lowercase(),
+                both_strings,
+            )?,
             (Some(existing), "queryParams") => {
                 both_maps(existing, value, str::to_owned, both_strings)?
             }
-            (Some(existing), "withoutHeaders") => {
-                both_maps(existing, value, |known| known.to_ascii_lowercase(), both_equal)?
-            }
+            (Some(existing), "withoutHeaders") => both_maps(
+                existing,
+                value,
+                |known| known.to_ascii_lowercase(),
+                both_equal,
+            )?,
             (Some(existing), "sourceLabels") => {
                 both_maps(existing, value, str::to_owned, both_equal)?
             }
@@ -105,9 +118,7 @@ fn both_strings(left: &Value, right: &Value) -> Option<Value> {
         let value = fields.get(kind)?.as_str()?;
         (fields.len() == 1).then(|| value.to_owned())
     };
-    let narrower = |narrow: Option<String>, wide: Option<String>| {
-        matches!((narrow, wide), (Some(narrow), Some(wide)) if narrow.starts_with(&wide))
-    };
+    let narrower = |narrow: Option<String>, wide: Option<String>| matches!((narrow, wide), (Some(narrow), Some(wide)) if narrow.starts_with(&wide));
     let (exact_a, exact_b) = (text(a, "exact"), text(b, "exact"));
     let (prefix_a, prefix_b) = (text(a, "prefix"), text(b, "prefix"));
     if narrower(exact_a.or_else(|| prefix_a.clone()), prefix_b.clone()) {
@@ -128,7 +139,10 @@ fn both_maps(
 ) -> Option<Value> {
     let mut result = left.as_object()?.clone();
     for (key, value) in right.as_object()? {
-        let known = result.keys().find(|known| fold(known) == fold(key)).cloned();
+        let known = result
+            .keys()
+            .find(|known| fold(known) == fold(key))
+            .cloned();
         match known.and_then(|known| result.remove(&known)) {
             Some(existing) => result.insert(key.clone(), combine(&existing, value)?),
             None => result.insert(key.clone(), value.clone()),
@@ -177,13 +191,41 @@ mod tests {
     fn the_narrower_of_two_texts_is_kept() {
         let uri = |value: Value| json!({ "uri": value });
         let cases = [
-            (json!({"prefix": "/a"}), json!({"exact": "/a/b"}), Some(json!({"exact": "/a/b"}))),
-            (json!({"exact": "/a/b"}), json!({"prefix": "/a"}), Some(json!({"exact": "/a/b"}))),
-            (json!({"prefix": "/a"}), json!({"prefix": "/a/b"}), Some(json!({"prefix": "/a/b"}))),
-            (json!({"prefix": "/a/b"}), json!({"prefix": "/a"}), Some(json!({"prefix": "/a/b"}))),
-            (json!({"regex": "a+"}), json!({"regex": "a+"}), Some(json!({"regex": "a+"}))),
-            (json!({"regex": "a+"}), json!({}), Some(json!({"regex": "a+"}))),
-            (json!({}), json!({"exact": "a"}), Some(json!({"exact": "a"}))),
+            (
+                json!({"prefix": "/a"}),
+                json!({"exact": "/a/b"}),
+                Some(json!({"exact": "/a/b"})),
+            ),
+            (
+                json!({"exact": "/a/b"}),
+                json!({"prefix": "/a"}),
+                Some(json!({"exact": "/a/b"})),
+            ),
+            (
+                json!({"prefix": "/a"}),
+                json!({"prefix": "/a/b"}),
+                Some(json!({"prefix": "/a/b"})),
+            ),
+            (
+                json!({"prefix": "/a/b"}),
+                json!({"prefix": "/a"}),
+                Some(json!({"prefix": "/a/b"})),
+            ),
+            (
+                json!({"regex": "a+"}),
+                json!({"regex": "a+"}),
+                Some(json!({"regex": "a+"})),
+            ),
+            (
+                json!({"regex": "a+"}),
+                json!({}),
+                Some(json!({"regex": "a+"})),
+            ),
+            (
+                json!({}),
+                json!({"exact": "a"}),
+                Some(json!({"exact": "a"})),
+            ),
             (json!({"exact": "a"}), json!({"exact": "ab"}), None),
             (json!({"prefix": "/b"}), json!({"exact": "/a"}), None),
             (json!({"prefix": "/b"}), json!({"prefix": "/a"}), None),
@@ -209,7 +251,11 @@ mod tests {
             None,
         );
         check(json!({"gateways": ["a"]}), json!({"gateways": ["b"]}), None);
-        check(json!({"sourceLabels": {"a": "1"}}), json!({"sourceLabels": {"a": "2"}}), None);
+        check(
+            json!({"sourceLabels": {"a": "1"}}),
+            json!({"sourceLabels": {"a": "2"}}),
+            None,
+        );
         check(json!({"unknown": 1}), json!({"unknown": 2}), None);
         check(json!("text"), json!({}), None);
     }
@@ -251,8 +297,14 @@ mod tests {
             json!({"ignoreUriCase": true}),
             json!(null),
         ] {
-            assert_eq!(cross(&[], std::slice::from_ref(&everybody)), Vec::<Value>::new());
-            assert_eq!(cross(&[json!({"port": 80})], &[everybody]), Vec::<Value>::new());
+            assert_eq!(
+                cross(&[], std::slice::from_ref(&everybody)),
+                Vec::<Value>::new()
+            );
+            assert_eq!(
+                cross(&[json!({"port": 80})], &[everybody]),
+                Vec::<Value>::new()
+            );
         }
     }
 

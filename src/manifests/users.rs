@@ -91,7 +91,9 @@ pub(super) fn is_cookie_name(name: &str) -> bool {
 
 /// What stands between two `;`, blanks around it removed, can be this.
 fn is_cookie_value(value: &str) -> bool {
-    !value.is_empty() && value.trim() == value && !value.contains(|c: char| c == ';' || c.is_control())
+    !value.is_empty()
+        && value.trim() == value
+        && !value.contains(|c: char| c == ';' || c.is_control())
 }
 
 /// A text as a regular expression of RE2 that matches nothing else.
@@ -129,8 +131,34 @@ mod tests {
     }
 
     const NAMES: &[&str] = &[
-        "alexis", "a.b", "a*", ".*", "^a$", "a|b", "(a", "[a-z]", "a\\", "\\d", "a+b@example.com", "a=b", "\"a\"",
-        "it's", "ünï", "名前", "a b", "%41", "a,b", "{1}", "$", "a;b", "a\nb", " a", "a ", "", "?", "-",
+        "alexis",
+        "a.b",
+        "a*",
+        ".*",
+        "^a$",
+        "a|b",
+        "(a",
+        "[a-z]",
+        "a\\",
+        "\\d",
+        "a+b@example.com",
+        "a=b",
+        "\"a\"",
+        "it's",
+        "ünï",
+        "名前",
+        "a b",
+        "%41",
+        "a,b",
+        "{1}",
+        "$",
+        "a;b",
+        "a\nb",
+        " a",
+        "a ",
+        "",
+        "?",
+        "-",
     ];
 
     #[test]
@@ -145,8 +173,18 @@ mod tests {
             assert!(regex_matches(&condition, header), "{header}");
         }
         for header in [
-            "user=alexis2", "xuser=alexis", "user=xalexis", "user=Alexis", "a=user=alexis", "user=", "a=b", "",
-            "a=b user=alexis", "user=alexis c=d", "user =alexis", "user=alexis2; auser=alexis",
+            "user=alexis2",
+            "xuser=alexis",
+            "user=xalexis",
+            "user=Alexis",
+            "a=user=alexis",
+            "user=",
+            "a=b",
+            "",
+            "a=b user=alexis",
+            "user=alexis c=d",
+            "user =alexis",
+            "user=alexis2; auser=alexis",
         ] {
             assert!(!regex_matches(&condition, header), "{header}");
         }
@@ -164,8 +202,14 @@ mod tests {
     fn names_of_200_characters_fit() {
         for c in ["x", ".", "ü", "名", "🦀"] {
             let condition = cookie_condition("user", &c.repeat(200)).unwrap();
-            assert!(regex_matches(&condition, &format!("user={}", c.repeat(200))));
-            assert!(!regex_matches(&condition, &format!("user={}", c.repeat(199))));
+            assert!(regex_matches(
+                &condition,
+                &format!("user={}", c.repeat(200))
+            ));
+            assert!(!regex_matches(
+                &condition,
+                &format!("user={}", c.repeat(199))
+            ));
         }
     }
 

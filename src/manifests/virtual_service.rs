@@ -147,10 +147,7 @@ impl Writer<'_> {
             .filter(|(key, _)| !OWN_FIELDS.contains(&key.as_str()))
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect();
-        if !matches!(
-            name,
-            names::USERS | names::MATCHES | names::STICKY_CANARY
-        ) {
+        if !matches!(name, names::USERS | names::MATCHES | names::STICKY_CANARY) {
             self.mirror(&mut route);
         }
         route.insert("name".to_owned(), json!(name));

@@ -103,7 +103,10 @@ impl fmt::Display for WaitingOn {
             ),
             Self::Spec(message) => write!(f, "the spec has a mistake: {message}"),
             Self::Invariant(message) => {
-                write!(f, "Serin's own checker refused the next commit ({message}): please report this")
+                write!(
+                    f,
+                    "Serin's own checker refused the next commit ({message}): please report this"
+                )
             }
         }
     }

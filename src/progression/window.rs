@@ -8,7 +8,11 @@ use crate::spec::ValidatedCanary;
 /// The times that count for the present step; `None` when there is nothing to judge.
 ///
 /// Nothing is asked while a rollout is paused, held or done: no verdict could move it.
-pub fn window(canary: &ValidatedCanary, state: &State, observed: Option<Timestamp>) -> Option<Window> {
+pub fn window(
+    canary: &ValidatedCanary,
+    state: &State,
+    observed: Option<Timestamp>,
+) -> Option<Window> {
     let Phase::Progressing(rollout) = &state.phase else {
         return None;
     };
@@ -17,5 +21,9 @@ pub fn window(canary: &ValidatedCanary, state: &State, observed: Option<Timestam
     if canary.controls.paused || state.held.is_some() || promoted {
         return None;
     }
-    Some(Window { rollout: rollout.started.min(step), step, has_traffic: rollout.has_traffic() })
+    Some(Window {
+        rollout: rollout.started.min(step),
+        step,
+        has_traffic: rollout.has_traffic(),
+    })
 }

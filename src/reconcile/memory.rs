@@ -53,27 +53,39 @@ impl Memory {
     /// Whether it is time to ask the metrics of this canary again.
     pub(super) fn is_due(&self, target: &Target, now: Timestamp) -> bool {
         match self.verdicts.get(&target.id) {
-            Some((step, judgement)) if *step == target.window.step && judgement.at <= now => {
-                (now - judgement.at).to_std().is_ok_and(|age| age >= target.analysis.every)
-            }
+            Some((step, judgement)) if *step == target.window.step && judgement.at <= now => (now
+                - judgement.at)
+                .to_std()
+                .is_ok_and(|age| age >= target.analysis.every),
             _ => true,
         }
     }
 
     pub(super) fn judged(&mut self, target: &Target, judgement: Judgement) {
-        self.verdicts.insert(target.id.clone(), (target.window.step, judgement));
+        self.verdicts
+            .insert(target.id.clone(), (target.window.step, judgement));
     }
 
     /// The last verdict about the step that was observed at `step`.
     pub(super) fn verdict(&self, id: &CanaryId, step: Timestamp) -> Option<&Judgement> {
-        self.verdicts.get(id).filter(|(about, _)| *about == step).map(|(_, judgement)| judgement)
+        self.verdicts
+            .get(id)
+            .filter(|(about, _)| *about == step)
+            .map(|(_, judgement)| judgement)
     }
 
     pub(super) fn refuse(&mut self, id: &CanaryId, words: &str, now: Timestamp) {
         let tries = self.refusals.get(id).map_or(0, |refusal| refusal.tries);
         let wait = (FIRST_WAIT << tries.min(8)).min(LONGEST_WAIT);
         let next_try = now + chrono::Duration::seconds(wait);
-        self.refusals.insert(id.clone(), Refusal { words: words.to_owned(), tries: tries + 1, next_try });
+        self.refusals.insert(
+            id.clone(),
+            Refusal {
+                words: words.to_owned(),
+                tries: tries + 1,
+                next_try,
+            },
+        );
     }
 
     /// Forgets canaries that are gone, and evidence that no rollout needs.

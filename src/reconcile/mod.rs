@@ -29,7 +29,9 @@ use crate::analysis::{self, Target};
 use crate::clock::Clock;
 use crate::domain::{CanaryId, CommitId, Timestamp};
 use crate::manifests::{Committed, Manifests};
-use crate::ports::{Cluster, Head, History, Metrics, Published, Repository, RepositoryError, Sighting};
+use crate::ports::{
+    Cluster, Head, History, Metrics, Published, Repository, RepositoryError, Sighting,
+};
 use crate::progression::WaitingOn;
 use crate::record::message::Style;
 use plan::Plan;
@@ -73,7 +75,14 @@ enum Attempt {
 impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
     /// An engine that remembers nothing yet.
     pub fn new(repository: R, metrics: M, cluster: C, clock: K, settings: Settings) -> Self {
-        Self { repository, metrics, cluster, clock, settings, memory: Memory::default() }
+        Self {
+            repository,
+            metrics,
+            cluster,
+            clock,
+            settings,
+            memory: Memory::default(),
+        }
     }
 
     /// The settings of the loop.
@@ -92,7 +101,8 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
             }
         }
         let words = format!("{MAX_RACES} pushes in a row lost the race for the branch");
-        self.unreachable(&RepositoryError::Unreachable(words), now).await
+        self.unreachable(&RepositoryError::Unreachable(words), now)
+            .await
     }
 
     /// What the next pass would commit, and nothing else: no push, no apply.
@@ -105,7 +115,14 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
         let sightings = self.sightings(&situations, &head, now).await;
         self.judge(&situations, &sightings, now).await;
         let plans = plan::decide(&situations, &sightings, &self.memory, &self.settings, now);
-        Ok(plans.iter().flat_map(|plan| plan.drafts.iter().map(|d| (d.canary.clone(), d.message.clone()))).collect())
+        Ok(plans
+            .iter()
+            .flat_map(|plan| {
+                plan.drafts
+                    .iter()
+                    .map(|d| (d.canary.clone(), d.message.clone()))
+            })
+            .collect())
     }
 
     async fn attempt(&mut self, now: Timestamp) -> Result<Attempt, RepositoryError> {
@@ -115,8 +132,17 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
         };
         let situations = self.situations(&head).await?;
         if let Some(from) = rewritten {
-            let on = WaitingOn::HistoryRewritten { from, to: head.clone() };
-            return Ok(Attempt::Done(report::blocked(&head, &situations, &on, now, self.settings.poll)));
+            let on = WaitingOn::HistoryRewritten {
+                from,
+                to: head.clone(),
+            };
+            return Ok(Attempt::Done(report::blocked(
+                &head,
+                &situations,
+                &on,
+                now,
+                self.settings.poll,
+            )));
         }
         let sightings = self.sightings(&situations, &head, now).await;
         self.judge(&situations, &sightings, now).await;
@@ -125,13 +151,22 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
             return Ok(Attempt::LostRace);
         }
         let problems = self.apply(&plans, &sightings, &head, now).await;
-        Ok(Attempt::Done(report::pass(&head, &situations, plans, problems, &self.memory, &self.settings, now)))
+        Ok(Attempt::Done(report::pass(
+            &head,
+            &situations,
+            plans,
+            problems,
+            &self.memory,
+            &self.settings,
+            now,
+        )))
     }
 
     /// The clock in whole seconds: what is written to Git reads back as the same instant.
     fn now(&self) -> Timestamp {
         let now = self.clock.now();
-        now.duration_trunc(chrono::Duration::seconds(1)).unwrap_or(now)
+        now.duration_trunc(chrono::Duration::seconds(1))
+            .unwrap_or(now)
     }
 
     async fn head(&mut self) -> Result<(Option<CommitId>, Option<CommitId>), RepositoryError> {
@@ -161,8 +196,10 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
         head: &CommitId,
         now: Timestamp,
     ) -> Option<BTreeMap<CanaryId, Sighting>> {
-        let wanted: Vec<Manifests<Committed>> =
-            situations.iter().filter_map(|situation| situation.committed(head)).collect();
+        let wanted: Vec<Manifests<Committed>> = situations
+            .iter()
+            .filter_map(|situation| situation.committed(head))
+            .collect();
         self.cluster.observe(&wanted, now).await
     }
 
@@ -204,7 +241,8 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
         match outcome {
             Published::LostRace => Ok(Push::LostRace),
             Published::Accepted(commits) => {
-                batch.accepted(plans, &commits, &mut self.memory, self.now());
+                let pushed = self.now();
+                batch.accepted(plans, &commits, &mut self.memory, pushed);
                 Ok(Push::Accepted)
             }
             Published::Refused(words) => {
@@ -226,11 +264,16 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
         now: Timestamp,
     ) -> Result<Push, RepositoryError> {
         for single in batch.singly() {
-            match self.repository.publish(&base, single.drafts.clone()).await? {
+            match self
+                .repository
+                .publish(&base, single.drafts.clone())
+                .await?
+            {
                 Published::LostRace => return Ok(Push::LostRace),
                 Published::Accepted(commits) => {
                     base = commits.last().cloned().unwrap_or(base);
-                    single.accepted(plans, &commits, &mut self.memory, self.now());
+                    let pushed = self.now();
+                    single.accepted(plans, &commits, &mut self.memory, pushed);
                 }
                 Published::Refused(words) => single.refused(plans, &words, &mut self.memory, now),
             }
@@ -251,7 +294,9 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
             return problems;
         };
         for plan in plans {
-            let drifted = sightings.get(&plan.id).is_none_or(|sighting| sighting.drift.is_some());
+            let drifted = sightings
+                .get(&plan.id)
+                .is_none_or(|sighting| sighting.drift.is_some());
             let Some(manifests) = plan.to_apply(head, drifted) else {
                 continue;
             };
@@ -267,7 +312,9 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
         let known: Vec<Manifests<Committed>> = self.memory.last_applied.values().cloned().collect();
         if let Some(sightings) = self.cluster.observe(&known, now).await {
             for manifests in known {
-                let drifted = sightings.get(&manifests.canary).is_none_or(|sighting| sighting.drift.is_some());
+                let drifted = sightings
+                    .get(&manifests.canary)
+                    .is_none_or(|sighting| sighting.drift.is_some());
                 if drifted {
                     // What could not be repaired now is seen again by the next pass.
                     self.cluster.apply(manifests, now).await.ok();

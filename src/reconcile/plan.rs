@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use super::Settings;
 use super::memory::Memory;
 use super::situation::{Situation, Sound, Standing};
-use super::Settings;
 use crate::analysis::{Judgement, Target};
 use crate::domain::{CanaryId, CommitId, RepoPath, Timestamp, files};
 use crate::manifests::{self, Committed, Manifests};
 use crate::ports::{Draft, Sighting};
 use crate::progression::{
-    self, Decision, Intervention, Observation, Readiness, State, Transition, TransitionKind, WaitingOn,
+    self, Decision, Intervention, Observation, Readiness, State, Transition, TransitionKind,
+    WaitingOn,
 };
 use crate::record::{message, state_file};
 use crate::spec::{CandidateContent, Diagnostic, ValidatedCanary, Workload, promotion};
@@ -59,7 +60,10 @@ pub(super) fn target(
             vec![managed.deployment.clone()],
             vec![crate::domain::canary_deployment(&managed.deployment)],
         ),
-        Workload::BringYourOwn(two) => (two.stable_deployments.clone(), two.candidate_deployments.clone()),
+        Workload::BringYourOwn(two) => (
+            two.stable_deployments.clone(),
+            two.candidate_deployments.clone(),
+        ),
     };
     Some(Target {
         id: situation.id.clone(),
@@ -80,9 +84,18 @@ fn observed(
 ) -> Option<Timestamp> {
     let since = state.rollout()?.since;
     match sightings {
-        Some(sightings) => sightings.get(id)?.in_sync_since.map(|shown| shown.max(since)),
+        Some(sightings) => sightings
+            .get(id)?
+            .in_sync_since
+            .map(|shown| shown.max(since)),
         // A restart forgets no soak time: the commit says since when.
-        None => Some(memory.observed.get(id).filter(|(step, _)| *step == since).map_or(since, |(_, at)| *at)),
+        None => Some(
+            memory
+                .observed
+                .get(id)
+                .filter(|(step, _)| *step == since)
+                .map_or(since, |(_, at)| *at),
+        ),
     }
 }
 
@@ -131,7 +144,15 @@ fn rendered(canary: &ValidatedCanary, state: &State) -> BTreeMap<RepoPath, Optio
     let mut files = manifests::render(canary, state).files;
     if let Some(path) = canary.home.folder.join(files::ROLLOUT) {
         let steps = u16::try_from(canary.ladder.len()).unwrap_or(u16::MAX);
-        files.insert(path, Some(state_file::write(&canary.id, state, steps, &canary.home.file)));
+        files.insert(
+            path,
+            Some(state_file::write(
+                &canary.id,
+                state,
+                steps,
+                &canary.home.file,
+            )),
+        );
     }
     files
 }
@@ -150,7 +171,10 @@ fn differing(
 
 impl Plan {
     fn broken(id: &CanaryId, diagnostics: Vec<Diagnostic>) -> Self {
-        let message = diagnostics.first().map(ToString::to_string).unwrap_or_default();
+        let message = diagnostics
+            .first()
+            .map(ToString::to_string)
+            .unwrap_or_default();
         Self {
             id: id.clone(),
             canary: None,
@@ -167,7 +191,13 @@ impl Plan {
         }
     }
 
-    fn of(id: &CanaryId, sound: &Sound, seen: Observation, settings: &Settings, now: Timestamp) -> Self {
+    fn of(
+        id: &CanaryId,
+        sound: &Sound,
+        seen: Observation,
+        settings: &Settings,
+        now: Timestamp,
+    ) -> Self {
         let mut plan = Self {
             id: id.clone(),
             canary: Some(sound.canary.clone()),
@@ -186,7 +216,11 @@ impl Plan {
         let mut before = sound.state.clone();
         let mut seen = seen;
         for _ in 0..MAX_CHAIN {
-            let decide = if sound.removed { progression::decide_removal } else { progression::decide };
+            let decide = if sound.removed {
+                progression::decide_removal
+            } else {
+                progression::decide
+            };
             let (decision, after) = decide(&sound.canary, before.clone(), &seen, now);
             let transition = match decision {
                 Decision::Hold { on, wake_at } => {
@@ -196,17 +230,34 @@ impl Plan {
                 }
                 Decision::Commit(transition) => *transition,
             };
-            match plan.step(sound, &before, after, transition, &seen, (&mut present, settings, now)) {
+            match plan.step(
+                sound,
+                &before,
+                after,
+                transition,
+                &seen,
+                (&mut present, settings, now),
+            ) {
                 Ok(next) => before = next,
                 Err(on) => {
                     plan.waiting = on;
                     break;
                 }
             }
-            if plan.transitions.last().is_some_and(|last| ends_chain(last.kind)) {
+            if plan
+                .transitions
+                .last()
+                .is_some_and(|last| ends_chain(last.kind))
+            {
                 break;
             }
-            seen = Observation { intervention: None, observed: None, judgement: None, stale: Vec::new(), ..seen };
+            seen = Observation {
+                intervention: None,
+                observed: None,
+                judgement: None,
+                stale: Vec::new(),
+                ..seen
+            };
         }
         plan.state = Some(before);
         plan
@@ -252,19 +303,28 @@ impl Plan {
     /// What the cluster should be made to show now, if anything is to be done.
     pub(super) fn to_apply(&self, head: &CommitId, drifted: bool) -> Option<Manifests<Committed>> {
         match self.commits.last() {
-            Some(commit) => {
-                Some(Manifests::rendered(self.id.clone(), self.files.clone()).committed_at(commit.clone()))
-            }
+            Some(commit) => Some(
+                Manifests::rendered(self.id.clone(), self.files.clone())
+                    .committed_at(commit.clone()),
+            ),
             None if drifted && !self.head_files.is_empty() => {
-                let files = self.head_files.iter().map(|(path, content)| (path.clone(), Some(content.clone())));
-                Some(Manifests::rendered(self.id.clone(), files.collect()).committed_at(head.clone()))
+                let files = self
+                    .head_files
+                    .iter()
+                    .map(|(path, content)| (path.clone(), Some(content.clone())));
+                Some(
+                    Manifests::rendered(self.id.clone(), files.collect())
+                        .committed_at(head.clone()),
+                )
             }
             None => None,
         }
     }
 
     fn is_urgent(&self) -> bool {
-        self.transitions.iter().any(|transition| transition.kind.is_urgent())
+        self.transitions
+            .iter()
+            .any(|transition| transition.kind.is_urgent())
     }
 }
 
@@ -290,11 +350,16 @@ fn promotion_changes(
     transition: &Transition,
 ) -> Result<BTreeMap<RepoPath, Option<Vec<u8>>>, WaitingOn> {
     let Some(candidate) = &transition.candidate else {
-        return Err(WaitingOn::Invariant("a promotion without a candidate".to_owned()));
+        return Err(WaitingOn::Invariant(
+            "a promotion without a candidate".to_owned(),
+        ));
     };
     let edits = promotion::promotion_edits(&sound.tree, &sound.canary, candidate)
         .map_err(|diagnostic| WaitingOn::Spec(diagnostic.to_string()))?;
-    Ok(edits.into_iter().map(|(path, content)| (path, Some(content))).collect())
+    Ok(edits
+        .into_iter()
+        .map(|(path, content)| (path, Some(content)))
+        .collect())
 }
 
 /// The independent checkers. A violation is a mistake of ours: nothing is written, and it is said.
@@ -330,13 +395,27 @@ pub(super) struct Batch {
 }
 
 /// What to push now: rollbacks first; without one, nothing before the interval has passed.
-pub(super) fn batch(plans: &mut [Plan], memory: &Memory, settings: &Settings, now: Timestamp) -> Option<Batch> {
+pub(super) fn batch(
+    plans: &mut [Plan],
+    memory: &Memory,
+    settings: &Settings,
+    now: Timestamp,
+) -> Option<Batch> {
     for plan in plans.iter_mut().filter(|plan| !plan.drafts.is_empty()) {
-        if let Some(refusal) = memory.refusals.get(&plan.id).filter(|refusal| refusal.next_try > now) {
-            plan.put_off(WaitingOn::PushRefused(refusal.words.clone()), refusal.next_try);
+        if let Some(refusal) = memory
+            .refusals
+            .get(&plan.id)
+            .filter(|refusal| refusal.next_try > now)
+        {
+            plan.put_off(
+                WaitingOn::PushRefused(refusal.words.clone()),
+                refusal.next_try,
+            );
         }
     }
-    let urgent = plans.iter().any(|plan| !plan.drafts.is_empty() && plan.is_urgent());
+    let urgent = plans
+        .iter()
+        .any(|plan| !plan.drafts.is_empty() && plan.is_urgent());
     let due = memory.last_push.and_then(|last| {
         let interval = chrono::Duration::from_std(settings.push_interval).ok()?;
         // A clock that was set back must not put off pushes for ever.
@@ -347,10 +426,19 @@ pub(super) fn batch(plans: &mut [Plan], memory: &Memory, settings: &Settings, no
             plan.put_off(WaitingOn::PushInterval { until }, until);
         }
     }
-    let mut order: Vec<&Plan> = plans.iter().filter(|plan| !plan.drafts.is_empty()).collect();
+    let mut order: Vec<&Plan> = plans
+        .iter()
+        .filter(|plan| !plan.drafts.is_empty())
+        .collect();
     order.sort_by_key(|plan| !plan.is_urgent());
-    let canaries: Vec<(CanaryId, usize)> = order.iter().map(|plan| (plan.id.clone(), plan.drafts.len())).collect();
-    let drafts: Vec<Draft> = order.into_iter().flat_map(|plan| plan.drafts.clone()).collect();
+    let canaries: Vec<(CanaryId, usize)> = order
+        .iter()
+        .map(|plan| (plan.id.clone(), plan.drafts.len()))
+        .collect();
+    let drafts: Vec<Draft> = order
+        .into_iter()
+        .flat_map(|plan| plan.drafts.clone())
+        .collect();
     (!drafts.is_empty()).then_some(Batch { drafts, canaries })
 }
 
@@ -393,22 +481,35 @@ impl Batch {
             };
             plan.commits = theirs;
             if let Some(rollout) = plan.state.as_ref().and_then(State::rollout) {
-                let known = memory.observed.get(id).is_some_and(|(since, _)| *since == rollout.since);
+                let known = memory
+                    .observed
+                    .get(id)
+                    .is_some_and(|(since, _)| *since == rollout.since);
                 if !known {
                     memory.observed.insert(id.clone(), (rollout.since, now));
                 }
             }
             if let Some(commit) = plan.commits.last() {
-                let manifests = Manifests::rendered(id.clone(), plan.files.clone()).committed_at(commit.clone());
+                let manifests = Manifests::rendered(id.clone(), plan.files.clone())
+                    .committed_at(commit.clone());
                 memory.last_applied.insert(id.clone(), manifests);
             }
         }
     }
 
-    pub(super) fn refused(&self, plans: &mut [Plan], words: &str, memory: &mut Memory, now: Timestamp) {
+    pub(super) fn refused(
+        &self,
+        plans: &mut [Plan],
+        words: &str,
+        memory: &mut Memory,
+        now: Timestamp,
+    ) {
         for (id, _) in &self.canaries {
             memory.refuse(id, words, now);
-            let next_try = memory.refusals.get(id).map_or(now, |refusal| refusal.next_try);
+            let next_try = memory
+                .refusals
+                .get(id)
+                .map_or(now, |refusal| refusal.next_try);
             if let Some(plan) = plans.iter_mut().find(|plan| &plan.id == id) {
                 plan.put_off(WaitingOn::PushRefused(words.to_owned()), next_try);
             }

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::Settings;
 use super::memory::Memory;
 use super::plan::Plan;
 use super::situation::Situation;
-use super::Settings;
 use crate::analysis::Judgement;
 use crate::domain::{CanaryId, CommitId, Timestamp, Weight};
 use crate::ports::RepositoryError;
@@ -60,12 +60,23 @@ impl Pass {
     /// A pass over a branch without commits.
     pub(super) fn empty(now: Timestamp, poll: Duration) -> Self {
         let problem = Some("the branch has no commits yet".to_owned());
-        Self { at: now, head: None, canaries: Vec::new(), problem, wake_at: after(now, poll) }
+        Self {
+            at: now,
+            head: None,
+            canaries: Vec::new(),
+            problem,
+            wake_at: after(now, poll),
+        }
     }
 
     /// The commits that it made, in the order of the canaries.
     pub fn moves(&self) -> impl Iterator<Item = (&CanaryId, &CommitId, &Transition)> {
-        self.canaries.iter().flat_map(|report| report.moves.iter().map(|(commit, what)| (&report.id, commit, what)))
+        self.canaries.iter().flat_map(|report| {
+            report
+                .moves
+                .iter()
+                .map(|(commit, what)| (&report.id, commit, what))
+        })
     }
 }
 
@@ -79,14 +90,21 @@ pub(super) fn pass(
     now: Timestamp,
 ) -> Pass {
     let moved = plans.iter().any(|plan| !plan.commits.is_empty());
-    let newest = plans.iter().rev().find_map(|plan| plan.commits.last()).unwrap_or(head).clone();
+    let newest = plans
+        .iter()
+        .rev()
+        .find_map(|plan| plan.commits.last())
+        .unwrap_or(head)
+        .clone();
     let mut wake_at = after(now, settings.poll);
     for plan in &plans {
         wake_at = plan.wake_at.map_or(wake_at, |at| wake_at.min(at));
     }
     if moved {
         // The next transition may follow at once, as far as the interval between pushes allows.
-        let next = memory.last_push.map_or(now, |last| after(last, settings.push_interval));
+        let next = memory
+            .last_push
+            .map_or(now, |last| after(last, settings.push_interval));
         wake_at = wake_at.min(next);
     }
     let canaries = plans
@@ -95,14 +113,22 @@ pub(super) fn pass(
             problem: problems.remove(&plan.id),
             id: plan.id,
             state: plan.state,
-            steps: plan.canary.map_or(0, |canary| u16::try_from(canary.ladder.len()).unwrap_or(u16::MAX)),
+            steps: plan.canary.map_or(0, |canary| {
+                u16::try_from(canary.ladder.len()).unwrap_or(u16::MAX)
+            }),
             moves: plan.commits.into_iter().zip(plan.transitions).collect(),
             waiting: plan.waiting,
             judgement: plan.judgement,
             diagnostics: plan.diagnostics,
         })
         .collect();
-    Pass { at: now, head: Some(newest), canaries, problem: None, wake_at: wake_at.max(now) }
+    Pass {
+        at: now,
+        head: Some(newest),
+        canaries,
+        problem: None,
+        wake_at: wake_at.max(now),
+    }
 }
 
 /// Nothing moves on the whole branch, for one reason.
@@ -118,7 +144,9 @@ pub(super) fn blocked(
         .map(|situation| CanaryReport {
             id: situation.id.clone(),
             state: situation.sound().map(|sound| sound.state.clone()),
-            steps: situation.sound().map_or(0, |sound| u16::try_from(sound.canary.ladder.len()).unwrap_or(u16::MAX)),
+            steps: situation.sound().map_or(0, |sound| {
+                u16::try_from(sound.canary.ladder.len()).unwrap_or(u16::MAX)
+            }),
             moves: Vec::new(),
             waiting: on.clone(),
             judgement: None,
@@ -126,11 +154,22 @@ pub(super) fn blocked(
             problem: None,
         })
         .collect();
-    Pass { at: now, head: Some(head.clone()), canaries, problem: Some(on.to_string()), wake_at: after(now, poll) }
+    Pass {
+        at: now,
+        head: Some(head.clone()),
+        canaries,
+        problem: Some(on.to_string()),
+        wake_at: after(now, poll),
+    }
 }
 
 /// The remote cannot be used.
-pub(super) fn unreachable(error: &RepositoryError, memory: &Memory, now: Timestamp, poll: Duration) -> Pass {
+pub(super) fn unreachable(
+    error: &RepositoryError,
+    memory: &Memory,
+    now: Timestamp,
+    poll: Duration,
+) -> Pass {
     let canaries = memory
         .last_applied
         .keys()
@@ -145,9 +184,18 @@ pub(super) fn unreachable(error: &RepositoryError, memory: &Memory, now: Timesta
             problem: None,
         })
         .collect();
-    Pass { at: now, head: None, canaries, problem: Some(error.to_string()), wake_at: after(now, poll) }
+    Pass {
+        at: now,
+        head: None,
+        canaries,
+        problem: Some(error.to_string()),
+        wake_at: after(now, poll),
+    }
 }
 
 fn after(at: Timestamp, wait: Duration) -> Timestamp {
-    chrono::Duration::from_std(wait).ok().and_then(|wait| at.checked_add_signed(wait)).unwrap_or(Timestamp::MAX_UTC)
+    chrono::Duration::from_std(wait)
+        .ok()
+        .and_then(|wait| at.checked_add_signed(wait))
+        .unwrap_or(Timestamp::MAX_UTC)
 }

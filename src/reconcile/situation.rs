@@ -53,7 +53,8 @@ impl Situation {
     }
 
     pub(super) fn is_progressing(&self) -> bool {
-        self.sound().is_some_and(|sound| matches!(sound.state.phase, Phase::Progressing(_)))
+        self.sound()
+            .is_some_and(|sound| matches!(sound.state.phase, Phase::Progressing(_)))
     }
 
     /// What HEAD wants the cluster to show of this canary.
@@ -62,7 +63,11 @@ impl Situation {
         if sound.files.is_empty() {
             return None;
         }
-        let wanted = sound.files.iter().map(|(path, content)| (path.clone(), Some(content.clone()))).collect();
+        let wanted = sound
+            .files
+            .iter()
+            .map(|(path, content)| (path.clone(), Some(content.clone())))
+            .collect();
         Some(Manifests::rendered(self.id.clone(), wanted).committed_at(head.clone()))
     }
 }
@@ -78,7 +83,11 @@ impl Reading {
     pub(super) fn of(snapshot: Snapshot, cache: &mut ParseCache) -> Self {
         let tree = tree(snapshot);
         let catalog = Catalog::read(&tree, cache);
-        Self { tree, catalog, recalled: BTreeMap::new() }
+        Self {
+            tree,
+            catalog,
+            recalled: BTreeMap::new(),
+        }
     }
 
     /// What the history has to be searched for.
@@ -103,7 +112,10 @@ impl Reading {
     }
 
     /// Canaries whose spec is gone, with the last commit of ours, which still has it.
-    pub(super) fn removed(&self, lineages: &BTreeMap<CanaryId, Lineage>) -> Vec<(CanaryId, CommitId)> {
+    pub(super) fn removed(
+        &self,
+        lineages: &BTreeMap<CanaryId, Lineage>,
+    ) -> Vec<(CanaryId, CommitId)> {
         self.catalog
             .orphans
             .iter()
@@ -150,30 +162,58 @@ impl Reading {
         }
         for (id, canary) in self.recalled {
             let lineage = lineages.get(&id).unwrap_or(&nothing);
-            situations.push(Situation { id, standing: sound(canary, true, lineage, &self.tree) });
+            situations.push(Situation {
+                id,
+                standing: sound(canary, true, lineage, &self.tree),
+            });
         }
         situations
     }
 }
 
 fn tree(snapshot: Snapshot) -> Tree {
-    Arc::new(snapshot.files.into_iter().map(|(path, file)| (path, (file.blob, file.content))).collect())
+    Arc::new(
+        snapshot
+            .files
+            .into_iter()
+            .map(|(path, file)| (path, (file.blob, file.content)))
+            .collect(),
+    )
 }
 
 fn sound(canary: ValidatedCanary, removed: bool, lineage: &Lineage, tree: &Tree) -> Standing {
     let files: BTreeMap<RepoPath, Vec<u8>> = files::ALL
         .iter()
         .filter_map(|name| canary.home.folder.join(name))
-        .filter_map(|path| tree.get(&path).map(|(_, content)| (path.clone(), content.to_vec())))
+        .filter_map(|path| {
+            tree.get(&path)
+                .map(|(_, content)| (path.clone(), content.to_vec()))
+        })
         .collect();
-    let by = lineage.folder.first().map(attribution).unwrap_or_else(|| unknown(lineage));
-    let ours = lineage.ours.as_ref().map(|ours| &ours.files).filter(|files| !files.is_empty());
+    let by = lineage
+        .folder
+        .first()
+        .map(attribution)
+        .unwrap_or_else(|| unknown(lineage));
+    let ours = lineage
+        .ours
+        .as_ref()
+        .map(|ours| &ours.files)
+        .filter(|files| !files.is_empty());
     let (state, intervention) = match read_state(&canary, &files, ours, &by) {
         Ok(read) => read,
         Err(diagnostics) => return Standing::Broken(diagnostics),
     };
     let author = lineage.input.as_ref().map(attribution);
-    Standing::Sound(Box::new(Sound { canary, removed, state, intervention, author, files, tree: Arc::clone(tree) }))
+    Standing::Sound(Box::new(Sound {
+        canary,
+        removed,
+        state,
+        intervention,
+        author,
+        files,
+        tree: Arc::clone(tree),
+    }))
 }
 
 /// The state that HEAD says, and what people did to it.
@@ -186,7 +226,9 @@ fn read_state(
     let path = canary.home.folder.join(files::ROLLOUT);
     let read = |files: &BTreeMap<RepoPath, Vec<u8>>| {
         let path = path.as_ref()?;
-        files.get(path).map(|bytes| state_file::read(path, bytes, &canary.id))
+        files
+            .get(path)
+            .map(|bytes| state_file::read(path, bytes, &canary.id))
     };
     let written = ours.and_then(|files| match read(files) {
         Some(Ok(file)) => Some(file.state),
@@ -199,7 +241,9 @@ fn read_state(
         }
         Some(Err(state_file::Unreadable::Invalid(diagnostics))) => Err(diagnostics),
         // A copied folder says nothing about this canary.
-        Some(Err(state_file::Unreadable::Foreign(_))) => Ok((State::initial(canary.stable.clone()), None)),
+        Some(Err(state_file::Unreadable::Foreign(_))) => {
+            Ok((State::initial(canary.stable.clone()), None))
+        }
         None => Ok(match written {
             None => (State::initial(canary.stable.clone()), None),
             // Somebody deleted the state: the rollout is over, and does not start again by itself.
@@ -207,7 +251,13 @@ fn read_state(
                 let mut state = written.clone();
                 state.phase = Phase::Idle;
                 state.held = None;
-                (state, Some(Intervention::StateEdited { ours: Box::new(written), by: by.clone() }))
+                (
+                    state,
+                    Some(Intervention::StateEdited {
+                        ours: Box::new(written),
+                        by: by.clone(),
+                    }),
+                )
             }
         }),
     }
@@ -224,9 +274,15 @@ fn attribution(commit: &ForeignCommit) -> Attribution {
 
 /// When the history does not say who: an edit whose commit was not found.
 fn unknown(lineage: &Lineage) -> Attribution {
-    let at = lineage.ours.as_ref().map_or(Timestamp::UNIX_EPOCH, |ours| ours.at);
+    let at = lineage
+        .ours
+        .as_ref()
+        .map_or(Timestamp::UNIX_EPOCH, |ours| ours.at);
     Attribution {
-        person: Person { name: "somebody".to_owned(), email: "unknown".to_owned() },
+        person: Person {
+            name: "somebody".to_owned(),
+            email: "unknown".to_owned(),
+        },
         commit: CommitId::new("unknown"),
         subject: String::new(),
         at,

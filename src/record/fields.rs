@@ -115,6 +115,18 @@ impl<'n> Fields<'n> {
         }
     }
 
+    /// The node of a field that has to be there.
+    pub(super) fn required_node(&self, key: &str, problems: &mut Problems<'_>) -> Option<&'n Node> {
+        let node = self.get(key);
+        if node.is_none() {
+            problems.add(
+                self.node.span,
+                format!("`{key}` is missing in `{}`", self.what),
+            );
+        }
+        node
+    }
+
     /// The value of a field that has to be there.
     pub(super) fn required<T>(
         &self,

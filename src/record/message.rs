@@ -24,13 +24,20 @@ pub struct Style {
 
 impl Default for Style {
     fn default() -> Self {
-        Self { skip_ci: None, version: env!("CARGO_PKG_VERSION").to_owned() }
+        Self {
+            skip_ci: None,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
     }
 }
 
 /// The whole message of one step.
 pub fn write(id: &CanaryId, transition: &Transition, style: &Style) -> String {
-    let mut out = format!("canary({id}): {}\n\n{}\n", what(transition), wrapped(&one_line(&transition.sentence)));
+    let mut out = format!(
+        "canary({id}): {}\n\n{}\n",
+        what(transition),
+        wrapped(&one_line(&transition.sentence))
+    );
     if let Some(text) = &style.skip_ci {
         let _ = write!(out, "\n{}\n", one_line(text));
     }
@@ -40,10 +47,20 @@ pub fn write(id: &CanaryId, transition: &Transition, style: &Style) -> String {
     };
     trailer("Canary", &id.to_string());
     if let Some(candidate) = &transition.candidate {
-        trailer("Candidate", &format!("{} {}", candidate.summary, candidate.revision));
+        trailer(
+            "Candidate",
+            &format!("{} {}", candidate.summary, candidate.revision),
+        );
     }
     trailer("Step", &format!("{}/{}", transition.step, transition.steps));
-    trailer("Weight", &format!("{} -> {}", transition.from.percent(), transition.to.percent()));
+    trailer(
+        "Weight",
+        &format!(
+            "{} -> {}",
+            transition.from.percent(),
+            transition.to.percent()
+        ),
+    );
     if let Some(judgement) = &transition.judgement {
         trailer("Verdict", judgement.verdict.as_str());
         for finding in &judgement.findings {
@@ -58,7 +75,10 @@ pub fn write(id: &CanaryId, transition: &Transition, style: &Style) -> String {
 /// What stands behind `canary(<id>): ` in the subject.
 pub fn what(transition: &Transition) -> String {
     let (from, to) = (transition.from, transition.to);
-    let name = transition.candidate.as_ref().map_or("", |candidate| candidate.summary.as_str());
+    let name = transition
+        .candidate
+        .as_ref()
+        .map_or("", |candidate| candidate.summary.as_str());
     let name = one_line(name);
     match transition.kind {
         TransitionKind::Initialize => "initialize".to_owned(),
@@ -83,7 +103,12 @@ pub fn what(transition: &Transition) -> String {
 fn cause(cause: &Cause) -> String {
     match cause {
         Cause::Rule(rule) => format!("rule: {rule}"),
-        Cause::Person(by) => format!("person: {} in {}: {}", by.person, by.commit.short(), by.subject),
+        Cause::Person(by) => format!(
+            "person: {} in {}: {}",
+            by.person,
+            by.commit.short(),
+            by.subject
+        ),
     }
 }
 
@@ -93,7 +118,10 @@ fn metric(finding: &Finding) -> String {
     format!(
         "{} value={} threshold={} samples={} failures={} window={}s verdict={} query={}",
         one_line(&finding.metric).replace(' ', "-"),
-        finding.value.as_deref().map_or_else(|| "none".to_owned(), |value| one_line(value).replace(' ', "")),
+        finding.value.as_deref().map_or_else(
+            || "none".to_owned(),
+            |value| one_line(value).replace(' ', "")
+        ),
         quoted(&finding.threshold),
         finding.samples,
         finding.failures,
@@ -105,12 +133,29 @@ fn metric(finding: &Finding) -> String {
 
 /// The evidence in one sentence per metric, for people.
 pub fn evidence(judgement: &Judgement) -> Vec<String> {
-    judgement.findings.iter().map(|finding| finding.sentence.clone()).collect()
+    judgement
+        .findings
+        .iter()
+        .map(|finding| finding.sentence.clone())
+        .collect()
 }
 
 fn one_line(text: &str) -> String {
-    let folded: String = text.chars().map(|c| if c.is_control() || is_break(c) { ' ' } else { c }).collect();
-    let mut line = folded.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
+    let folded: String = text
+        .chars()
+        .map(|c| {
+            if c.is_control() || is_break(c) {
+                ' '
+            } else {
+                c
+            }
+        })
+        .collect();
+    let mut line = folded
+        .split(' ')
+        .filter(|word| !word.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ");
     if let Some((cut, _)) = line.char_indices().nth(LONGEST) {
         line.truncate(cut);
         line.push('…');
@@ -165,7 +210,9 @@ pub struct Recorded {
 /// Key and value of each trailer: `key: value` lines of the last paragraph.
 pub fn trailers(message: &str) -> Vec<(&str, &str)> {
     let last = message.trim_end().rsplit("\n\n").next().unwrap_or_default();
-    last.lines().filter_map(|line| line.split_once(": ")).collect()
+    last.lines()
+        .filter_map(|line| line.split_once(": "))
+        .collect()
 }
 
 /// Reads a message of ours; `None` for anybody else's.
@@ -178,8 +225,9 @@ pub fn parse(message: &str) -> Option<Recorded> {
             "Serin-Candidate" => recorded.candidate = text(),
             "Serin-Step" => recorded.step = text(),
             "Serin-Weight" => {
-                recorded.weight =
-                    value.split_once(" -> ").and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
+                recorded.weight = value
+                    .split_once(" -> ")
+                    .and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
             }
             "Serin-Verdict" => recorded.verdict = text(),
             "Serin-Metric" => recorded.metrics.push(value.to_owned()),
@@ -193,7 +241,10 @@ pub fn parse(message: &str) -> Option<Recorded> {
     }
     let mut paragraphs = message.split("\n\n");
     let subject = paragraphs.next().unwrap_or_default();
-    recorded.what = subject.split_once("): ").map_or(subject, |(_, what)| what).to_owned();
+    recorded.what = subject
+        .split_once("): ")
+        .map_or(subject, |(_, what)| what)
+        .to_owned();
     recorded.sentence = paragraphs.next().unwrap_or_default().replace('\n', " ");
     Some(recorded)
 }
@@ -215,7 +266,9 @@ mod tests {
             steps: 4,
             candidate: None,
             cause: Cause::Rule("hold of 1m passed, verdict pass".to_owned()),
-            sentence: "podinfod=6.9.0 gets 60% of the requests after 10%: 1240 requests, 0.1% failed.".to_owned(),
+            sentence:
+                "podinfod=6.9.0 gets 60% of the requests after 10%: 1240 requests, 0.1% failed."
+                    .to_owned(),
             judgement: Some(Judgement {
                 verdict: Verdict::Pass,
                 findings: vec![Finding {
@@ -272,14 +325,33 @@ mod tests {
         let mut hostile = transition();
         hostile.sentence = "x\n\nSerin-Weight: 0 -> 100\n".to_owned();
         hostile.cause = Cause::Person(Attribution {
-            person: Person { name: "Mallory\nSerin-Canary: a/b".to_owned(), email: "m@x".to_owned() },
+            person: Person {
+                name: "Mallory\nSerin-Canary: a/b".to_owned(),
+                email: "m@x".to_owned(),
+            },
             commit: CommitId::new("0123456789abcdef"),
             subject: "a\r\nSerin-Verdict: pass\u{2028}b".to_owned(),
             at: Default::default(),
         });
-        let message = write(&id(), &hostile, &Style { skip_ci: Some("[skip ci]\n\nSerin-Step: 9/9".into()), ..Style::default() });
+        let message = write(
+            &id(),
+            &hostile,
+            &Style {
+                skip_ci: Some("[skip ci]\n\nSerin-Step: 9/9".into()),
+                ..Style::default()
+            },
+        );
         let recorded = parse(&message).unwrap();
-        assert_eq!((recorded.weight, recorded.step.as_deref()), (Some((10, 60)), Some("3/4")));
-        assert_eq!(trailers(&message).iter().filter(|(key, _)| *key == "Serin-Canary").count(), 1);
+        assert_eq!(
+            (recorded.weight, recorded.step.as_deref()),
+            (Some((10, 60)), Some("3/4"))
+        );
+        assert_eq!(
+            trailers(&message)
+                .iter()
+                .filter(|(key, _)| *key == "Serin-Canary")
+                .count(),
+            1
+        );
     }
 }

@@ -30,12 +30,20 @@ pub fn classify(
             return Some(Intervention::Approved { by });
         }
         if file.state != written || file.granted_by_hand {
-            let resumed = State { held: None, ..written.clone() };
-            return Some(if written.held.is_some() && file.state == resumed && !file.granted_by_hand {
-                Intervention::Resumed { by }
-            } else {
-                Intervention::StateEdited { ours: Box::new(written), by }
-            });
+            let resumed = State {
+                held: None,
+                ..written.clone()
+            };
+            return Some(
+                if written.held.is_some() && file.state == resumed && !file.granted_by_hand {
+                    Intervention::Resumed { by }
+                } else {
+                    Intervention::StateEdited {
+                        ours: Box::new(written),
+                        by,
+                    }
+                },
+            );
         }
     }
     let routes = canary.home.folder.join(files::VIRTUAL_SERVICE)?;
@@ -60,9 +68,14 @@ pub fn classify(
 
 fn written_state(canary: &ValidatedCanary, ours: &BTreeMap<RepoPath, Vec<u8>>) -> Option<State> {
     let path = canary.home.folder.join(files::ROLLOUT)?;
-    state_file::read(&path, ours.get(&path)?, &canary.id).ok().map(|file| file.state)
+    state_file::read(&path, ours.get(&path)?, &canary.id)
+        .ok()
+        .map(|file| file.state)
 }
 
 fn json(content: &[u8]) -> Option<Value> {
-    node::parse(content).documents.first().map(|document| document.root.to_json())
+    node::parse(content)
+        .documents
+        .first()
+        .map(|document| document.root.to_json())
 }

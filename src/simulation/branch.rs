@@ -8,12 +8,12 @@ use sha2::{Digest, Sha256};
 
 use crate::domain::{BlobId, CanaryId, CommitId, Person, RepoPath, Timestamp};
 use crate::ports::{
-    Draft, File, ForeignCommit, Head, History, Lineage, OurCommit, Published, Repository, RepositoryError, Snapshot,
-    Watch,
+    Draft, File, ForeignCommit, Head, History, Lineage, OurCommit, Published, Repository,
+    RepositoryError, Snapshot, Watch,
 };
 
 /// The files of a commit.
-pub type Tree = Arc<BTreeMap<RepoPath, File>>;
+pub(super) type Tree = Arc<BTreeMap<RepoPath, File>>;
 
 /// The points of a pass at which an engine can be killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
@@ -68,7 +68,7 @@ pub struct Commit {
     /// The whole message.
     pub message: String,
     /// The files after it.
-    pub tree: Tree,
+    pub(super) tree: Tree,
     /// The paths that it touched.
     pub touched: Vec<RepoPath>,
     ours: bool,
@@ -88,8 +88,11 @@ impl Remote {
     }
 
     /// The files at the head.
-    pub fn tree(&self) -> Tree {
-        self.commits.last().map(|commit| Arc::clone(&commit.tree)).unwrap_or_default()
+    pub(super) fn tree(&self) -> Tree {
+        self.commits
+            .last()
+            .map(|commit| Arc::clone(&commit.tree))
+            .unwrap_or_default()
     }
 
     /// A person's commit.
@@ -99,17 +102,36 @@ impl Remote {
 
     /// The change that takes back the newest commit whose subject contains `text`.
     pub fn revert_of(&self, text: &str, author: Person) -> Option<Change> {
-        let index = self.commits.iter().rposition(|commit| commit.subject().contains(text))?;
+        let index = self
+            .commits
+            .iter()
+            .rposition(|commit| commit.subject().contains(text))?;
         let commit = self.commits.get(index)?;
-        let before = index.checked_sub(1).and_then(|index| self.commits.get(index)).map(|c| Arc::clone(&c.tree));
+        let before = index
+            .checked_sub(1)
+            .and_then(|index| self.commits.get(index))
+            .map(|c| Arc::clone(&c.tree));
         let before = before.unwrap_or_default();
         let files = commit
             .touched
             .iter()
-            .map(|path| (path.clone(), before.get(path).map(|file| file.content.to_vec())))
+            .map(|path| {
+                (
+                    path.clone(),
+                    before.get(path).map(|file| file.content.to_vec()),
+                )
+            })
             .collect();
-        let message = format!("Revert \"{}\"\n\nThis reverts commit {}.\n", commit.subject(), commit.id);
-        Some(Change { author, message, files })
+        let message = format!(
+            "Revert \"{}\"\n\nThis reverts commit {}.\n",
+            commit.subject(),
+            commit.id
+        );
+        Some(Change {
+            author,
+            message,
+            files,
+        })
     }
 
     /// Takes the branch back by `count` commits, as a forced push would.
@@ -136,9 +158,24 @@ impl Remote {
         }
         let parent = self.commits.last().map_or("", |commit| commit.id.as_str());
         let blobs: Vec<&str> = tree.values().map(|file| file.blob.0.as_str()).collect();
-        let id = json!([parent, author.email, at.timestamp(), message, blobs, self.commits.len()]);
+        let id = json!([
+            parent,
+            author.email,
+            at.timestamp(),
+            message,
+            blobs,
+            self.commits.len()
+        ]);
         let id = CommitId::new(hex(id.to_string().as_bytes()));
-        self.commits.push(Commit { id: id.clone(), author, at, message, tree: Arc::new(tree), touched, ours });
+        self.commits.push(Commit {
+            id: id.clone(),
+            author,
+            at,
+            message,
+            tree: Arc::new(tree),
+            touched,
+            ours,
+        });
         id
     }
 
@@ -155,16 +192,29 @@ impl Remote {
     }
 
     fn reachable(&self) -> Result<(), RepositoryError> {
-        if self.down { Err(RepositoryError::Unreachable("connection refused".to_owned())) } else { Ok(()) }
+        if self.down {
+            Err(RepositoryError::Unreachable(
+                "connection refused".to_owned(),
+            ))
+        } else {
+            Ok(())
+        }
     }
 }
 
 fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().take(20).map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(bytes)
+        .iter()
+        .take(20)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 fn file(content: Vec<u8>) -> File {
-    File { blob: BlobId(hex(&content)), content: content.into() }
+    File {
+        blob: BlobId(hex(&content)),
+        content: content.into(),
+    }
 }
 
 /// One engine's view of the remote.
@@ -178,7 +228,11 @@ pub struct Branch {
 impl Branch {
     /// A view that has seen nothing yet; commits are made as `identity`.
     pub fn new(remote: Arc<Mutex<Remote>>, identity: Person) -> Self {
-        Self { remote, identity, seen: None }
+        Self {
+            remote,
+            identity,
+            seen: None,
+        }
     }
 
     fn remote(&self) -> MutexGuard<'_, Remote> {
@@ -192,14 +246,23 @@ impl Repository for Branch {
         remote.crashes_at(CrashPoint::BeforeFetch)?;
         remote.reachable()?;
         let commit = remote.commits.last().map(|commit| commit.id.clone());
-        let rewritten = self.seen.clone().filter(|seen| remote.position(seen).is_none());
+        let rewritten = self
+            .seen
+            .clone()
+            .filter(|seen| remote.position(seen).is_none());
         remote.crashes_at(CrashPoint::AfterFetch)?;
         drop(remote);
         Ok(match rewritten {
-            Some(from) => Head { commit, history: History::Rewritten { from } },
+            Some(from) => Head {
+                commit,
+                history: History::Rewritten { from },
+            },
             None => {
                 self.seen = commit.clone();
-                Head { commit, history: History::Forward }
+                Head {
+                    commit,
+                    history: History::Forward,
+                }
             }
         })
     }
@@ -207,14 +270,21 @@ impl Repository for Branch {
     async fn snapshot(&mut self, at: &CommitId) -> Result<Snapshot, RepositoryError> {
         let remote = self.remote();
         let missing = || RepositoryError::Local(format!("no commit {at}"));
-        let commit = remote.position(at).and_then(|index| remote.commits.get(index)).ok_or_else(missing)?;
+        let commit = remote
+            .position(at)
+            .and_then(|index| remote.commits.get(index))
+            .ok_or_else(missing)?;
         let files = commit
             .tree
             .iter()
             .filter(|(path, _)| path.as_str().ends_with(".yaml") || path.as_str().ends_with(".yml"))
             .map(|(path, file)| (path.clone(), file.clone()))
             .collect();
-        Ok(Snapshot { commit: at.clone(), files, skipped: Vec::new() })
+        Ok(Snapshot {
+            commit: at.clone(),
+            files,
+            skipped: Vec::new(),
+        })
     }
 
     async fn lineage(
@@ -225,10 +295,17 @@ impl Repository for Branch {
         let remote = self.remote();
         let end = remote.position(at).map_or(0, |index| index + 1);
         let history = remote.commits.get(..end).unwrap_or_default();
-        Ok(watches.iter().map(|watch| (watch.canary.clone(), lineage(history, watch))).collect())
+        Ok(watches
+            .iter()
+            .map(|watch| (watch.canary.clone(), lineage(history, watch)))
+            .collect())
     }
 
-    async fn publish(&mut self, base: &CommitId, drafts: Vec<Draft>) -> Result<Published, RepositoryError> {
+    async fn publish(
+        &mut self,
+        base: &CommitId,
+        drafts: Vec<Draft>,
+    ) -> Result<Published, RepositoryError> {
         let identity = self.identity.clone();
         let mut remote = self.remote();
         remote.crashes_at(CrashPoint::BeforePush)?;
@@ -244,7 +321,15 @@ impl Repository for Branch {
         }
         let commits = drafts
             .into_iter()
-            .map(|draft| remote.append(identity.clone(), draft.at, draft.message, draft.changes, true))
+            .map(|draft| {
+                remote.append(
+                    identity.clone(),
+                    draft.at,
+                    draft.message,
+                    draft.changes,
+                    true,
+                )
+            })
             .collect();
         remote.pushes += 1;
         remote.crashes_at(CrashPoint::AfterPush)?;
@@ -271,24 +356,43 @@ fn lineage(history: &[Commit], watch: &Watch) -> Lineage {
         .rev()
         .filter(|commit| !commit.ours)
         .filter_map(|commit| {
-            let paths: Vec<RepoPath> =
-                commit.touched.iter().filter(|path| path.is_within(&watch.folder)).cloned().collect();
+            let paths: Vec<RepoPath> = commit
+                .touched
+                .iter()
+                .filter(|path| path.is_within(&watch.folder))
+                .cloned()
+                .collect();
             (!paths.is_empty()).then(|| foreign(commit, paths))
         })
         .collect();
-    let input = history.iter().rev().filter(|commit| !commit.ours).find_map(|commit| {
-        let paths: Vec<RepoPath> = commit.touched.iter().filter(|path| watch.inputs.contains(path)).cloned().collect();
-        (!paths.is_empty()).then(|| foreign(commit, paths))
-    });
-    let ours = ours.and_then(|index| history.get(index)).map(|commit| OurCommit {
-        id: commit.id.clone(),
-        at: commit.at,
-        files: commit
-            .tree
-            .iter()
-            .filter(|(path, _)| path.is_within(&watch.folder))
-            .map(|(path, file)| (path.clone(), file.content.to_vec()))
-            .collect(),
-    });
-    Lineage { ours, folder, input }
+    let input = history
+        .iter()
+        .rev()
+        .filter(|commit| !commit.ours)
+        .find_map(|commit| {
+            let paths: Vec<RepoPath> = commit
+                .touched
+                .iter()
+                .filter(|path| watch.inputs.contains(path))
+                .cloned()
+                .collect();
+            (!paths.is_empty()).then(|| foreign(commit, paths))
+        });
+    let ours = ours
+        .and_then(|index| history.get(index))
+        .map(|commit| OurCommit {
+            id: commit.id.clone(),
+            at: commit.at,
+            files: commit
+                .tree
+                .iter()
+                .filter(|(path, _)| path.is_within(&watch.folder))
+                .map(|(path, file)| (path.clone(), file.content.to_vec()))
+                .collect(),
+        });
+    Lineage {
+        ours,
+        folder,
+        input,
+    }
 }

@@ -59,7 +59,13 @@ pub struct Service {
 
 impl Service {
     /// A managed workload called `deployment`.
-    pub fn managed(namespace: &str, deployment: &str, manifest: RepoPath, folder: RepoPath, requests: f64) -> Self {
+    pub fn managed(
+        namespace: &str,
+        deployment: &str,
+        manifest: RepoPath,
+        folder: RepoPath,
+        requests: f64,
+    ) -> Self {
         Self {
             namespace: namespace.to_owned(),
             stable: deployment.to_owned(),
@@ -110,20 +116,27 @@ impl World {
     /// Lets `seconds` of traffic flow until `now`, routed by `tree`.
     pub fn flow(&mut self, tree: &BTreeMap<RepoPath, Vec<u8>>, now: Timestamp, seconds: f64) {
         for (id, service) in self.services.clone() {
-            let routed: &BTreeMap<RepoPath, Vec<u8>> = self.objects.get(&id).map_or(tree, |held| &held.files);
+            let routed: &BTreeMap<RepoPath, Vec<u8>> =
+                self.objects.get(&id).map_or(tree, |held| &held.files);
             let share = candidate_share(routed, &service.folder) / 100.0;
             let text = |path: Option<RepoPath>, files: &BTreeMap<RepoPath, Vec<u8>>| {
-                path.and_then(|path| files.get(&path)).map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+                path.and_then(|path| files.get(&path))
+                    .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
             };
             let stable = text(Some(service.manifest.clone()), tree).unwrap_or_default();
             let candidate = text(service.folder.join(files::DEPLOYMENT), routed)
                 .or_else(|| text(service.folder.join(files::DESTINATION_RULE), routed))
                 .unwrap_or_default();
-            for (is_candidate, share, manifest) in [(false, 1.0 - share, stable), (true, share, candidate)] {
+            for (is_candidate, share, manifest) in
+                [(false, 1.0 - share, stable), (true, share, candidate)]
+            {
                 let requests = service.requests * seconds * share;
                 let success = self.success(&manifest);
                 for (failed, part) in [(false, success), (true, 1.0 - success)] {
-                    let counter = self.counters.entry((id.clone(), is_candidate, failed)).or_default();
+                    let counter = self
+                        .counters
+                        .entry((id.clone(), is_candidate, failed))
+                        .or_default();
                     counter.add(requests * part, now);
                 }
             }
@@ -131,47 +144,76 @@ impl World {
     }
 
     fn success(&self, manifest: &str) -> f64 {
-        let behaviour = self.behaviours.iter().find(|behaviour| manifest.contains(&behaviour.contains));
+        let behaviour = self
+            .behaviours
+            .iter()
+            .find(|behaviour| manifest.contains(&behaviour.contains));
         behaviour.map_or(1.0, |behaviour| behaviour.success / 100.0)
     }
 
     fn answer(&self, query: &Query) -> Answer {
         match self.mood {
-            PrometheusMood::Down => return Answer::Failed(AskError::Unreachable("connection refused".to_owned())),
-            PrometheusMood::Partial => return Answer::Failed(AskError::Partial("a store did not answer".to_owned())),
+            PrometheusMood::Down => {
+                return Answer::Failed(AskError::Unreachable("connection refused".to_owned()));
+            }
+            PrometheusMood::Partial => {
+                return Answer::Failed(AskError::Partial("a store did not answer".to_owned()));
+            }
             PrometheusMood::Empty => return Answer::Series(Vec::new()),
             PrometheusMood::Up | PrometheusMood::Nan => {}
         }
-        if query.purpose != Purpose::Requests {
+        if !matches!(query.purpose, Purpose::Requests(_)) {
             return Answer::Series(Vec::new());
         }
         let times: Vec<Timestamp> = match query.range {
             None => vec![query.at],
             Some((start, step)) => {
-                let step = chrono::Duration::from_std(step).unwrap_or(chrono::Duration::seconds(15));
-                std::iter::successors(Some(start), |at| Some(*at + step)).take_while(|at| *at <= query.at).collect()
+                let step =
+                    chrono::Duration::from_std(step).unwrap_or(chrono::Duration::seconds(15));
+                std::iter::successors(Some(start), |at| Some(*at + step))
+                    .take_while(|at| *at <= query.at)
+                    .collect()
             }
         };
-        let series = self.counters.iter().filter_map(|((id, is_candidate, failed), counter)| {
-            let service = self.services.get(id)?;
-            let workload = if *is_candidate { &service.candidate } else { &service.stable };
-            let code = if *failed { "500" } else { "200" };
-            let labels = [
-                ("destination_workload_namespace", service.namespace.as_str()),
-                ("destination_workload", workload),
-                ("pod", workload),
-                ("response_code", code),
-                ("response_flags", "-"),
-                ("reporter", "destination"),
-            ];
-            let labels = labels.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-            let samples: Vec<(Timestamp, f64)> = times
-                .iter()
-                .filter_map(|at| Some((*at, counter.at(*at)?)))
-                .map(|(at, value)| (at, if self.mood == PrometheusMood::Nan { f64::NAN } else { value }))
-                .collect();
-            (!samples.is_empty()).then_some(Series { labels, samples })
-        });
+        let series = self
+            .counters
+            .iter()
+            .filter_map(|((id, is_candidate, failed), counter)| {
+                let service = self.services.get(id)?;
+                let workload = if *is_candidate {
+                    &service.candidate
+                } else {
+                    &service.stable
+                };
+                let code = if *failed { "500" } else { "200" };
+                let labels = [
+                    ("destination_workload_namespace", service.namespace.as_str()),
+                    ("destination_workload", workload),
+                    ("pod", workload),
+                    ("response_code", code),
+                    ("response_flags", "-"),
+                    ("reporter", "destination"),
+                ];
+                let labels = labels
+                    .into_iter()
+                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                    .collect();
+                let samples: Vec<(Timestamp, f64)> = times
+                    .iter()
+                    .filter_map(|at| Some((*at, counter.at(*at)?)))
+                    .map(|(at, value)| {
+                        (
+                            at,
+                            if self.mood == PrometheusMood::Nan {
+                                f64::NAN
+                            } else {
+                                value
+                            },
+                        )
+                    })
+                    .collect();
+                (!samples.is_empty()).then_some(Series { labels, samples })
+            });
         Answer::Series(series.collect())
     }
 }
@@ -183,7 +225,11 @@ impl Counter {
             return; // Istio shows no series before its first request.
         }
         // Counts are positive and far below 2^52, so the conversion is exact.
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole, positive, small")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "whole, positive, small"
+        )]
         let whole = (self.exact + 1e-6).floor() as u64;
         self.past.push((now, whole));
         if self.past.len() > MAX_PAST {
@@ -192,7 +238,10 @@ impl Counter {
     }
 
     fn at(&self, at: Timestamp) -> Option<f64> {
-        let index = self.past.partition_point(|(when, _)| *when <= at).checked_sub(1)?;
+        let index = self
+            .past
+            .partition_point(|(when, _)| *when <= at)
+            .checked_sub(1)?;
         #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
         self.past.get(index).map(|(_, count)| *count as f64)
     }
@@ -208,7 +257,11 @@ fn candidate_share(files: &BTreeMap<RepoPath, Vec<u8>>, folder: &RepoPath) -> f6
     let Some(object) = routes else {
         return 0.0;
     };
-    let last_route = object["spec"]["http"].as_array().and_then(|routes| routes.last()).cloned().unwrap_or(Value::Null);
+    let last_route = object["spec"]["http"]
+        .as_array()
+        .and_then(|routes| routes.last())
+        .cloned()
+        .unwrap_or(Value::Null);
     let destinations = last_route["route"].as_array().cloned().unwrap_or_default();
     destinations
         .iter()
@@ -276,7 +329,10 @@ impl Cluster for Mesh {
         manifests: Manifests<Committed>,
         now: Timestamp,
     ) -> Result<Manifests<Applied>, ApplyError> {
-        let held = Held { files: existing(&manifests.files), since: now };
+        let held = Held {
+            files: existing(&manifests.files),
+            since: now,
+        };
         self.world().objects.insert(manifests.canary.clone(), held);
         Ok(manifests.applied())
     }

@@ -30,7 +30,10 @@ use scenario::{Act, Event};
 
 /// The engine's identity in simulated commits.
 pub fn identity() -> Person {
-    Person { name: "Serin".to_owned(), email: "serin@serin.dev".to_owned() }
+    Person {
+        name: "Serin".to_owned(),
+        email: "serin@serin.dev".to_owned(),
+    }
 }
 
 /// A running simulation.
@@ -69,15 +72,27 @@ pub fn run(scenario: &Scenario) -> Outcome {
     simulation.run(scenario.events(), scenario.start + scenario.length());
     let mut violations = simulation.violations;
     let remote = simulation.remote;
-    violations.extend(audit(remote.lock().unwrap_or_else(PoisonError::into_inner).commits()));
-    Outcome { trace: simulation.trace, violations, remote }
+    violations.extend(audit(
+        remote
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .commits(),
+    ));
+    Outcome {
+        trace: simulation.trace,
+        violations,
+        remote,
+    }
 }
 
 /// In-memory ports are always ready; a future that is not would wait for ever.
 fn drive<T>(future: impl Future<Output = T>) -> T {
     let mut future = pin!(future);
     loop {
-        if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        if let Poll::Ready(value) = future
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()))
+        {
             return value;
         }
     }
@@ -126,14 +141,20 @@ impl Simulation {
                 self.pass();
             }
             let next_event = events.peek().map_or(end, |event| self.start + event.after);
-            let next = self.wake_at.min(next_event).max(self.now + chrono::Duration::seconds(1));
+            let next = self
+                .wake_at
+                .min(next_event)
+                .max(self.now + chrono::Duration::seconds(1));
             self.flow(next);
         }
     }
 
     fn flow(&mut self, next: Timestamp) {
         let tree = lock(&self.remote).tree();
-        let files = tree.iter().map(|(path, file)| (path.clone(), file.content.to_vec())).collect();
+        let files = tree
+            .iter()
+            .map(|(path, file)| (path.clone(), file.content.to_vec()))
+            .collect();
         #[expect(clippy::cast_precision_loss, reason = "seconds of a simulation")]
         let seconds = (next - self.now).num_seconds() as f64;
         lock(&self.world).flow(&files, next, seconds);
@@ -144,9 +165,19 @@ impl Simulation {
     fn pass(&mut self) {
         let pass = drive(self.engine.pass());
         self.report_commits();
-        if pass.problem.as_ref().is_some_and(|problem| problem.ends_with("killed")) {
+        if pass
+            .problem
+            .as_ref()
+            .is_some_and(|problem| problem.ends_with("killed"))
+        {
             self.line("event", "the engine was killed and starts again");
-            self.engine = engine(&self.remote, &self.world, &self.clock, &self.settings, self.has_cluster);
+            self.engine = engine(
+                &self.remote,
+                &self.world,
+                &self.clock,
+                &self.settings,
+                self.has_cluster,
+            );
             self.wake_at = self.now + chrono::Duration::seconds(1);
             return;
         }
@@ -160,7 +191,13 @@ impl Simulation {
             .iter()
             .skip(self.reported)
             .map(|commit| {
-                let who = commit.author.name.split(' ').next().unwrap_or_default().to_lowercase();
+                let who = commit
+                    .author
+                    .name
+                    .split(' ')
+                    .next()
+                    .unwrap_or_default()
+                    .to_lowercase();
                 (who, commit.subject().to_owned())
             })
             .collect();
@@ -174,7 +211,8 @@ impl Simulation {
         for report in &pass.canaries {
             let reason = report.waiting.reason();
             if reason == "CheckerRefused" {
-                self.violations.push(format!("{}: {}", report.id, report.waiting));
+                self.violations
+                    .push(format!("{}: {}", report.id, report.waiting));
             }
             if self.waiting.insert(report.id.clone(), reason) != Some(reason) {
                 self.line("waits", &format!("{}: {}", report.id, report.waiting));
@@ -190,7 +228,11 @@ impl Simulation {
     fn line(&mut self, actor: &str, what: &str) {
         let elapsed = (self.now - self.start).num_seconds();
         let (h, m, s) = (elapsed / 3_600, elapsed / 60 % 60, elapsed % 60);
-        self.trace.push(format!("{h:02}:{m:02}:{s:02}  {actor:<8}  {what}").trim_end().to_owned());
+        self.trace.push(
+            format!("{h:02}:{m:02}:{s:02}  {actor:<8}  {what}")
+                .trim_end()
+                .to_owned(),
+        );
     }
 
     fn act(&mut self, act: Act) {
@@ -213,12 +255,17 @@ impl Simulation {
             }
             Act::Race(change) => {
                 let resolved = change.resolve(&lock(&self.remote).tree());
-                lock(&self.remote).races.extend(resolved.map(|change| (change, self.now)));
+                lock(&self.remote)
+                    .races
+                    .extend(resolved.map(|change| (change, self.now)));
             }
             Act::Rewind(count) => {
                 lock(&self.remote).rewind(count);
                 self.reported = lock(&self.remote).commits().len();
-                self.line("event", &format!("somebody forces the branch back by {count}"));
+                self.line(
+                    "event",
+                    &format!("somebody forces the branch back by {count}"),
+                );
             }
             Act::Prometheus(mood) => {
                 lock(&self.world).mood = mood;
@@ -238,7 +285,10 @@ impl Simulation {
                 self.skew = by;
                 self.clock.set(self.now + by);
                 self.wake_at = self.now;
-                self.line("event", &format!("the engine's clock is off by {} s", by.num_seconds()));
+                self.line(
+                    "event",
+                    &format!("the engine's clock is off by {} s", by.num_seconds()),
+                );
             }
             Act::DeleteNamespace => {
                 lock(&self.world).objects.clear();
@@ -251,10 +301,15 @@ impl Simulation {
     fn edit_cluster(&mut self, path: &RepoPath, from: &str, to: &str) {
         for held in lock(&self.world).objects.values_mut() {
             if let Some(content) = held.files.get_mut(path) {
-                *content = String::from_utf8_lossy(content).replace(from, to).into_bytes();
+                *content = String::from_utf8_lossy(content)
+                    .replace(from, to)
+                    .into_bytes();
             }
         }
-        self.line("event", &format!("{} is edited by hand in the cluster", path.file_name()));
+        self.line(
+            "event",
+            &format!("{} is edited by hand in the cluster", path.file_name()),
+        );
     }
 }
 

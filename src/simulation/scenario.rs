@@ -10,8 +10,10 @@ use crate::domain::{CanaryId, Person, RepoPath, Timestamp, files};
 use crate::spec::duration;
 
 /// The application and canary that a scenario starts from unless it brings files of its own.
-const BASE: [(&str, &str); 2] =
-    [("apps/podinfo/app.yaml", include_str!("base/app.yaml")), ("apps/podinfo/canary.yaml", include_str!("base/canary.yaml"))];
+const BASE: [(&str, &str); 2] = [
+    ("apps/podinfo/app.yaml", include_str!("base/app.yaml")),
+    ("apps/podinfo/canary.yaml", include_str!("base/canary.yaml")),
+];
 
 /// A scenario file.
 #[derive(Debug, Clone, Deserialize)]
@@ -48,13 +50,13 @@ pub struct Scenario {
 /// A text replaced in a file.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Replace {
+pub(super) struct Replace {
     /// The file.
-    pub file: String,
+    pub(super) file: String,
     /// What stands there.
-    pub from: String,
+    pub(super) from: String,
     /// What is to stand there.
-    pub to: String,
+    pub(super) to: String,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -120,7 +122,10 @@ pub(super) struct Event {
 #[derive(Debug, Clone)]
 pub(super) enum Act {
     Commit(PersonsChange),
-    Revert { who: Person, subject: String },
+    Revert {
+        who: Person,
+        subject: String,
+    },
     Race(PersonsChange),
     Rewind(usize),
     Prometheus(PrometheusMood),
@@ -129,7 +134,11 @@ pub(super) enum Act {
     Crash(CrashPoint),
     Skew(chrono::Duration),
     DeleteNamespace,
-    EditCluster { path: RepoPath, from: String, to: String },
+    EditCluster {
+        path: RepoPath,
+        from: String,
+        to: String,
+    },
 }
 
 /// A person's change, in terms of the tree that it meets.
@@ -161,18 +170,30 @@ pub enum ScenarioError {
 impl Scenario {
     /// Reads a scenario and checks every event.
     pub fn read(text: &str) -> Result<Self, ScenarioError> {
-        let scenario: Self = serde_yaml::from_str(text).map_err(|error| ScenarioError::Format(error.to_string()))?;
+        let scenario: Self =
+            serde_yaml::from_str(text).map_err(|error| ScenarioError::Format(error.to_string()))?;
         if duration::read(&scenario.lasts).is_none() {
-            return Err(ScenarioError::Format(format!("`lasts` is `{}`: write a duration like 30m", scenario.lasts)));
+            return Err(ScenarioError::Format(format!(
+                "`lasts` is `{}`: write a duration like 30m",
+                scenario.lasts
+            )));
         }
         for (index, event) in scenario.events.iter().enumerate() {
-            event.clone().event().map_err(|problem| ScenarioError::Event { index: index + 1, problem })?;
+            event
+                .clone()
+                .event()
+                .map_err(|problem| ScenarioError::Event {
+                    index: index + 1,
+                    problem,
+                })?;
         }
         Ok(scenario)
     }
 
     pub(super) fn length(&self) -> chrono::Duration {
-        duration::read(&self.lasts).and_then(|d| chrono::Duration::from_std(d).ok()).unwrap_or_default()
+        duration::read(&self.lasts)
+            .and_then(|d| chrono::Duration::from_std(d).ok())
+            .unwrap_or_default()
     }
 
     pub(super) fn has_cluster(&self) -> bool {
@@ -180,19 +201,27 @@ impl Scenario {
     }
 
     pub(super) fn world(&self) -> World {
-        let mut world = World { behaviours: self.versions.clone(), ..World::default() };
-        let paths = (RepoPath::new("apps/podinfo/app.yaml"), RepoPath::new("apps/podinfo").and_then(|p| p.join(&files::folder_name("podinfo"))));
+        let mut world = World::default();
+        world.behaviours.clone_from(&self.versions);
+        let paths = (
+            RepoPath::new("apps/podinfo/app.yaml"),
+            RepoPath::new("apps/podinfo").and_then(|p| p.join(&files::folder_name("podinfo"))),
+        );
         if let (Some(manifest), Some(folder)) = paths {
             let service = Service::managed("test", "podinfo", manifest, folder, self.requests);
-            world.services.insert(CanaryId::new("test", "podinfo"), service);
+            world
+                .services
+                .insert(CanaryId::new("test", "podinfo"), service);
         }
         world
     }
 
     /// The first commit, then the events in time.
     pub(super) fn events(&self) -> Vec<Event> {
-        let mut write: BTreeMap<String, String> =
-            BASE.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
+        let mut write: BTreeMap<String, String> = BASE
+            .iter()
+            .map(|(path, text)| ((*path).to_owned(), (*text).to_owned()))
+            .collect();
         write.extend(self.files.clone());
         for replace in &self.replace {
             if let Some(text) = write.get_mut(&replace.file) {
@@ -200,10 +229,23 @@ impl Scenario {
             }
         }
         write.retain(|_, text| !text.is_empty());
-        let first = PersonsChange { who: "dana".to_owned(), says: "Add podinfo".to_owned(), write, ..PersonsChange::default() };
-        let first = Event { after: chrono::Duration::zero(), act: Act::Commit(first) };
-        let mut events: Vec<Event> =
-            std::iter::once(first).chain(self.events.iter().filter_map(|event| event.clone().event().ok())).collect();
+        let first = PersonsChange {
+            who: "dana".to_owned(),
+            says: "Add podinfo".to_owned(),
+            write,
+            ..PersonsChange::default()
+        };
+        let first = Event {
+            after: chrono::Duration::zero(),
+            act: Act::Commit(first),
+        };
+        let mut events: Vec<Event> = std::iter::once(first)
+            .chain(
+                self.events
+                    .iter()
+                    .filter_map(|event| event.clone().event().ok()),
+            )
+            .collect();
         events.sort_by_key(|event| event.after);
         events
     }
@@ -211,19 +253,38 @@ impl Scenario {
 
 impl EventSpec {
     fn event(self) -> Result<Event, String> {
-        let after = offset(&self.at).ok_or_else(|| format!("`at` is `{}`: write a duration like 90s", self.at))?;
-        Ok(Event { after, act: self.act()? })
+        let after = offset(&self.at)
+            .ok_or_else(|| format!("`at` is `{}`: write a duration like 90s", self.at))?;
+        Ok(Event {
+            after,
+            act: self.act()?,
+        })
     }
 
     fn act(self) -> Result<Act, String> {
-        let path = |text: &str| RepoPath::new(text).ok_or_else(|| format!("`{text}` is no path of the repository"));
+        let path = |text: &str| {
+            RepoPath::new(text).ok_or_else(|| format!("`{text}` is no path of the repository"))
+        };
         if let Some(subject) = self.revert {
-            return Ok(Act::Revert { who: person(self.who.as_deref().unwrap_or("alexis")), subject });
+            return Ok(Act::Revert {
+                who: person(self.who.as_deref().unwrap_or("alexis")),
+                subject,
+            });
         }
         if let Some(who) = self.who {
             let says = self.says.unwrap_or_else(|| "Edit".to_owned());
-            let change = PersonsChange { who, says, replace: self.replace, write: self.write, delete: self.delete };
-            return Ok(if self.race { Act::Race(change) } else { Act::Commit(change) });
+            let change = PersonsChange {
+                who,
+                says,
+                replace: self.replace,
+                write: self.write,
+                delete: self.delete,
+            };
+            return Ok(if self.race {
+                Act::Race(change)
+            } else {
+                Act::Commit(change)
+            });
         }
         if let Some(count) = self.rewind {
             return Ok(Act::Rewind(count));
@@ -241,10 +302,16 @@ impl EventSpec {
             return Ok(Act::Crash(point));
         }
         if let Some(by) = self.clock {
-            return offset(&by).map(Act::Skew).ok_or_else(|| format!("`clock` is `{by}`: write 90s or -1h"));
+            return offset(&by)
+                .map(Act::Skew)
+                .ok_or_else(|| format!("`clock` is `{by}`: write 90s or -1h"));
         }
         if let Some(edit) = self.edit_cluster {
-            return Ok(Act::EditCluster { path: path(&edit.file)?, from: edit.from, to: edit.to });
+            return Ok(Act::EditCluster {
+                path: path(&edit.file)?,
+                from: edit.from,
+                to: edit.to,
+            });
         }
         if self.delete_namespace {
             return Ok(Act::DeleteNamespace);
@@ -258,7 +325,10 @@ impl PersonsChange {
     pub(super) fn resolve(&self, tree: &Tree) -> Option<Change> {
         let mut files: BTreeMap<RepoPath, Option<Vec<u8>>> = BTreeMap::new();
         for (path, text) in &self.write {
-            files.insert(RepoPath::new(path.as_str())?, Some(text.clone().into_bytes()));
+            files.insert(
+                RepoPath::new(path.as_str())?,
+                Some(text.clone().into_bytes()),
+            );
         }
         for replace in &self.replace {
             let path = RepoPath::new(replace.file.as_str())?;
@@ -268,24 +338,37 @@ impl PersonsChange {
             };
             let text = String::from_utf8(present).ok()?;
             if text.contains(&replace.from) {
-                files.insert(path, Some(text.replace(&replace.from, &replace.to).into_bytes()));
+                files.insert(
+                    path,
+                    Some(text.replace(&replace.from, &replace.to).into_bytes()),
+                );
             }
         }
         for path in &self.delete {
             let folder = RepoPath::new(path.as_str())?;
-            let gone = tree.keys().filter(|path| path.is_within(&folder)).map(|path| (path.clone(), None));
+            let gone = tree
+                .keys()
+                .filter(|path| path.is_within(&folder))
+                .map(|path| (path.clone(), None));
             files.extend(gone);
         }
         files.retain(|path, content| tree.get(path).map(|file| file.content.to_vec()) != *content);
         if files.is_empty() {
             return None;
         }
-        Some(Change { author: person(&self.who), message: format!("{}\n", self.says), files })
+        Some(Change {
+            author: person(&self.who),
+            message: format!("{}\n", self.says),
+            files,
+        })
     }
 }
 
 pub(super) fn person(name: &str) -> Person {
-    Person { name: name.to_owned(), email: format!("{}@example.com", name.to_lowercase()) }
+    Person {
+        name: name.to_owned(),
+        email: format!("{}@example.com", name.to_lowercase()),
+    }
 }
 
 fn offset(text: &str) -> Option<chrono::Duration> {

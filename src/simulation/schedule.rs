@@ -28,11 +28,17 @@ pub fn random(seed: u64) -> Result<Scenario, ScenarioError> {
 }
 
 /// The same as a file, for a person to look at.
-pub fn text(seed: u64) -> String {
+fn text(seed: u64) -> String {
     let mut dice = Dice(seed);
-    let mut out = format!("# Seed {seed}.\nlasts: 20m\npushIntervalSeconds: {}\n", dice.roll(3) * 5);
+    let mut out = format!(
+        "# Seed {seed}.\nlasts: 20m\npushIntervalSeconds: {}\n",
+        dice.roll(3) * 5
+    );
     let bad = [100, 100, 99, 90, 0][index(dice.roll(5), 5)];
-    let _ = write!(out, "versions:\n- {{contains: \"podinfo:6.9.0\", success: {bad}}}\nevents:\n");
+    let _ = write!(
+        out,
+        "versions:\n- {{contains: \"podinfo:6.9.0\", success: {bad}}}\nevents:\n"
+    );
     let _ = writeln!(out, "{}", edit(30, SPEC, "6.8.0", "6.9.0"));
     let mut at = 30;
     for _ in 0..dice.roll(9) {
@@ -48,30 +54,69 @@ fn event(dice: &mut Dice, at: u64) -> String {
     match dice.roll(24) {
         0 => edit(at, SPEC, "6.9.0", "6.9.1"),
         1 => edit(at, SPEC, "podinfo:6.9.0", "podinfo:6.8.0"),
-        2 => edit(at, SPEC, "users: []", "users: [{header: x-user, exact: [alexis]}]"),
+        2 => edit(
+            at,
+            SPEC,
+            "users: []",
+            "users: [{header: x-user, exact: [alexis]}]",
+        ),
         3 => edit(at, SPEC, "  workload:", "  paused: true\n  workload:"),
         4 => edit(at, SPEC, "  paused: true\n", ""),
         5 => edit(at, SPEC, "  workload:", "  abort: true\n  workload:"),
-        6 => edit(at, SPEC, "  workload:", &format!("  retry: {}\n  workload:", 1 + dice.roll(3))),
-        7 => edit(at, SPEC, "  workload:", &format!("  resume: {}\n  workload:", 1 + dice.roll(3))),
+        6 => edit(
+            at,
+            SPEC,
+            "  workload:",
+            &format!("  retry: {}\n  workload:", 1 + dice.roll(3)),
+        ),
+        7 => edit(
+            at,
+            SPEC,
+            "  workload:",
+            &format!("  resume: {}\n  workload:", 1 + dice.roll(3)),
+        ),
         8 => edit(at, SPEC, "{weight: 60, hold: 1m}", "{weight: 40, hold: 1m}"),
         9 => edit(at, SPEC, "timeout: 5s", "timeout: 6s"),
         10 => edit(at, APP, "replicas: 4", "replicas: 6"),
         11 => edit(at, APP, "podinfo:6.8.0", "podinfo:6.8.1"),
         12 => edit(at, APP, "podinfo:6.8.0", "podinfo:6.9.0"),
-        13 => edit(at, STATE, "\nweight: 10\n", &format!("\nweight: {weight}\n")),
-        14 => edit(at, ROUTES, "weight: 10\n", &format!("weight: {}\n", dice.roll(120))),
+        13 => edit(
+            at,
+            STATE,
+            "\nweight: 10\n",
+            &format!("\nweight: {weight}\n"),
+        ),
+        14 => edit(
+            at,
+            ROUTES,
+            "weight: 10\n",
+            &format!("weight: {}\n", dice.roll(120)),
+        ),
         15 => edit(at, ROUTES, "timeout: 5s", "timeout: 9s"),
-        16 => format!("- {{at: {at}s, who: alexis, says: Delete, delete: [apps/podinfo/podinfo.serin]}}"),
+        16 => format!(
+            "- {{at: {at}s, who: alexis, says: Delete, delete: [apps/podinfo/podinfo.serin]}}"
+        ),
         17 => format!("- {{at: {at}s, revert: \"canary(\"}}"),
-        18 => format!("- {{at: {at}s, prometheus: {}}}", ["up", "down", "empty", "nan", "partial"][index(dice.roll(5), 5)]),
-        19 => format!("- {{at: {at}s, remote: down}}\n- {{at: {}s, remote: up}}", at + 1 + dice.roll(200)),
-        20 => format!("- {{at: {at}s, refuse: no}}\n- {{at: {}s, refuse: \"\"}}", at + 1 + dice.roll(200)),
+        18 => format!(
+            "- {{at: {at}s, prometheus: {}}}",
+            ["up", "down", "empty", "nan", "partial"][index(dice.roll(5), 5)]
+        ),
+        19 => format!(
+            "- {{at: {at}s, remote: down}}\n- {{at: {}s, remote: up}}",
+            at + 1 + dice.roll(200)
+        ),
+        20 => format!(
+            "- {{at: {at}s, refuse: no}}\n- {{at: {}s, refuse: \"\"}}",
+            at + 1 + dice.roll(200)
+        ),
         21 => {
             let points = ["before-fetch", "after-fetch", "before-push", "after-push"];
             format!("- {{at: {at}s, crash: {}}}", points[index(dice.roll(4), 4)])
         }
-        22 => format!("- {{at: {at}s, clock: {}}}", ["0s", "90s", "-90s", "1h", "-1h"][index(dice.roll(5), 5)]),
+        22 => format!(
+            "- {{at: {at}s, clock: {}}}",
+            ["0s", "90s", "-90s", "1h", "-1h"][index(dice.roll(5), 5)]
+        ),
         _ => format!(
             "- {{at: {at}s, who: dana, says: Elsewhere, race: true, write: {{README.md: \"{at}\"}}}}"
         ),

@@ -94,9 +94,10 @@ impl Shape {
             (Self::PodSpec, "containers" | "initContainers" | "ephemeralContainers") => {
                 ("name", Self::Container)
             }
-            (Self::PodSpec, "volumes" | "imagePullSecrets" | "schedulingGates" | "resourceClaims") => {
-                ("name", Self::Other)
-            }
+            (
+                Self::PodSpec,
+                "volumes" | "imagePullSecrets" | "schedulingGates" | "resourceClaims",
+            ) => ("name", Self::Other),
             (Self::PodSpec, "hostAliases") => ("ip", Self::Other),
             (Self::PodSpec, "topologySpreadConstraints") => ("topologyKey", Self::Other),
             (Self::Container, "env") => ("name", Self::Other),
@@ -198,7 +199,9 @@ fn merge_list(target: &mut Vec<Value>, patch: &[Value], keyed: Keyed) {
         target.clear();
     }
     for item in items().filter(|item| !replaces_all(item)) {
-        let position = target.iter().position(|existing| keyed.same(existing, item));
+        let position = target
+            .iter()
+            .position(|existing| keyed.same(existing, item));
         if directive(item) == Some("delete") {
             target.retain(|existing| !keyed.same(existing, item));
         } else if let Some(Value::Object(existing)) = position.and_then(|at| target.get_mut(at)) {
@@ -388,7 +391,10 @@ mod tests {
             ("init".to_owned(), "busybox:2".to_owned()),
             ("unknown".to_owned(), "x".to_owned()),
         ]);
-        let content = CandidateContent::Template { images, patch: None };
+        let content = CandidateContent::Template {
+            images,
+            patch: None,
+        };
         let mut expected = template();
         expected["spec"]["containers"][0]["image"] = json!("podinfo:6.9.0");
         expected["spec"]["initContainers"][0]["image"] = json!("busybox:2");
@@ -419,7 +425,9 @@ mod tests {
     fn lists_merge_by_their_keys() {
         let container = |patch: Value| json!({"containers": [patch]});
         check(
-            container(json!({"name": "podinfod", "env": [{"name": "B", "value": "3"}, {"name": "C", "value": "4"}]})),
+            container(
+                json!({"name": "podinfod", "env": [{"name": "B", "value": "3"}, {"name": "C", "value": "4"}]}),
+            ),
             "/containers/0/env",
             json!([{"name": "A", "value": "1"}, {"name": "B", "value": "3"}, {"name": "C", "value": "4"}]),
         );
@@ -433,12 +441,16 @@ mod tests {
             ]),
         );
         check(
-            container(json!({"name": "podinfod", "volumeMounts": [{"mountPath": "/data", "readOnly": true}]})),
+            container(
+                json!({"name": "podinfod", "volumeMounts": [{"mountPath": "/data", "readOnly": true}]}),
+            ),
             "/containers/0/volumeMounts",
             json!([{"name": "data", "mountPath": "/data", "readOnly": true}]),
         );
         check(
-            container(json!({"name": "new", "image": "new:1", "env": [{"name": "X", "value": null}]})),
+            container(
+                json!({"name": "new", "image": "new:1", "env": [{"name": "X", "value": null}]}),
+            ),
             "/containers/2",
             json!({"name": "new", "image": "new:1", "env": [{"name": "X"}]}),
         );

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Candidate, CandidateContent, Diagnostic, Labels, ManagedWorkload, Severity, ValidatedCanary, Workload, patch};
+use super::{
+    Candidate, CandidateContent, Diagnostic, Labels, ManagedWorkload, Severity, ValidatedCanary,
+    Workload, patch,
+};
 use crate::domain::{BlobId, RepoPath};
 use crate::yaml::edit;
 use crate::yaml::node::{self, Document};
@@ -26,19 +29,32 @@ pub fn promotion_edits(
         (Workload::Managed(managed), content @ CandidateContent::Template { .. }) => {
             promote_template(files, canary, managed, content)
         }
-        (Workload::BringYourOwn(_), CandidateContent::Labels(labels)) => promote_labels(files, canary, labels),
-        (Workload::Managed(_) | Workload::BringYourOwn(_), _) => {
-            Err(problem(&canary.home.file, 1, "the workload's kind changed while a candidate was rolled out".to_owned()))
+        (Workload::BringYourOwn(_), CandidateContent::Labels(labels)) => {
+            promote_labels(files, canary, labels)
         }
+        (Workload::Managed(_) | Workload::BringYourOwn(_), _) => Err(problem(
+            &canary.home.file,
+            1,
+            "the workload's kind changed while a candidate was rolled out".to_owned(),
+        )),
     }
 }
 
 fn problem(file: &RepoPath, line: usize, message: String) -> Diagnostic {
-    Diagnostic { file: file.clone(), line, column: 1, severity: Severity::Error, message }
+    Diagnostic {
+        file: file.clone(),
+        line,
+        column: 1,
+        severity: Severity::Error,
+        message,
+    }
 }
 
 fn content<'f>(files: &'f Files, file: &RepoPath) -> Result<&'f [u8], Diagnostic> {
-    files.get(file).map(|(_, content)| &**content).ok_or_else(|| problem(file, 1, "the file is gone".to_owned()))
+    files
+        .get(file)
+        .map(|(_, content)| &**content)
+        .ok_or_else(|| problem(file, 1, "the file is gone".to_owned()))
 }
 
 /// The one document of this kind, name and (if it says one) namespace.
@@ -60,14 +76,26 @@ fn promote_labels(
     let bytes = content(files, file)?;
     let found = document(bytes, "Canary", &canary.id.name, &canary.id.namespace)
         .ok_or_else(|| problem(file, 1, format!("the Canary {} is gone", canary.id)))?;
-    let wanted = Value::Object(labels.iter().map(|(key, value)| (key.clone(), Value::from(value.clone()))).collect());
+    let wanted = Value::Object(
+        labels
+            .iter()
+            .map(|(key, value)| (key.clone(), Value::from(value.clone())))
+            .collect(),
+    );
     let edited = edit::rewrite(bytes, found.index, &["spec", "versions", "stable"], &wanted)
         .map_err(|error| by_hand(file, &error))?;
     Ok([(file.clone(), edited)].into())
 }
 
 fn by_hand(file: &RepoPath, error: &edit::EditError) -> Diagnostic {
-    problem(file, error.line, format!("the candidate cannot be written into this file: {}", error.problem))
+    problem(
+        file,
+        error.line,
+        format!(
+            "the candidate cannot be written into this file: {}",
+            error.problem
+        ),
+    )
 }
 
 fn promote_template(
@@ -78,9 +106,24 @@ fn promote_template(
 ) -> Result<BTreeMap<RepoPath, Vec<u8>>, Diagnostic> {
     let file = &managed.file;
     let bytes = content(files, file)?;
-    let found = document(bytes, "Deployment", &managed.deployment, &canary.id.namespace)
-        .ok_or_else(|| problem(file, 1, format!("the Deployment {} is gone", managed.deployment)))?;
-    let written = found.root.at(&["spec", "template"]).map(node::Node::to_json).unwrap_or_default();
+    let found = document(
+        bytes,
+        "Deployment",
+        &managed.deployment,
+        &canary.id.namespace,
+    )
+    .ok_or_else(|| {
+        problem(
+            file,
+            1,
+            format!("the Deployment {} is gone", managed.deployment),
+        )
+    })?;
+    let written = found
+        .root
+        .at(&["spec", "template"])
+        .map(node::Node::to_json)
+        .unwrap_or_default();
     let effective = managed.manifest["spec"]["template"].clone();
     let goal = patch::apply_candidate(&effective, candidate);
     let mut edits = BTreeMap::new();
@@ -104,21 +147,33 @@ fn promote_template(
         edits.insert(file.clone(), edited);
     }
     if edits.is_empty() {
-        return Err(problem(file, 1, "stable already is the candidate: there is nothing to write".to_owned()));
+        return Err(problem(
+            file,
+            1,
+            "stable already is the candidate: there is nothing to write".to_owned(),
+        ));
     }
     Ok(edits)
 }
 
 /// Of each container: where its image stands below the template, as written, as it takes effect, as the candidate
 /// wants it.
-fn containers(written: &Value, effective: &Value, goal: &Value) -> Vec<(String, String, String, String)> {
+fn containers(
+    written: &Value,
+    effective: &Value,
+    goal: &Value,
+) -> Vec<(String, String, String, String)> {
     let mut found = Vec::new();
     for list in ["initContainers", "containers"] {
         let count = written["spec"][list].as_array().map_or(0, Vec::len);
         for index in 0..count {
             let place = format!("/spec/{list}/{index}/image");
             let image = |template: &Value| {
-                template.pointer(&place).and_then(Value::as_str).unwrap_or_default().to_owned()
+                template
+                    .pointer(&place)
+                    .and_then(Value::as_str)
+                    .unwrap_or_default()
+                    .to_owned()
             };
             found.push((place.clone(), image(written), image(effective), image(goal)));
         }
@@ -137,20 +192,31 @@ fn promote_kustomized(
     let name = split(raw).0;
     let mut places = Vec::new();
     for (path, (_, bytes)) in files {
-        if !matches!(path.file_name(), "kustomization.yaml" | "kustomization.yml" | "Kustomization") {
+        if !matches!(
+            path.file_name(),
+            "kustomization.yaml" | "kustomization.yml" | "Kustomization"
+        ) {
             continue;
         }
         let bytes: &[u8] = edits.get(path).map_or(bytes, Vec::as_slice);
         for document in node::parse(bytes).documents {
-            let images = document.root.get("images").map(node::Node::to_json).unwrap_or_default();
-            let entry = images.as_array().and_then(|list| list.iter().position(|image| image["name"] == name));
+            let images = document
+                .root
+                .get("images")
+                .map(node::Node::to_json)
+                .unwrap_or_default();
+            let entry = images
+                .as_array()
+                .and_then(|list| list.iter().position(|image| image["name"] == name));
             if let Some(entry) = entry {
                 places.push((path.clone(), bytes.to_vec(), document.index, images, entry));
             }
         }
     }
     let Ok([(path, bytes, index, mut images, entry)]) = <[_; 1]>::try_from(places) else {
-        let message = format!("the image {name} is set by none or several kustomizations: promote it by hand");
+        let message = format!(
+            "the image {name} is set by none or several kustomizations: promote it by hand"
+        );
         return Err(problem(manifest, 1, message));
     };
     let (new_name, tag, digest) = split(wanted);
@@ -162,18 +228,22 @@ fn promote_kustomized(
         match value {
             Some(value) => image[field] = Value::from(value),
             None => {
-                image.as_object_mut().and_then(|fields| fields.remove(field));
+                image
+                    .as_object_mut()
+                    .and_then(|fields| fields.remove(field));
             }
         }
     }
-    let edited =
-        edit::rewrite(&bytes, index, &["images"], &images).map_err(|error| by_hand(&path, &error))?;
+    let edited = edit::rewrite(&bytes, index, &["images"], &images)
+        .map_err(|error| by_hand(&path, &error))?;
     Ok((path, edited))
 }
 
 /// Name, tag and digest of an image reference.
 fn split(image: &str) -> (&str, Option<&str>, Option<&str>) {
-    let (rest, digest) = image.split_once('@').map_or((image, None), |(rest, digest)| (rest, Some(digest)));
+    let (rest, digest) = image
+        .split_once('@')
+        .map_or((image, None), |(rest, digest)| (rest, Some(digest)));
     match rest.rsplit_once(':') {
         Some((name, tag)) if !tag.contains('/') => (name, Some(tag), digest),
         _ => (rest, None, digest),

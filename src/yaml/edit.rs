@@ -19,11 +19,26 @@ pub struct EditError {
 
 /// The bytes of `content` with the value at `path` in document `index` (counted as in [`node::Document::index`]) turned
 /// from what it is into `wanted`.
-pub fn rewrite(content: &[u8], index: usize, path: &[&str], wanted: &Value) -> Result<Vec<u8>, EditError> {
+pub fn rewrite(
+    content: &[u8],
+    index: usize,
+    path: &[&str],
+    wanted: &Value,
+) -> Result<Vec<u8>, EditError> {
     let before = node::parse(content);
-    let gone = || EditError { line: 1, problem: "the document is not there any more".to_owned() };
-    let root = before.documents.iter().find(|document| document.index == index).map(|d| &d.root).ok_or_else(gone)?;
-    let target = root.at(path).ok_or_else(|| refuse(root, format!("`{}` is not there", path.join("."))))?;
+    let gone = || EditError {
+        line: 1,
+        problem: "the document is not there any more".to_owned(),
+    };
+    let root = before
+        .documents
+        .iter()
+        .find(|document| document.index == index)
+        .map(|d| &d.root)
+        .ok_or_else(gone)?;
+    let target = root
+        .at(path)
+        .ok_or_else(|| refuse(root, format!("`{}` is not there", path.join("."))))?;
     let mut patches = Vec::new();
     change(content, target, wanted, &mut patches)?;
     patches.sort_by_key(|patch: &Patch| std::cmp::Reverse((patch.start, patch.end)));
@@ -44,16 +59,27 @@ struct Patch {
 }
 
 fn refuse(node: &Node, problem: impl Into<String>) -> EditError {
-    EditError { line: node.span.line.max(1), problem: problem.into() }
+    EditError {
+        line: node.span.line.max(1),
+        problem: problem.into(),
+    }
 }
 
 /// Collects what turns `node` into `wanted`.
-fn change(content: &[u8], node: &Node, wanted: &Value, patches: &mut Vec<Patch>) -> Result<(), EditError> {
+fn change(
+    content: &[u8],
+    node: &Node,
+    wanted: &Value,
+    patches: &mut Vec<Patch>,
+) -> Result<(), EditError> {
     if &node.to_json() == wanted {
         return Ok(());
     }
     if node.aliased {
-        return Err(refuse(node, "an alias (`*name`) stands here, and an edit would change another place as well"));
+        return Err(refuse(
+            node,
+            "an alias (`*name`) stands here, and an edit would change another place as well",
+        ));
     }
     match (&node.value, wanted) {
         (NodeValue::Mapping(entries), Value::Object(fields)) => {
@@ -63,22 +89,35 @@ fn change(content: &[u8], node: &Node, wanted: &Value, patches: &mut Vec<Patch>)
                     None => patches.push(insertion(content, node, entries, key, value)?),
                 }
             }
-            let removed = entries.iter().find(|(key, _)| key.as_str().is_some_and(|key| !fields.contains_key(key)));
+            let removed = entries
+                .iter()
+                .find(|(key, _)| key.as_str().is_some_and(|key| !fields.contains_key(key)));
             match removed {
                 None => Ok(()),
-                Some((key, _)) => Err(refuse(key, "this field would have to go: remove it by hand")),
+                Some((key, _)) => Err(refuse(
+                    key,
+                    "this field would have to go: remove it by hand",
+                )),
             }
         }
-        (NodeValue::Sequence(items), Value::Array(values)) if items.len() == values.len() => {
-            items.iter().zip(values).try_for_each(|(item, value)| change(content, item, value, patches))
-        }
+        (NodeValue::Sequence(items), Value::Array(values)) if items.len() == values.len() => items
+            .iter()
+            .zip(values)
+            .try_for_each(|(item, value)| change(content, item, value, patches)),
         (NodeValue::Scalar { .. }, Value::String(_) | Value::Number(_) | Value::Bool(_)) => {
             let Span { start, end, .. } = node.span;
             let source = content.get(start..end).unwrap_or_default();
-            patches.push(Patch { start, end, text: scalar(source, wanted) });
+            patches.push(Patch {
+                start,
+                end,
+                text: scalar(source, wanted),
+            });
             Ok(())
         }
-        _ => Err(refuse(node, format!("this would have to become {wanted}: change it by hand"))),
+        _ => Err(refuse(
+            node,
+            format!("this would have to become {wanted}: change it by hand"),
+        )),
     }
 }
 
@@ -88,7 +127,9 @@ fn scalar(source: &[u8], wanted: &Value) -> String {
         return wanted.to_string();
     };
     match source.first() {
-        Some(b'\'') if !text.chars().any(char::is_control) => format!("'{}'", text.replace('\'', "''")),
+        Some(b'\'') if !text.chars().any(char::is_control) => {
+            format!("'{}'", text.replace('\'', "''"))
+        }
         Some(b'"' | b'|' | b'>' | b'\'') => wanted.to_string(),
         _ => plain_or_quoted(text),
     }
@@ -102,7 +143,8 @@ fn plain_or_quoted(text: &str) -> String {
         parsed.errors.is_empty()
             && matches!(parsed.documents.as_slice(), [one] if &one.root.to_json() == wanted)
     };
-    let plain = reads(&in_block, &serde_json::json!({"k": text})) && reads(&in_flow, &serde_json::json!({"k": [text]}));
+    let plain = reads(&in_block, &serde_json::json!({"k": text}))
+        && reads(&in_flow, &serde_json::json!({"k": [text]}));
     if plain { text.to_owned() } else { quoted }
 }
 
@@ -122,20 +164,38 @@ fn insertion(
     if content.get(mapping.span.start) == Some(&b'{') {
         let end = mapping.span.end.saturating_sub(1);
         let comma = if entries.is_empty() { "" } else { ", " };
-        return Ok(Patch { start: end, end, text: format!("{comma}{key}: {value}") });
+        return Ok(Patch {
+            start: end,
+            end,
+            text: format!("{comma}{key}: {value}"),
+        });
     }
     let (Some((first, _)), Some((last_key, last))) = (entries.first(), entries.last()) else {
-        return Err(refuse(mapping, format!("`{key}` would have to be added to an empty value: do that by hand")));
+        return Err(refuse(
+            mapping,
+            format!("`{key}` would have to be added to an empty value: do that by hand"),
+        ));
     };
     let end = last.span.end.max(last_key.span.end);
     let rest = content.get(end..).unwrap_or_default();
-    let line_end = rest.iter().position(|byte| *byte == b'\n').map(|offset| end + offset);
+    let line_end = rest
+        .iter()
+        .position(|byte| *byte == b'\n')
+        .map(|offset| end + offset);
     let crlf = content.windows(2).any(|pair| pair == b"\r\n");
     let line_break = if crlf { "\r\n" } else { "\n" };
     let indent = " ".repeat(first.span.column.saturating_sub(1));
     Ok(match line_end {
-        Some(at) => Patch { start: at + 1, end: at + 1, text: format!("{indent}{key}: {value}{line_break}") },
-        None => Patch { start: content.len(), end: content.len(), text: format!("{line_break}{indent}{key}: {value}") },
+        Some(at) => Patch {
+            start: at + 1,
+            end: at + 1,
+            text: format!("{indent}{key}: {value}{line_break}"),
+        },
+        None => Patch {
+            start: content.len(),
+            end: content.len(),
+            text: format!("{line_break}{indent}{key}: {value}"),
+        },
     })
 }
 
@@ -148,19 +208,33 @@ fn verify(
     target: &Node,
 ) -> Result<(), EditError> {
     let after = node::parse(out);
-    let mut expected: Vec<Value> = before.documents.iter().map(|document| document.root.to_json()).collect();
-    let position = before.documents.iter().position(|document| document.index == index);
-    let slot = position.and_then(|position| expected.get_mut(position)).and_then(|root| {
-        path.iter().try_fold(root, |value, key| value.get_mut(*key))
-    });
+    let mut expected: Vec<Value> = before
+        .documents
+        .iter()
+        .map(|document| document.root.to_json())
+        .collect();
+    let position = before
+        .documents
+        .iter()
+        .position(|document| document.index == index);
+    let slot = position
+        .and_then(|position| expected.get_mut(position))
+        .and_then(|root| path.iter().try_fold(root, |value, key| value.get_mut(*key)));
     if let Some(slot) = slot {
         *slot = wanted.clone();
     }
-    let found: Vec<Value> = after.documents.iter().map(|document| document.root.to_json()).collect();
+    let found: Vec<Value> = after
+        .documents
+        .iter()
+        .map(|document| document.root.to_json())
+        .collect();
     if after.errors.len() == before.errors.len() && found == expected {
         return Ok(());
     }
-    Err(refuse(target, "the file is written in a way that cannot be edited safely: change it by hand"))
+    Err(refuse(
+        target,
+        "the file is written in a way that cannot be edited safely: change it by hand",
+    ))
 }
 
 #[cfg(test)]
@@ -172,11 +246,19 @@ mod tests {
     fn check(before: &str, from: &str, to: &str) {
         let parsed = node::parse(before.as_bytes());
         assert_eq!(parsed.errors, [], "{before}");
-        let document = parsed.documents.iter().find(|document| document.root.get("c").is_some()).unwrap();
+        let document = parsed
+            .documents
+            .iter()
+            .find(|document| document.root.get("c").is_some())
+            .unwrap();
         let mut wanted = document.root.get("c").unwrap().to_json();
         wanted[0]["image"] = json!("reg:5000/app:2.0@sha256:00");
         let after = rewrite(before.as_bytes(), document.index, &["c"], &wanted).unwrap();
-        assert_eq!(String::from_utf8(after).unwrap(), before.replace(from, to), "{before}");
+        assert_eq!(
+            String::from_utf8(after).unwrap(),
+            before.replace(from, to),
+            "{before}"
+        );
     }
 
     #[test]
@@ -184,10 +266,26 @@ mod tests {
         let new = "reg:5000/app:2.0@sha256:00";
         check("c:\n- image: app:1 # stable\n  name: a\n", "app:1", new);
         check("c:\n  - name: a\n    image: app:1", "app:1", new);
-        check("# top\n---\na: b\n---\nc:\r\n-   name: a\r\n    image: 'app:1'   # it\r\n", "'app:1'", &format!("'{new}'"));
-        check("c: [{name: a, image: \"app:1\"}] # flow\n", "\"app:1\"", &format!("\"{new}\""));
-        check("\u{feff}c:\n- image: >-\n    app:1\n  name: a\n", ">-\n    app:1", &format!("\"{new}\""));
-        check("x: &x 1\nc:\n- image: app:1\n  replicas: *x\n", "app:1", new);
+        check(
+            "# top\n---\na: b\n---\nc:\r\n-   name: a\r\n    image: 'app:1'   # it\r\n",
+            "'app:1'",
+            &format!("'{new}'"),
+        );
+        check(
+            "c: [{name: a, image: \"app:1\"}] # flow\n",
+            "\"app:1\"",
+            &format!("\"{new}\""),
+        );
+        check(
+            "\u{feff}c:\n- image: >-\n    app:1\n  name: a\n",
+            ">-\n    app:1",
+            &format!("\"{new}\""),
+        );
+        check(
+            "x: &x 1\nc:\n- image: app:1\n  replicas: *x\n",
+            "app:1",
+            new,
+        );
     }
 
     #[test]
@@ -211,7 +309,10 @@ mod tests {
     #[test]
     fn what_cannot_be_done_is_said() {
         let error = rewrite(b"a:\n  b: 1\n  c: 2\n", 0, &["a"], &json!({"b": 1})).unwrap_err();
-        assert_eq!(error.to_string(), "line 3: this field would have to go: remove it by hand");
+        assert_eq!(
+            error.to_string(),
+            "line 3: this field would have to go: remove it by hand"
+        );
         assert!(rewrite(b"a: [1]\n", 0, &["a"], &json!([1, 2])).is_err());
     }
 }

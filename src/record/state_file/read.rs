@@ -111,7 +111,7 @@ fn state_file(fields: &Fields<'_>, problems: &mut Problems<'_>) -> Option<StateF
     });
     let sequence = fields.required("sequence", problems, whole);
     let stable = fields
-        .required("stable", problems, Ok)
+        .required_node("stable", problems)
         .and_then(|node| version(node, problems));
     let phase = phase(fields, problems);
     let held = fields
@@ -163,7 +163,7 @@ fn phase(fields: &Fields<'_>, problems: &mut Problems<'_>) -> Option<(Phase, boo
         }
         "Failed" => {
             no_traffic(fields, &name, problems);
-            let node = fields.required("failure", problems, Ok)?;
+            let node = fields.required_node("failure", problems)?;
             failure(node, problems).map(|failure| (Phase::Failed(failure), false))
         }
         _ => {
@@ -212,7 +212,7 @@ fn rollout(fields: &Fields<'_>, problems: &mut Problems<'_>) -> Option<(Rollout,
     let since = fields.required("since", problems, time);
     let ladder = fields.required("ladder", problems, revision);
     let candidate = fields
-        .required("candidate", problems, Ok)
+        .required_node("candidate", problems)
         .and_then(|node| candidate(node, problems));
     let (approval, by_hand) = approval?;
     let rollout = Rollout {
@@ -254,7 +254,7 @@ fn drain(fields: &Fields<'_>, problems: &mut Problems<'_>) -> Option<DrainCause>
         "Withdrawn" => DrainCause::Withdrawn,
         "Superseded" => DrainCause::Superseded,
         _ => {
-            let node = fields.required("failure", problems, Ok)?;
+            let node = fields.required_node("failure", problems)?;
             DrainCause::RolledBack(failure(node, problems)?)
         }
     })
@@ -402,7 +402,9 @@ fn verdict(node: &Node, problems: &mut Problems<'_>) -> Option<VerdictNote> {
     let words = VERDICTS.map(Verdict::as_str);
     let verdict = fields.required("verdict", problems, |node| {
         word(node, &words, |name| {
-            VERDICTS.into_iter().find(|verdict| verdict.as_str() == name)
+            VERDICTS
+                .into_iter()
+                .find(|verdict| verdict.as_str() == name)
         })
     });
     let sentence = fields.optional("sentence", problems, text);

@@ -39,12 +39,23 @@ fn progressing() -> State {
         ladder: Revision::recorded("cccccccccccc"),
         approval: Approval::Pending,
     };
-    let stable = Version { revision: Revision::recorded("dddddddddddd"), summary: "podinfod=6.8.0".to_owned() };
+    let stable = Version {
+        revision: Revision::recorded("dddddddddddd"),
+        summary: "podinfod=6.8.0".to_owned(),
+    };
     State {
         sequence: 3,
         phase: Phase::Progressing(rollout),
-        held: Some(Hold { reason: HoldReason::Adopted, detail: "alexis: \"set\" 10%\n# no comment".to_owned(), at: at(61) }),
-        rejected: vec![Rejection { revision: Revision::recorded("eeeeeeeeeeee"), at: at(1), reason: "it failed".to_owned() }],
+        held: Some(Hold {
+            reason: HoldReason::Adopted,
+            detail: "alexis: \"set\" 10%\n# no comment".to_owned(),
+            at: at(61),
+        }),
+        rejected: vec![Rejection {
+            revision: Revision::recorded("eeeeeeeeeeee"),
+            at: at(1),
+            reason: "it failed".to_owned(),
+        }],
         retry: 1,
         resume: 2,
         ..State::initial(stable)
@@ -102,5 +113,8 @@ fn a_weight_over_one_hundred_is_refused() {
 fn a_copied_folder_is_not_ours() {
     let other = CanaryId::new("test", "other");
     let bytes = text(&progressing());
-    assert_eq!(read(&path(), bytes.as_bytes(), &other), Err(Unreadable::Foreign(id())));
+    assert_eq!(
+        read(&path(), bytes.as_bytes(), &other),
+        Err(Unreadable::Foreign(id()))
+    );
 }

@@ -58,8 +58,7 @@ impl Writer {
     /// One field. The emitter writes a mapping of one key as a block, so that the fields together are one mapping.
     fn put(&mut self, key: &str, value: impl Into<Value>) {
         let field = Map::from_iter([(key.to_owned(), value.into())]);
-        self.bytes
-            .extend(emit::to_bytes("", &Value::Object(field)));
+        self.bytes.extend(emit::to_bytes("", &Value::Object(field)));
     }
 
     fn put_some(&mut self, key: &str, value: Option<impl Into<Value>>) {

@@ -1,0 +1,661 @@
+//! The branch: what the remote says, our bare copy of it, and what was seen before.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use gix::refs::transaction::PreviousValue;
+
+use super::command::{Git, NoOutput, Output};
+use super::lineage::{self, Memo};
+use super::objects::{self, commit_id, is_ancestor, local, local_io};
+use super::porcelain::{self, Trouble};
+use super::remote::{NAME, Remote};
+use super::snapshot::{self, Cache};
+use super::write::{self, Written};
+use crate::domain::{CanaryId, CommitId, Person, RepoPath};
+use crate::ports::{
+    Draft, Head, History, Lineage, Published, Repository, RepositoryError, Snapshot, Watch,
+};
+
+/// Where the remote's branch was when we last asked.
+const TRACKED: &str = "refs/serin/remote";
+/// The last head that was accepted: what a rewritten history is noticed by, and what keeps the old one from being lost.
+const SEEN: &str = "refs/serin/seen";
+/// File that makes a folder ours, and says of which branch it is a copy.
+const MARKER: &str = "serin-copy";
+/// The first fetch brings the whole history, so it may take this many deadlines.
+const FIRST_FETCH: u32 = 20;
+/// Heads between two looks at whether the copy should be packed.
+const HEADS_PER_TIDYING: u32 = 500;
+
+/// Which branch, and as whom.
+#[derive(Clone)]
+pub struct Settings {
+    /// The repository.
+    pub remote: Remote,
+    /// The branch, without `refs/heads/`; `None` for the one that the remote's `HEAD` names.
+    pub branch: Option<String>,
+    /// The folder below which YAML is read; `None` for the whole tree.
+    pub path: Option<RepoPath>,
+    /// Folder of our bare copy. Created when missing, recreated when damaged; must be ours alone.
+    pub local: PathBuf,
+    /// Author of our commits.
+    pub author: Person,
+    /// Committer of our commits. By its email address they are recognised later.
+    pub committer: Person,
+    /// For one request to the remote; the first fetch may take longer.
+    pub deadline: Duration,
+    /// Take a history that somebody forced as the new truth, instead of reporting it.
+    pub accept_rewritten_history: bool,
+    /// Environment of the `git` program, on top of what is passed on, such as `GIT_SSH_COMMAND`.
+    pub environment: BTreeMap<String, String>,
+}
+
+/// One branch of one repository.
+pub struct Branch {
+    settings: Settings,
+    git: Git,
+    /// Name of the branch, as far as known.
+    name: Option<String>,
+    /// The remote head whose objects we have.
+    tracked: Option<CommitId>,
+    seen: Option<CommitId>,
+    cache: Cache,
+    memo: Memo,
+    /// Set when our copy could not be read at a head; it is recreated once for that head.
+    damaged: Option<CommitId>,
+    recreated_for: Option<CommitId>,
+    heads: u32,
+}
+
+// === impl Settings ===
+
+impl fmt::Debug for Settings {
+    /// Without the values of the environment: they may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("remote", &self.remote)
+            .field("branch", &self.branch)
+            .field("path", &self.path)
+            .field("local", &self.local)
+            .field("author", &self.author)
+            .field("committer", &self.committer)
+            .field("deadline", &self.deadline)
+            .field("accept_rewritten_history", &self.accept_rewritten_history)
+            .field("environment", &self.environment.keys())
+            .finish()
+    }
+}
+
+impl Settings {
+    /// What the copy is a copy of.
+    fn identity(&self) -> String {
+        let branch = self.branch.as_deref().unwrap_or("HEAD");
+        format!("{}\n{branch}\n", self.remote)
+    }
+}
+
+// === impl Branch ===
+
+impl fmt::Debug for Branch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Branch")
+            .field("settings", &self.settings)
+            .field("name", &self.name)
+            .field("tracked", &self.tracked)
+            .field("seen", &self.seen)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Branch {
+    /// Opens our copy, or makes an empty one. Asks the remote nothing yet.
+    pub async fn open(mut settings: Settings) -> Result<Self, RepositoryError> {
+        if let Some(name) = &settings.branch {
+            check_name(name)?;
+        }
+        let here = std::path::absolute(".").map_err(|e| local_io(Path::new("."), &e))?;
+        settings.local = here.join(&settings.local);
+        settings.remote = settings.remote.absolute_from(&here);
+        let git = Git::new(
+            settings.local.clone(),
+            &settings.remote,
+            &settings.environment,
+        );
+        let mut branch = Self {
+            git,
+            name: settings.branch.clone(),
+            tracked: None,
+            seen: None,
+            cache: Cache::default(),
+            memo: Memo::default(),
+            damaged: None,
+            recreated_for: None,
+            heads: 0,
+            settings,
+        };
+        branch.prepare().await?;
+        Ok(branch)
+    }
+
+    async fn prepare(&mut self) -> Result<(), RepositoryError> {
+        let (folder, identity) = (self.settings.local.clone(), self.settings.identity());
+        match blocking(move || inspect(&folder, &identity)).await? {
+            Copy::Fresh => self.create().await,
+            Copy::Damaged { seen } => {
+                self.seen = seen;
+                self.recreate().await
+            }
+            Copy::Sound { tracked, seen } => {
+                self.tracked = tracked;
+                self.seen = seen;
+                Ok(())
+            }
+        }
+    }
+
+    async fn create(&mut self) -> Result<(), RepositoryError> {
+        let (folder, identity) = (self.settings.local.clone(), self.settings.identity());
+        let marker = folder.join(MARKER);
+        blocking(move || {
+            std::fs::create_dir_all(&folder)
+                .and_then(|()| std::fs::write(&marker, identity))
+                .map_err(|error| local_io(&folder, &error))
+        })
+        .await?;
+        let arguments = [
+            "init",
+            "--quiet",
+            "--bare",
+            "--template=",
+            "--object-format=sha1",
+        ];
+        let output = self.git.run(&arguments, self.settings.deadline).await;
+        match output {
+            Ok(output) if output.success => Ok(()),
+            Ok(output) => Err(RepositoryError::Local(self.complaint(&output))),
+            Err(error) => Err(RepositoryError::Local(error.to_string())),
+        }
+    }
+
+    /// Empties our copy. What was seen stays in mind, so that a rewritten history is noticed all the same.
+    async fn recreate(&mut self) -> Result<(), RepositoryError> {
+        let folder = self.settings.local.clone();
+        blocking(move || clear(&folder).map_err(|error| local_io(&folder, &error))).await?;
+        self.tracked = None;
+        self.cache = Cache::default();
+        self.memo = Memo::default();
+        self.create().await
+    }
+
+    fn complaint(&self, output: &Output) -> String {
+        self.settings
+            .remote
+            .scrub(&porcelain::complaint(&output.stderr))
+    }
+
+    fn failure(&self, output: &Output) -> RepositoryError {
+        let words = format!("{}: {}", self.settings.remote, self.complaint(output));
+        match porcelain::trouble(&output.stderr) {
+            Trouble::Denied => RepositoryError::Denied(words),
+            Trouble::Missing => RepositoryError::Missing(words),
+            Trouble::Unreachable => RepositoryError::Unreachable(words),
+        }
+    }
+
+    fn no_output(&self, error: &NoOutput) -> RepositoryError {
+        match error {
+            NoOutput::NotRun(_) => RepositoryError::Local(error.to_string()),
+            NoOutput::TimedOut { .. } => {
+                RepositoryError::Unreachable(format!("{}: {error}", self.settings.remote))
+            }
+        }
+    }
+
+    /// Runs `git` against the remote.
+    async fn request(
+        &self,
+        arguments: &[&str],
+        limit: Duration,
+    ) -> Result<Output, RepositoryError> {
+        let output = self.git.run(arguments, limit).await;
+        let output = output.map_err(|error| self.no_output(&error))?;
+        if output.success {
+            Ok(output)
+        } else {
+            Err(self.failure(&output))
+        }
+    }
+
+    async fn advertised(&self, pattern: &str) -> Result<porcelain::Advertised, RepositoryError> {
+        let arguments = ["ls-remote", "--quiet", "--symref", "--", NAME, pattern];
+        let output = self.request(&arguments, self.settings.deadline).await?;
+        Ok(porcelain::advertised(&output.stdout))
+    }
+
+    /// Where the branch is: one request, a second one only when there is no such branch.
+    async fn look(&mut self) -> Result<Option<CommitId>, RepositoryError> {
+        let head = match &self.settings.branch {
+            Some(name) => {
+                let full = format!("refs/heads/{name}");
+                self.advertised(&full).await?.refs.get(&full).cloned()
+            }
+            None => {
+                let answer = self.advertised("HEAD").await?;
+                let head = answer.refs.get("HEAD").cloned();
+                let target = answer.symbolic.get("HEAD");
+                match target.and_then(|target| target.strip_prefix("refs/heads/")) {
+                    Some(name) => {
+                        check_name(name)?;
+                        self.name = Some(name.to_owned());
+                    }
+                    None if head.is_some() => {
+                        return Err(self.missing("its HEAD names no branch; say which one to use"));
+                    }
+                    None => {}
+                }
+                head
+            }
+        };
+        if head.is_none() && !self.advertised("refs/heads/*").await?.refs.is_empty() {
+            return Err(match &self.settings.branch {
+                Some(name) => self.missing(&format!("there is no branch `{name}`")),
+                None => self.missing("its HEAD names a branch that does not exist"),
+            });
+        }
+        Ok(head.map(CommitId::new))
+    }
+
+    fn missing(&self, what: &str) -> RepositoryError {
+        RepositoryError::Missing(format!("{}: {what}", self.settings.remote))
+    }
+
+    /// Brings the branch; the answer is where it is by then.
+    async fn bring(&mut self) -> Result<CommitId, RepositoryError> {
+        let Some(name) = &self.name else {
+            return Err(self.missing("the branch is not known yet"));
+        };
+        let refspec = format!("+refs/heads/{name}:{TRACKED}");
+        let arguments = [
+            "fetch",
+            "--quiet",
+            "--no-tags",
+            "--no-write-fetch-head",
+            "--no-auto-maintenance",
+            "--no-recurse-submodules",
+            "--",
+            NAME,
+            &refspec,
+        ];
+        let limit = match self.tracked {
+            Some(_) => self.settings.deadline,
+            None => self.settings.deadline * FIRST_FETCH,
+        };
+        let fetched = self.request(&arguments, limit).await;
+        let folder = self.settings.local.clone();
+        match fetched {
+            Ok(_) => {
+                let head = blocking(move || reference(&objects::open(&folder)?, TRACKED)).await?;
+                let head = head.ok_or_else(|| self.missing("the fetched branch has no commit"))?;
+                self.tracked = Some(head.clone());
+                Ok(head)
+            }
+            Err(error) => {
+                // The remote answered a moment ago: what failed may be our copy.
+                let identity = self.settings.identity();
+                let copy = blocking(move || inspect(&folder, &identity)).await?;
+                if let Copy::Damaged { .. } = copy {
+                    self.damaged.clone_from(&self.tracked);
+                    return Err(RepositoryError::Local(error.to_string()));
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Compares a head with the one seen before, and remembers it unless history was rewritten.
+    async fn compare(&mut self, head: &CommitId) -> Result<History, RepositoryError> {
+        if self.seen.as_ref() == Some(head) {
+            return Ok(History::Forward);
+        }
+        let folder = self.settings.local.clone();
+        let (seen, new) = (self.seen.clone(), head.clone());
+        let accept = self.settings.accept_rewritten_history;
+        let forward = blocking(move || {
+            let repo = objects::open(&folder)?;
+            let new = objects::object_id(&new)?;
+            let forward = match &seen {
+                Some(seen) => accept || is_ancestor(&repo, objects::object_id(seen)?, new)?,
+                None => true,
+            };
+            if forward {
+                set_reference(&repo, SEEN, new)?;
+            }
+            Ok(forward)
+        })
+        .await?;
+        match (&self.seen, forward) {
+            (Some(seen), false) => Ok(History::Rewritten { from: seen.clone() }),
+            (_, _) => {
+                self.seen = Some(head.clone());
+                Ok(History::Forward)
+            }
+        }
+    }
+
+    /// Packs loose objects when `git` finds that there are many. Nothing depends on it, so failures are left to the next time.
+    async fn tidy(&mut self) {
+        self.heads += 1;
+        if self.heads % HEADS_PER_TIDYING == 1 {
+            let arguments = ["-c", "gc.auto=6700", "gc", "--auto", "--quiet"];
+            let _ = self.git.run(&arguments, self.settings.deadline).await;
+        }
+    }
+
+    /// Runs reading work on our copy with the caches; a copy that cannot be read is recreated at the next fetch.
+    async fn reading<T: Send + 'static>(
+        &mut self,
+        at: &CommitId,
+        work: impl FnOnce(&gix::Repository, &mut Cache, &mut Memo) -> Result<T, RepositoryError>
+        + Send
+        + 'static,
+    ) -> Result<T, RepositoryError> {
+        let folder = self.settings.local.clone();
+        let mut cache = std::mem::take(&mut self.cache);
+        let mut memo = std::mem::take(&mut self.memo);
+        let result = blocking(move || {
+            let answer = work(&objects::open(&folder)?, &mut cache, &mut memo)?;
+            Ok((answer, cache, memo))
+        })
+        .await;
+        match result {
+            Ok((answer, cache, memo)) => {
+                self.cache = cache;
+                self.memo = memo;
+                Ok(answer)
+            }
+            Err(error) => {
+                if self.tracked.as_ref() == Some(at) && self.recreated_for.as_ref() != Some(at) {
+                    self.damaged = Some(at.clone());
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Pushes, then tells by the remote head how that went.
+    async fn push(
+        &mut self,
+        base: &CommitId,
+        commits: Vec<CommitId>,
+        last: &CommitId,
+    ) -> Result<Published, RepositoryError> {
+        let Some(name) = self.name.clone() else {
+            return Err(self.missing("the branch is not known yet"));
+        };
+        // Our commit descends from the base, so this never rewrites anything. The lease adds that a branch which was rewound
+        // or deleted since is left alone: a plain push would bring the removed commits back.
+        let lease = format!("--force-with-lease=refs/heads/{name}:{base}");
+        let refspec = format!("{last}:refs/heads/{name}");
+        let arguments = [
+            "push",
+            "--porcelain",
+            "--no-verify",
+            "--no-progress",
+            "--no-follow-tags",
+            "--no-signed",
+            "--recurse-submodules=no",
+            &lease,
+            "--",
+            NAME,
+            &refspec,
+        ];
+        let pushed = self.git.run(&arguments, self.settings.deadline).await;
+        let head = match self.look().await {
+            Ok(head) => head,
+            Err(RepositoryError::Missing(_)) => return Ok(Published::LostRace),
+            Err(error) => return Err(error),
+        };
+        match head {
+            Some(head) if head == *last => self.tracked = Some(head),
+            Some(head) if head == *base => {
+                return match &pushed {
+                    Ok(output) => Ok(Published::Refused(self.refusal(output))),
+                    // It may still arrive: nobody refused anything.
+                    Err(error) => Err(self.no_output(error)),
+                };
+            }
+            Some(_) => {
+                let head = self.bring().await?;
+                let (folder, ours) = (self.settings.local.clone(), last.clone());
+                let ours_is_in = blocking(move || {
+                    let repo = objects::open(&folder)?;
+                    is_ancestor(
+                        &repo,
+                        objects::object_id(&ours)?,
+                        objects::object_id(&head)?,
+                    )
+                })
+                .await?;
+                if !ours_is_in {
+                    return Ok(Published::LostRace);
+                }
+            }
+            None => return Ok(Published::LostRace),
+        }
+        self.accepted(last).await?;
+        Ok(Published::Accepted(commits))
+    }
+
+    /// The branch holds our commit: it is the last head seen.
+    async fn accepted(&mut self, last: &CommitId) -> Result<(), RepositoryError> {
+        let (folder, id) = (self.settings.local.clone(), objects::object_id(last)?);
+        let at_head = self.tracked.as_ref() == Some(last);
+        blocking(move || {
+            let repo = objects::open(&folder)?;
+            if at_head {
+                set_reference(&repo, TRACKED, id)?;
+            }
+            set_reference(&repo, SEEN, id)
+        })
+        .await?;
+        self.seen = Some(last.clone());
+        self.tidy().await;
+        Ok(())
+    }
+
+    /// Why the branch did not move, in the server's words where there are any.
+    fn refusal(&self, output: &Output) -> String {
+        let mut words = porcelain::server_words(&output.stderr);
+        let lines = porcelain::pushed(&output.stdout);
+        let rejected = lines.iter().filter(|line| line.rejected);
+        words.extend(rejected.map(|line| line.summary.clone()));
+        if words.is_empty() {
+            words.push(if output.success {
+                "the push was reported as done, but the branch has not moved".to_owned()
+            } else {
+                porcelain::complaint(&output.stderr)
+            });
+        }
+        self.settings.remote.scrub(&words.join("\n"))
+    }
+}
+
+impl Repository for Branch {
+    async fn fetch(&mut self) -> Result<Head, RepositoryError> {
+        if let Some(head) = self.damaged.take() {
+            self.recreate().await?;
+            self.recreated_for = Some(head);
+        }
+        let Some(mut head) = self.look().await? else {
+            let history = match &self.seen {
+                Some(from) if !self.settings.accept_rewritten_history => {
+                    History::Rewritten { from: from.clone() }
+                }
+                _ => History::Forward,
+            };
+            return Ok(Head {
+                commit: None,
+                history,
+            });
+        };
+        if self.tracked.as_ref() != Some(&head) {
+            head = self.bring().await?;
+            self.tidy().await;
+        }
+        let history = self.compare(&head).await?;
+        Ok(Head {
+            commit: Some(head),
+            history,
+        })
+    }
+
+    async fn snapshot(&mut self, at: &CommitId) -> Result<Snapshot, RepositoryError> {
+        let (commit, below) = (at.clone(), self.settings.path.clone());
+        self.reading(at, move |repo, cache, _| {
+            snapshot::read(repo, &commit, below.as_ref(), cache)
+        })
+        .await
+    }
+
+    async fn lineage(
+        &mut self,
+        at: &CommitId,
+        watches: &[Watch],
+    ) -> Result<BTreeMap<CanaryId, Lineage>, RepositoryError> {
+        let (commit, watches) = (at.clone(), watches.to_vec());
+        let us = self.settings.committer.email.clone();
+        self.reading(at, move |repo, _, memo| {
+            lineage::lineage(repo, &commit, &watches, &us, memo)
+        })
+        .await
+    }
+
+    /// A draft that changes nothing makes no commit: it has the id of the commit before it.
+    async fn publish(
+        &mut self,
+        base: &CommitId,
+        drafts: Vec<Draft>,
+    ) -> Result<Published, RepositoryError> {
+        let (folder, parent) = (self.settings.local.clone(), base.clone());
+        let author = self.settings.author.clone();
+        let committer = self.settings.committer.clone();
+        let written =
+            blocking(move || write::commits(&folder, &parent, &drafts, &author, &committer))
+                .await?;
+        let commits = match written {
+            Written::Commits(commits) => commits,
+            Written::Blocked(why) => return Ok(Published::Refused(why)),
+        };
+        match commits.last().cloned() {
+            Some(last) if last != *base => self.push(base, commits, &last).await,
+            _ => Ok(Published::Accepted(commits)),
+        }
+    }
+}
+
+/// State of the folder of our copy.
+enum Copy {
+    /// Nothing there yet.
+    Fresh,
+    /// Ours, and readable.
+    Sound {
+        tracked: Option<CommitId>,
+        seen: Option<CommitId>,
+    },
+    /// Ours, and not usable: not readable, or the copy of another branch.
+    Damaged { seen: Option<CommitId> },
+}
+
+fn inspect(folder: &Path, identity: &str) -> Result<Copy, RepositoryError> {
+    let is_empty = match std::fs::read_dir(folder) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
+        Err(error) => return Err(local_io(folder, &error)),
+    };
+    if is_empty {
+        return Ok(Copy::Fresh);
+    }
+    let Ok(marker) = std::fs::read_to_string(folder.join(MARKER)) else {
+        return Err(RepositoryError::Local(format!(
+            "{} holds something else; name an empty folder for the copy",
+            folder.display()
+        )));
+    };
+    let same = marker == identity;
+    let refs = objects::open(folder).and_then(|repo| {
+        let refs = (reference(&repo, TRACKED)?, reference(&repo, SEEN)?);
+        for id in [&refs.0, &refs.1].into_iter().flatten() {
+            let commit = objects::commit(&repo, objects::object_id(id)?)?;
+            repo.find_tree(commit.tree).map_err(local)?;
+        }
+        Ok(refs)
+    });
+    Ok(match refs {
+        Ok((tracked, seen)) if same => Copy::Sound { tracked, seen },
+        // A copy of something else: its head is nothing to compare with.
+        Ok(_) => Copy::Damaged { seen: None },
+        Err(_) => Copy::Damaged {
+            seen: std::fs::read_to_string(folder.join(SEEN))
+                .ok()
+                .map(|text| text.trim().to_owned())
+                .filter(|text| same && gix::ObjectId::from_hex(text.as_bytes()).is_ok())
+                .map(CommitId::new),
+        },
+    })
+}
+
+/// Removes all but the marker, which is what allows removing the rest.
+fn clear(folder: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name() == MARKER {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            std::fs::remove_dir_all(entry.path())?;
+        } else {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn reference(repo: &gix::Repository, name: &str) -> Result<Option<CommitId>, RepositoryError> {
+    let reference = repo.try_find_reference(name).map_err(local)?;
+    Ok(reference
+        .and_then(|r| r.try_id())
+        .map(|id| commit_id(id.detach())))
+}
+
+fn set_reference(
+    repo: &gix::Repository,
+    name: &str,
+    id: gix::ObjectId,
+) -> Result<(), RepositoryError> {
+    repo.reference(name, id, PreviousValue::Any, "serin")
+        .map(|_| ())
+        .map_err(local)
+}
+
+/// A name that `git` takes and that no argument is mistaken for.
+fn check_name(name: &str) -> Result<(), RepositoryError> {
+    let full = format!("refs/heads/{name}");
+    if name.starts_with('-') || gix::validate::reference::name(full.as_str().into()).is_err() {
+        return Err(RepositoryError::Missing(format!(
+            "`{name}` is not the name of a branch"
+        )));
+    }
+    Ok(())
+}
+
+/// Runs work that blocks on a thread where it may.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, RepositoryError> + Send + 'static,
+) -> Result<T, RepositoryError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(RepositoryError::Local(format!("failed to finish: {error}"))))
+}

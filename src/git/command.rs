@@ -1,0 +1,370 @@
+//! Starts `git`, and nothing else does: arguments as values, a cleared environment, a deadline, bounded output.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+use super::remote::{PROTOCOLS, Remote};
+
+/// What is kept of each output stream; the rest is read and dropped.
+const MAX_OUTPUT: usize = 1 << 20;
+/// How long output may still come after `git` ended: a multiplexing `ssh` keeps the pipes open for minutes.
+const AFTER_END: Duration = Duration::from_millis(500);
+
+/// Variables that `git`, `ssh`, proxies and credential helpers need to work as they do in a shell.
+const PASSED_ON: &[&str] = &[
+    "ALL_PROXY",
+    "DBUS_SESSION_BUS_ADDRESS",
+    "GIT_ASKPASS",
+    "GIT_CONFIG_GLOBAL",
+    "GIT_CONFIG_NOSYSTEM",
+    "GIT_CONFIG_SYSTEM",
+    "GIT_EXEC_PATH",
+    "GIT_HTTP_LOW_SPEED_LIMIT",
+    "GIT_HTTP_LOW_SPEED_TIME",
+    "GIT_HTTP_USER_AGENT",
+    "GIT_PROXY_COMMAND",
+    "GIT_PROXY_SSL_CAINFO",
+    "GIT_PROXY_SSL_CERT",
+    "GIT_PROXY_SSL_KEY",
+    "GIT_SSH",
+    "GIT_SSH_COMMAND",
+    "GIT_SSH_VARIANT",
+    "GIT_SSL_CAINFO",
+    "GIT_SSL_CAPATH",
+    "GIT_SSL_CERT",
+    "GIT_SSL_KEY",
+    "GIT_SSL_NO_VERIFY",
+    "GIT_SSL_VERSION",
+    "GNUPGHOME",
+    "HOME",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "KRB5CCNAME",
+    "KRB5_CONFIG",
+    "LD_LIBRARY_PATH",
+    "LOGNAME",
+    "NO_PROXY",
+    "PATH",
+    "SSH_AGENT_PID",
+    "SSH_ASKPASS",
+    "SSH_ASKPASS_REQUIRE",
+    "SSH_AUTH_SOCK",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+    "TMPDIR",
+    "USER",
+    "XDG_CACHE_HOME",
+    "XDG_CONFIG_HOME",
+    "XDG_RUNTIME_DIR",
+    "all_proxy",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+];
+/// Families of variables of the credential helpers of clouds, and configuration handed over in the environment.
+const PASSED_ON_PREFIXES: &[&str] = &[
+    "AWS_",
+    "AZURE_",
+    "CLOUDSDK_",
+    "GCM_",
+    "GIT_CONFIG_KEY_",
+    "GIT_CONFIG_VALUE_",
+    "GOOGLE_",
+];
+const CONFIG_COUNT: &str = "GIT_CONFIG_COUNT";
+
+/// Settings of a person that would change what a command of ours does.
+const CONFIGURATION: &[(&str, &str)] = &[
+    ("core.hooksPath", "/dev/null"),
+    ("core.fsmonitor", "false"),
+    ("fetch.prune", "false"),
+    ("fetch.recurseSubmodules", "false"),
+    ("fetch.writeCommitGraph", "false"),
+    ("gc.auto", "0"),
+    ("gc.autoDetach", "false"),
+    ("init.defaultBranch", "main"),
+    ("maintenance.auto", "false"),
+    ("push.followTags", "false"),
+    ("push.gpgSign", "false"),
+    ("push.recurseSubmodules", "no"),
+    ("submodule.recurse", "false"),
+];
+
+/// The `git` program, set up for one bare repository and one remote.
+pub(super) struct Git {
+    folder: PathBuf,
+    environment: BTreeMap<OsString, OsString>,
+}
+
+/// What a run of `git` left.
+#[derive(Debug)]
+pub(super) struct Output {
+    /// Whether the exit status is 0.
+    pub(super) success: bool,
+    /// At most [`MAX_OUTPUT`] bytes.
+    pub(super) stdout: Vec<u8>,
+    /// At most [`MAX_OUTPUT`] bytes.
+    pub(super) stderr: Vec<u8>,
+}
+
+/// Why a run of `git` left nothing.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoOutput {
+    /// The program could not be started or waited for.
+    #[error("failed to run git: {0}")]
+    NotRun(std::io::Error),
+    /// It did not end in time and was killed.
+    #[error("git {command} did not end within {} s", limit.as_secs_f32())]
+    TimedOut {
+        /// The verb.
+        command: String,
+        /// The deadline.
+        limit: Duration,
+    },
+}
+
+// === impl Git ===
+
+impl Git {
+    /// `git` on the bare repository `folder`, which need not exist yet. `extra` is set on top of the environment.
+    pub(super) fn new(folder: PathBuf, remote: &Remote, extra: &BTreeMap<String, String>) -> Self {
+        let mut environment: BTreeMap<OsString, OsString> = std::env::vars_os()
+            .filter(|(name, _)| name.to_str().is_some_and(is_passed_on))
+            .collect();
+        environment.extend(extra.iter().map(|(k, v)| (k.into(), v.into())));
+        let configuration = CONFIGURATION
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .chain(remote.configuration());
+        let given = environment
+            .get(OsStr::new(CONFIG_COUNT))
+            .and_then(|count| count.to_str()?.parse::<usize>().ok())
+            .unwrap_or_default();
+        let mut count = given;
+        for (key, value) in configuration {
+            environment.insert(format!("GIT_CONFIG_KEY_{count}").into(), key.into());
+            environment.insert(format!("GIT_CONFIG_VALUE_{count}").into(), value.into());
+            count += 1;
+        }
+        environment.insert(CONFIG_COUNT.into(), count.to_string().into());
+        for (name, value) in [
+            ("GIT_ALLOW_PROTOCOL", PROTOCOLS),
+            ("GIT_NO_REPLACE_OBJECTS", "1"),
+            ("GIT_OPTIONAL_LOCKS", "0"),
+            ("GIT_PAGER", "cat"),
+            ("GIT_TERMINAL_PROMPT", "0"),
+            ("LC_ALL", "C"),
+        ] {
+            environment.insert(name.into(), value.into());
+        }
+        for (name, value) in remote.environment() {
+            environment.insert(name.into(), value.into());
+        }
+        Self {
+            folder,
+            environment,
+        }
+    }
+
+    /// Runs `git` with these arguments. Kills it and all that it started when it takes longer than `limit`, or when the
+    /// future is dropped.
+    pub(super) async fn run(
+        &self,
+        arguments: &[&str],
+        limit: Duration,
+    ) -> Result<Output, NoOutput> {
+        let mut child = self.start(arguments).map_err(NoOutput::NotRun)?;
+        let group = Group::of(&child);
+        match timeout(limit, finish(&mut child)).await {
+            Ok(output) => {
+                group.leave();
+                output.map_err(NoOutput::NotRun)
+            }
+            Err(_) => {
+                drop(group);
+                // Reaps it; a killed process ends at once.
+                let _ = timeout(AFTER_END, child.wait()).await;
+                Err(NoOutput::TimedOut {
+                    command: arguments.first().copied().unwrap_or_default().to_owned(),
+                    limit,
+                })
+            }
+        }
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that starts a process"
+    )]
+    fn start(&self, arguments: &[&str]) -> std::io::Result<Child> {
+        Command::new("git")
+            .arg("--git-dir")
+            .arg(&self.folder)
+            .args(arguments)
+            .env_clear()
+            .envs(&self.environment)
+            .current_dir(&self.folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+    }
+}
+
+impl fmt::Debug for Git {
+    /// Names only: the values hold passwords.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Git")
+            .field("folder", &self.folder)
+            .field("environment", &self.environment.keys())
+            .finish()
+    }
+}
+
+fn is_passed_on(name: &str) -> bool {
+    name == CONFIG_COUNT
+        || PASSED_ON.contains(&name)
+        || PASSED_ON_PREFIXES
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+}
+
+async fn finish(child: &mut Child) -> std::io::Result<Output> {
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    let pipes = (child.stdout.take(), child.stderr.take());
+    let status = {
+        let mut reading = pin!(async {
+            tokio::join!(drain(pipes.0, &mut stdout), drain(pipes.1, &mut stderr));
+        });
+        tokio::select! {
+            status = child.wait() => {
+                let _ = timeout(AFTER_END, &mut reading).await;
+                status
+            }
+            () = &mut reading => child.wait().await,
+        }?
+    };
+    Ok(Output {
+        success: status.success(),
+        stdout,
+        stderr,
+    })
+}
+
+/// Reads to the end, so that the writer never blocks, and keeps the beginning.
+async fn drain(pipe: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
+    let Some(mut pipe) = pipe else { return };
+    let mut buffer = [0; 8192];
+    while let Ok(count @ 1..) = pipe.read(&mut buffer).await {
+        let room = MAX_OUTPUT - kept.len();
+        kept.extend_from_slice(&buffer[..count.min(room)]);
+    }
+}
+
+/// A process and its children, killed when this is dropped. `git` alone would leave `git-remote-https` or `ssh` behind.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn of(child: &Child) -> Self {
+        Self(
+            child
+                .id()
+                .and_then(|id| i32::try_from(id).ok())
+                .and_then(Pid::from_raw),
+        )
+    }
+
+    /// The leader has ended by itself: its id may soon be somebody else's.
+    fn leave(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(leader) = self.0 {
+            // Fails only when all of them have ended already.
+            let _ = kill_process_group(leader, Signal::KILL);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_git_needs_is_passed_on() {
+        for name in [
+            "PATH",
+            "HOME",
+            "SSH_AUTH_SOCK",
+            "https_proxy",
+            "AWS_PROFILE",
+            "GIT_SSH_COMMAND",
+        ] {
+            assert!(is_passed_on(name), "{name}");
+        }
+        for name in [
+            "GIT_DIR",
+            "GIT_WORK_TREE",
+            "GIT_INDEX_FILE",
+            "GIT_TRACE",
+            "GIT_TRACE_CURL",
+            "GIT_EDITOR",
+            "GIT_CONFIG_PARAMETERS",
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+            "KUBECONFIG",
+            "LANG",
+        ] {
+            assert!(!is_passed_on(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn configuration_from_the_environment_is_kept() {
+        let extra = BTreeMap::from([
+            (CONFIG_COUNT.to_owned(), "1".to_owned()),
+            ("GIT_CONFIG_KEY_0".to_owned(), "http.proxy".to_owned()),
+            ("GIT_CONFIG_VALUE_0".to_owned(), "http://proxy".to_owned()),
+        ]);
+        let git = Git::new("/x".into(), &"/srv/app".parse().unwrap(), &extra);
+        let value = |name: &str| {
+            git.environment[OsStr::new(name)]
+                .to_str()
+                .unwrap()
+                .to_owned()
+        };
+        assert_eq!(value("GIT_CONFIG_KEY_0"), "http.proxy");
+        assert_eq!(value("GIT_CONFIG_KEY_1"), "core.hooksPath");
+        assert_eq!(value(CONFIG_COUNT), (CONFIGURATION.len() + 2).to_string());
+        assert_eq!(value("LC_ALL"), "C");
+    }
+
+    #[test]
+    fn debug_shows_no_values() {
+        let git = Git::new(
+            "/x".into(),
+            &"https://me:hunter2@example.com/x".parse().unwrap(),
+            &BTreeMap::from([("GIT_SSH_COMMAND".to_owned(), "hush".to_owned())]),
+        );
+        let debug = format!("{git:?}");
+        assert!(debug.contains("SERIN_GIT_PASSWORD"), "{debug}");
+        assert!(
+            !debug.contains("hunter2") && !debug.contains("hush"),
+            "{debug}"
+        );
+    }
+}

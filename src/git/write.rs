@@ -1,0 +1,108 @@
+//! Drafts as commits in the object database: only trees along changed paths are written, nothing depends on the clock.
+
+use std::path::Path;
+
+use gix::ObjectId;
+use gix::actor::Signature;
+use gix::objs::tree::EntryKind;
+
+use super::message;
+use super::objects::{self, At, local};
+use crate::domain::{CommitId, Person, RepoPath, Timestamp};
+use crate::ports::{Draft, RepositoryError};
+
+/// How writing ended.
+#[derive(Debug)]
+pub(super) enum Written {
+    /// One commit per draft; a draft that changes nothing has its parent's.
+    Commits(Vec<CommitId>),
+    /// The tree holds something else where a file is to be written; nothing was.
+    Blocked(String),
+}
+
+/// Writes the drafts on top of `base`, each on the one before.
+pub(super) fn commits(
+    folder: &Path,
+    base: &CommitId,
+    drafts: &[Draft],
+    author: &Person,
+    committer: &Person,
+) -> Result<Written, RepositoryError> {
+    let repo = objects::open(folder)?;
+    let mut parent = objects::object_id(base)?;
+    let mut tree = objects::commit(&repo, parent)?.tree;
+    let mut editor = repo.edit_tree(tree).map_err(local)?;
+    let mut ids = Vec::with_capacity(drafts.len());
+    for draft in drafts {
+        for (path, content) in &draft.changes {
+            let kind = match kind_at(&repo, tree, path)? {
+                Ok(kind) => kind,
+                Err(why) => return Ok(Written::Blocked(format!("{}: {why}", draft.canary))),
+            };
+            match (content, kind) {
+                (Some(bytes), kind) => {
+                    let blob = repo.write_blob(bytes).map_err(local)?;
+                    let kind = kind.unwrap_or(EntryKind::Blob);
+                    editor.upsert(path.as_str(), kind, blob).map_err(local)?;
+                }
+                (None, Some(_)) => {
+                    editor.remove(path.as_str()).map_err(local)?;
+                }
+                (None, None) => {}
+            }
+        }
+        let edited = editor.write().map_err(local)?.detach();
+        if edited != tree {
+            tree = edited;
+            let commit = gix::objs::Commit {
+                tree,
+                parents: [parent].into_iter().collect(),
+                author: signature(author, draft.at),
+                committer: signature(committer, draft.at),
+                encoding: None,
+                message: message::clean(&draft.message).into(),
+                extra_headers: Vec::new(),
+            };
+            parent = repo.write_object(&commit).map_err(local)?.detach();
+        }
+        ids.push(objects::commit_id(parent));
+    }
+    Ok(Written::Commits(ids))
+}
+
+/// The kind of the file at a path; `None` when there is none; `Err` in words when a file cannot be there.
+fn kind_at(
+    repo: &gix::Repository,
+    tree: ObjectId,
+    path: &RepoPath,
+) -> Result<Result<Option<EntryKind>, String>, RepositoryError> {
+    Ok(match objects::look_up(repo, tree, path)? {
+        At::Nothing => Ok(None),
+        At::Blocked(at) => Err(format!(
+            "`{at}` is not a folder, so `{path}` cannot be written"
+        )),
+        At::Entry((mode, _)) => match mode.kind() {
+            kind @ (EntryKind::Blob | EntryKind::BlobExecutable) => Ok(Some(kind)),
+            EntryKind::Tree => Err(format!("`{path}` is a folder, not a file")),
+            EntryKind::Link => Err(format!("`{path}` is a symbolic link, not a file")),
+            EntryKind::Commit => Err(format!("`{path}` is a submodule, not a file")),
+        },
+    })
+}
+
+fn signature(person: &Person, at: Timestamp) -> Signature {
+    Signature {
+        name: name(&person.name).into(),
+        email: name(&person.email).into(),
+        time: gix::date::Time::new(at.timestamp().max(0), 0),
+    }
+}
+
+/// Without the characters that delimit the parts of a signature.
+fn name(text: &str) -> String {
+    let kept: String = text
+        .chars()
+        .filter(|c| !c.is_control() && !matches!(c, '<' | '>'))
+        .collect();
+    kept.trim().to_owned()
+}
