@@ -63,7 +63,11 @@ fn read(
     files: &BTreeMap<RepoPath, Option<Vec<u8>>>,
     name: &str,
 ) -> Result<Option<Value>, String> {
-    let content = canary.home.folder.join(name).and_then(|path| files.get(&path));
+    let content = canary
+        .home
+        .folder
+        .join(name)
+        .and_then(|path| files.get(&path));
     let Some(content) = content else {
         return Err(format!("{name} is neither written nor removed"));
     };
@@ -136,7 +140,9 @@ impl Case<'_> {
             if note(SEQUENCE_ANNOTATION) != Some(&self.state.sequence.to_string())
                 || note(CANARY_ANNOTATION) != Some(&self.canary.id.to_string())
             {
-                found.push(format!("{kind} does not say whose it is and of which commit"));
+                found.push(format!(
+                    "{kind} does not say whose it is and of which commit"
+                ));
             }
         }
     }
@@ -151,14 +157,18 @@ impl Case<'_> {
             expected.insert(files::DEPLOYMENT);
         }
         if listed != expected {
-            found.push(format!("kustomization.yaml lists {listed:?}, there are {expected:?}"));
+            found.push(format!(
+                "kustomization.yaml lists {listed:?}, there are {expected:?}"
+            ));
         }
     }
 
     /// Every destination exists, and the weights of every route sum to 100.
     fn destinations(&self, found: &mut Vec<String>) {
         let subsets = self.subsets();
-        if self.rule.pointer("/spec/host").and_then(Value::as_str) != Some(&self.canary.route.service) {
+        if self.rule.pointer("/spec/host").and_then(Value::as_str)
+            != Some(&self.canary.route.service)
+        {
             found.push("the DestinationRule is for another host".to_owned());
         }
         for (name, labels) in &subsets {
@@ -176,7 +186,9 @@ impl Case<'_> {
         for route in self.routes() {
             let label = name_of(route);
             let Some(targets) = targets(route) else {
-                found.push(format!("route {label} has a destination that cannot be read"));
+                found.push(format!(
+                    "route {label} has a destination that cannot be read"
+                ));
                 continue;
             };
             let total: u64 = targets.iter().map(|target| target.weight).sum();
@@ -187,10 +199,15 @@ impl Case<'_> {
             let named = targets.iter().filter_map(|target| target.subset);
             for subset in named.chain(mirrored.filter_map(Value::as_str)) {
                 if !subsets.contains_key(subset) {
-                    found.push(format!("route {label} names the subset {subset}, which does not exist"));
+                    found.push(format!(
+                        "route {label} names the subset {subset}, which does not exist"
+                    ));
                 }
             }
-            if targets.iter().any(|target| target.host != self.canary.route.service) {
+            if targets
+                .iter()
+                .any(|target| target.host != self.canary.route.service)
+            {
                 found.push(format!("route {label} leads to another service"));
             }
         }
@@ -206,26 +223,33 @@ impl Case<'_> {
         for route in self.routes() {
             let label = name_of(route);
             let share = share_of(route, CANARY_SUBSET);
+            let climbing = self.climbing().is_some();
             let allowed = match label {
-                "serin-users" | "serin-matches" | "serin-sticky-canary" => {
-                    if self.climbing().is_some() { 100 } else { 0 }
-                }
+                "serin-users" | "serin-matches" | "serin-sticky-canary" if climbing => 100,
                 "serin-weights" | "" => weight.percent().into(),
                 _ => 0,
             };
             if share != allowed {
-                found.push(format!("route {label} gives the candidate {share} %, not {allowed} %"));
+                found.push(format!(
+                    "route {label} gives the candidate {share} %, not {allowed} %"
+                ));
             }
             let copied = mirrors(route).any(|(target, _)| {
                 target.get("subset").and_then(Value::as_str) == Some(CANARY_SUBSET)
             });
             if copied && self.climbing().and_then(|rollout| rollout.mirror).is_none() {
-                found.push(format!("route {label} mirrors to the candidate outside of a mirror step"));
+                found.push(format!(
+                    "route {label} mirrors to the candidate outside of a mirror step"
+                ));
             }
         }
-        let sticky = self.routes().iter().any(|route| name_of(route).starts_with("serin-sticky"));
+        let sticky = self
+            .routes()
+            .iter()
+            .any(|route| name_of(route).starts_with("serin-sticky"));
         if sticky && weight == Weight::ZERO {
-            found.push("clients are kept on a version while the candidate has no weight".to_owned());
+            found
+                .push("clients are kept on a version while the candidate has no weight".to_owned());
         }
     }
 
@@ -250,21 +274,31 @@ impl Case<'_> {
 
     /// Every route has every field that the spec gives to the base route, and no other.
     fn inheritance(&self, base: &Map<String, Value>, found: &mut Vec<String>) {
-        const GENERATED: [&str; 6] = ["name", "match", "route", "redirect", "directResponse", "delegate"];
+        const GENERATED: [&str; 6] = [
+            "name",
+            "match",
+            "route",
+            "redirect",
+            "directResponse",
+            "delegate",
+        ];
         const MIRRORS: [&str; 3] = ["mirror", "mirrorPercentage", "mirrors"];
         let share = self.climbing().and_then(|rollout| rollout.mirror);
         let known = self.subsets().contains_key(CANARY_SUBSET);
         for route in self.routes().iter().filter_map(Value::as_object) {
             let whole = Value::Object(route.clone());
             let label = name_of(&whole);
-            let to_candidate_only = share_of(&whole, STABLE_SUBSET) == 0 && label != "serin-weights";
+            let to_candidate_only =
+                share_of(&whole, STABLE_SUBSET) == 0 && label != "serin-weights";
             let mirrored = share.filter(|_| known && !to_candidate_only);
             let keys: BTreeSet<&String> = base.keys().chain(route.keys()).collect();
             for key in keys {
                 let skipped = GENERATED.contains(&key.as_str())
                     || (mirrored.is_some() && MIRRORS.contains(&key.as_str()));
                 if !skipped && base.get(key) != route.get(key) {
-                    found.push(format!("route {label} differs from the base route in {key}"));
+                    found.push(format!(
+                        "route {label} differs from the base route in {key}"
+                    ));
                 }
             }
             if let Some(share) = mirrored {
@@ -272,7 +306,9 @@ impl Case<'_> {
                 let own = mirrors(&whole).last();
                 let percent = own.and_then(|(_, percent)| percent?.as_f64());
                 if mirrors(&whole).count() != expected || percent != Some(share.percent().into()) {
-                    found.push(format!("route {label} does not mirror {share} to the candidate"));
+                    found.push(format!(
+                        "route {label} does not mirror {share} to the candidate"
+                    ));
                 }
             }
         }
@@ -280,8 +316,13 @@ impl Case<'_> {
 
     /// Named users come first, each by a match that only this name meets.
     fn users(&self, base: &Map<String, Value>, found: &mut Vec<String>) {
-        let position = self.routes().iter().position(|route| name_of(route) == "serin-users");
-        let entries = position.map_or(&[][..], |at| list(self.routes().get(at).and_then(|route| route.get("match"))));
+        let position = self
+            .routes()
+            .iter()
+            .position(|route| name_of(route) == "serin-users");
+        let entries = position.map_or(&[][..], |at| {
+            list(self.routes().get(at).and_then(|route| route.get("match")))
+        });
         if position.is_some_and(|at| at != 0) {
             found.push("the route of named users is not the first one".to_owned());
         }
@@ -291,7 +332,9 @@ impl Case<'_> {
         };
         for entry in entries {
             if !rules().any(|(source, name)| is_for(entry, source, name)) {
-                found.push(format!("a match of the users' route is for nobody in the spec: {entry}"));
+                found.push(format!(
+                    "a match of the users' route is for nobody in the spec: {entry}"
+                ));
             }
         }
         let reachable = self.climbing().is_some() && self.subsets().contains_key(CANARY_SUBSET);
@@ -338,7 +381,11 @@ impl Case<'_> {
         if own.is_some() && deployment.pointer("/metadata/name") == own {
             found.push("the candidate's Deployment has stable's name".to_owned());
         }
-        if deployment.pointer("/spec/replicas").and_then(Value::as_u64).is_none() {
+        if deployment
+            .pointer("/spec/replicas")
+            .and_then(Value::as_u64)
+            .is_none()
+        {
             found.push("the candidate's Deployment names no replicas".to_owned());
         }
         let notes = deployment.pointer("/spec/template/metadata/annotations");
@@ -353,7 +400,10 @@ fn list(value: Option<&Value>) -> &[Value] {
 }
 
 fn name_of(route: &Value) -> &str {
-    route.get("name").and_then(Value::as_str).unwrap_or_default()
+    route
+        .get("name")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
 }
 
 /// The destinations of a route; `None` when one cannot be read. A sole one without a weight gets everything.
@@ -388,9 +438,12 @@ fn mirrors(route: &Value) -> impl Iterator<Item = (&Value, Option<&Value>)> {
     let one = route
         .get("mirror")
         .map(|target| (target, route.pointer("/mirrorPercentage/value")));
-    let many = list(route.get("mirrors"))
-        .iter()
-        .filter_map(|entry| Some((entry.get("destination")?, entry.pointer("/percentage/value"))));
+    let many = list(route.get("mirrors")).iter().filter_map(|entry| {
+        Some((
+            entry.get("destination")?,
+            entry.pointer("/percentage/value"),
+        ))
+    });
     many.chain(one)
 }
 
@@ -412,9 +465,8 @@ fn matches_everybody(entry: &Value) -> bool {
 /// Whether a request match asks for this user. What a regular expression matches is not computed here, only that it is
 /// whole and about this cookie; `users` tests the rest.
 fn is_for(entry: &Value, source: &UserSource, name: &str) -> bool {
-    let condition = |header: &str, kind: &str| {
-        entry.get("headers")?.get(header)?.get(kind)?.as_str()
-    };
+    let condition =
+        |header: &str, kind: &str| entry.get("headers")?.get(header)?.get(kind)?.as_str();
     match source {
         UserSource::Header(header) => condition(header, "exact") == Some(name),
         UserSource::Cookie(_) => condition("cookie", "regex")

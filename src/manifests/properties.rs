@@ -68,15 +68,20 @@ fn damaged(file: &str, damage: impl Fn(&mut Value)) -> String {
     damage(&mut value);
     assert_ne!(value, before, "the damage does nothing");
     let path = canary.home.folder.join(file).unwrap();
-    rendered.files.insert(path, Some(emit::to_bytes("", &value)));
+    rendered
+        .files
+        .insert(path, Some(emit::to_bytes("", &value)));
     violations(&canary, &state, &rendered.files).join("; ")
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one line for each kind of damage")]
 fn the_checker_sees_damage() {
     let set = |file: &'static str| {
         move |pointer: &'static str, value: Value| {
-            damaged(file, |object| *object.pointer_mut(pointer).unwrap() = value.clone())
+            damaged(file, |object| {
+                *object.pointer_mut(pointer).unwrap() = value.clone()
+            })
         }
     };
     let service = set(files::VIRTUAL_SERVICE);
@@ -91,8 +96,14 @@ fn the_checker_sees_damage() {
         }),
         service("/spec/http/0/match/0", json!({})),
         service("/spec/http/0/match", json!([])),
-        service("/spec/http/0/match/0/headers/x-user", json!({"prefix": "alexis"})),
-        service("/spec/http/0/match/0/headers/x-user/exact", json!("mallory")),
+        service(
+            "/spec/http/0/match/0/headers/x-user",
+            json!({"prefix": "alexis"}),
+        ),
+        service(
+            "/spec/http/0/match/0/headers/x-user/exact",
+            json!("mallory"),
+        ),
         service("/spec/http/0/timeout", json!("6s")),
         service("/spec/http/1/name", json!("other")),
         service("/metadata/annotations/serin.dev~1sequence", json!("8")),
@@ -109,14 +120,21 @@ fn the_checker_sees_damage() {
             object["spec"]["http"][3]["mirror"] = json!({"host": "podinfo", "subset": "canary"});
         }),
         rule("/spec/subsets/0/labels", json!({})),
-        rule("/spec/subsets/0/labels", json!({"serin.dev/track": "canary"})),
+        rule(
+            "/spec/subsets/0/labels",
+            json!({"serin.dev/track": "canary"}),
+        ),
         rule("/spec/subsets/1/name", json!("other")),
         rule("/spec/host", json!("other")),
-        pods("/spec/selector/matchLabels/serin.dev~1track", json!("stable")),
+        pods(
+            "/spec/selector/matchLabels/serin.dev~1track",
+            json!("stable"),
+        ),
         pods("/metadata/name", json!("podinfo")),
         pods("/spec/replicas", json!(null)),
         damaged(files::DEPLOYMENT, |object| {
-            object["spec"]["template"]["metadata"]["annotations"] = json!({"serin.dev/sequence": "7"});
+            object["spec"]["template"]["metadata"]["annotations"] =
+                json!({"serin.dev/sequence": "7"});
         }),
         damaged(files::KUSTOMIZATION, |object| {
             object["resources"] = json!(["rollout.yaml"]);
@@ -158,9 +176,15 @@ fn the_checker_sees_missing_and_left_over_files() {
     let running = progressing(&canary, 2, 10);
     let idle = super::fixtures::idle(&canary);
     let found = violations(&canary, &idle, &render(&canary, &running).files);
-    assert!(found.contains(&"the candidate's Deployment is there without a rollout".to_owned()), "{found:?}");
+    assert!(
+        found.contains(&"the candidate's Deployment is there without a rollout".to_owned()),
+        "{found:?}"
+    );
     let found = violations(&canary, &running, &render(&canary, &idle).files);
-    assert!(found.contains(&"the candidate's Deployment is missing".to_owned()), "{found:?}");
+    assert!(
+        found.contains(&"the candidate's Deployment is missing".to_owned()),
+        "{found:?}"
+    );
     let mut files = render(&canary, &running).files;
     files.retain(|path, _| path.file_name() != files::VIRTUAL_SERVICE);
     assert!(!violations(&canary, &running, &files).is_empty());
@@ -181,7 +205,11 @@ fn users_who_cannot_be_matched_are_named() {
     )]));
     assert_eq!(
         unmatched_users(&canary),
-        ["header x-user: stefan", "cookie user: alexis", "cookie user: a;b"]
+        [
+            "header x-user: stefan",
+            "cookie user: alexis",
+            "cookie user: a;b"
+        ]
     );
 }
 
@@ -201,7 +229,10 @@ fn replicas_come_before_the_weight() {
     canary.ladder[1].mirror = Some(weight(50));
     assert_eq!(replicas(&canary, &progressing(&canary, 1, 0)), json!(3));
     if let Workload::Managed(workload) = &mut canary.workload {
-        workload.manifest["spec"].as_object_mut().unwrap().remove("replicas");
+        workload.manifest["spec"]
+            .as_object_mut()
+            .unwrap()
+            .remove("replicas");
     }
     assert_eq!(replicas(&canary, &progressing(&canary, 4, 100)), json!(1));
     if let Workload::Managed(workload) = &mut canary.workload {
@@ -214,7 +245,12 @@ fn replicas_come_before_the_weight() {
 fn pods_change_only_with_the_candidate() {
     let canary = managed();
     let template = |step, percent| {
-        object(files::DEPLOYMENT, &canary, &progressing(&canary, step, percent))["spec"]["template"].clone()
+        object(
+            files::DEPLOYMENT,
+            &canary,
+            &progressing(&canary, step, percent),
+        )["spec"]["template"]
+            .clone()
     };
     assert_eq!(template(1, 0), template(3, 60));
 }

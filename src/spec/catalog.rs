@@ -12,6 +12,9 @@ use super::tree::{DEFAULT_NAMESPACE, Tree, folder, is_ours};
 use super::{Diagnostic, Home, Severity, ValidatedCanary, Workload};
 use crate::domain::{API_GROUP, BlobId, CanaryId, RepoPath, files};
 
+/// Most other canaries that a message about one names.
+const MOST_NAMED: usize = 3;
+
 /// All canaries of a repository.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Catalog {
@@ -40,7 +43,7 @@ pub struct Rejected {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Orphan {
     /// The canary that its `rollout.yaml` names.
-    pub canary: CanaryId,
+    pub id: CanaryId,
     /// The folder.
     pub folder: RepoPath,
 }
@@ -56,18 +59,21 @@ struct Entry<'a> {
 
 impl Catalog {
     /// Reads a tree: every YAML file with the identity of its content.
-    ///
-    /// `skipped` are paths that exist but could not be had. A canary is never taken for removed while it may be in one
-    /// of them, or in a file that cannot be read.
-    pub fn read<'a>(
-        input: impl IntoIterator<Item = (&'a RepoPath, &'a BlobId, &'a [u8])>,
+    pub fn read(tree: &BTreeMap<RepoPath, (BlobId, Arc<[u8]>)>, cache: &mut ParseCache) -> Self {
+        Self::read_partial(tree, &[], cache)
+    }
+
+    /// Reads a tree of which some paths exist but could not be had, each with the reason. A canary is never taken for
+    /// removed while it may be in one of them, or in a file that cannot be read.
+    pub fn read_partial(
+        tree: &BTreeMap<RepoPath, (BlobId, Arc<[u8]>)>,
         skipped: &[(String, String)],
         cache: &mut ParseCache,
     ) -> Self {
         let mut facts: BTreeMap<RepoPath, Arc<Facts>> = BTreeMap::new();
         let mut unreadable = Unreadable::new(skipped);
         let mut charts = BTreeSet::new();
-        for (path, blob, content) in input {
+        for (path, (blob, content)) in tree {
             if path.file_name() == "Chart.yaml" {
                 charts.insert(folder(path).to_owned());
             }
@@ -183,10 +189,7 @@ impl Catalog {
                         self.canaries.insert(id, Err(rejected));
                         continue;
                     } else {
-                        self.orphans.push(Orphan {
-                            canary: id,
-                            folder: here,
-                        });
+                        self.orphans.push(Orphan { id, folder: here });
                         continue;
                     }
                 }
@@ -380,35 +383,57 @@ fn check_duplicates(entries: &mut [Entry<'_>]) {
     for (index, entry) in entries.iter().enumerate() {
         by_id.entry(entry.id.clone()).or_default().push(index);
     }
-    blame_all(entries, by_id, |id, other| {
-        format!("the canary `{id}` is written twice: also in {other}")
-    });
+    for (id, indices) in by_id.iter().filter(|(_, indices)| indices.len() > 1) {
+        for index in indices {
+            let others = indices.iter().filter(|other| *other != index);
+            let others: Vec<_> = others
+                .take(MOST_NAMED)
+                .map(|other| entries[*other].written_at())
+                .collect();
+            entries[*index].blame(format!(
+                "the canary `{id}` is written twice: also in {}",
+                others.join(", ")
+            ));
+        }
+    }
 }
 
 /// What two canaries may not both have: a host on a gateway, a Service, a Deployment, a folder.
 fn check_claims(entries: &mut [Entry<'_>]) {
-    let mut claims: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    let mut claims: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
     for (index, entry) in entries.iter().enumerate() {
-        let folder = (&entry.draft.parts, &entry.home.folder);
-        if folder.0.is_some() {
-            let claim = format!("the folder {}", folder.1);
-            claims.entry(claim).or_default().push(index);
-        }
-        for claim in entry.canary.iter().flat_map(claims_of) {
-            claims.entry(claim).or_default().push(index);
+        let folder = entry
+            .draft
+            .parts
+            .as_ref()
+            .map(|_| format!("the folder {}", entry.home.folder));
+        for claim in entry.canary.iter().flat_map(claims_of).chain(folder) {
+            claims.entry(claim).or_default().insert(index);
         }
     }
-    // Two documents of one canary were told already.
-    for indices in claims.values_mut() {
-        let ids: BTreeSet<&CanaryId> = indices.iter().map(|index| &entries[*index].id).collect();
-        if ids.len() < 2 {
-            indices.clear();
+    // By pair, so that two canaries that share much are told once.
+    let mut shared: BTreeMap<(usize, usize), Vec<String>> = BTreeMap::new();
+    for (claim, indices) in claims {
+        for one in &indices {
+            let others = indices.iter().filter(|other| *other != one);
+            for other in others.take(MOST_NAMED) {
+                // Two documents of one canary were told already.
+                if entries[*one].id != entries[*other].id {
+                    shared
+                        .entry((*one, *other))
+                        .or_default()
+                        .push(claim.clone());
+                }
+            }
         }
-        indices.dedup();
     }
-    blame_all(entries, claims, |claim, other| {
-        format!("two canaries have {claim}: this one and the one in {other}")
-    });
+    for ((one, other), claims) in shared {
+        let (id, place) = (entries[other].id.clone(), entries[other].written_at());
+        entries[one].blame(format!(
+            "the canary `{id}` ({place}) already has {}: two canaries cannot steer the same traffic",
+            claims.join(", ")
+        ));
+    }
 }
 
 fn claims_of(canary: &ValidatedCanary) -> BTreeSet<String> {
@@ -443,20 +468,4 @@ fn claims_of(canary: &ValidatedCanary) -> BTreeSet<String> {
         .map(|name| format!("the Deployment `{namespace}/{name}`"));
     let service = format!("the Service `{namespace}/{}`", route.service);
     hosts.chain(deployments).chain([service]).collect()
-}
-
-fn blame_all<K>(
-    entries: &mut [Entry<'_>],
-    groups: BTreeMap<K, Vec<usize>>,
-    message: impl Fn(&K, &str) -> String,
-) {
-    for (key, indices) in groups.iter().filter(|(_, indices)| indices.len() > 1) {
-        for index in indices {
-            let other = indices.iter().find(|other| *other != index).copied();
-            let other = other
-                .map(|other| entries[other].written_at())
-                .unwrap_or_default();
-            entries[*index].blame(message(key, &other));
-        }
-    }
 }

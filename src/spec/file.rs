@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::draft::Draft;
 use super::image::Rewrite;
-use super::mistake::{Mistake, Place, quoted, suggestion};
+use super::mistake::{Mistake, Place, nearest, quoted, suggestion};
 use super::{Labels, Severity};
 use crate::crd;
 use crate::domain::{API_GROUP, BlobId, CanaryId, files};
@@ -178,13 +178,17 @@ impl Facts {
         let kind = text(root, &["kind"]).unwrap_or_default();
         let api_version = text(root, &["apiVersion"]).unwrap_or_default();
         let group = api_version.split_once('/').map_or("", |(group, _)| group);
+        let meant_as_ours = api_version.is_empty()
+            || nearest(group, [API_GROUP]).is_some()
+            || api_version == API_GROUP;
         match (group, kind) {
             (API_GROUP, crd::KIND) => self.take_canary(root, true),
+            (_, crd::KIND) if meant_as_ours => self.take_canary(root, true),
             (API_GROUP, "Rollout") if role == Role::Rollout => {
                 self.rollout = text(root, &["canary"]).and_then(|id| id.parse().ok());
             }
             (API_GROUP, "Rollout") => {}
-            (API_GROUP, _) => self.mistakes.push(unknown_kind(root, kind)),
+            (API_GROUP, _) => self.take_unknown(root, kind),
             ("apps", "Deployment") => self.deployments.extend(deployment(root)),
             ("", "Service") if api_version == "v1" => self.services.extend(service(root)),
             _ if role == Role::Kustomization
@@ -193,6 +197,18 @@ impl Facts {
                 self.kustomization = Some(kustomization(root));
             }
             _ => {}
+        }
+    }
+
+    /// A document of our group that is no canary was probably meant to be one: whoever it names is not gone.
+    fn take_unknown(&mut self, root: &Node, kind: &str) {
+        let mistake = unknown_kind(root, kind);
+        match Draft::read(root, false) {
+            Ok(mut draft) => {
+                draft.mistakes.push(mistake);
+                self.canaries.push(draft);
+            }
+            Err(_) => self.mistakes.push(mistake),
         }
     }
 

@@ -19,6 +19,9 @@ pub mod promotion;
 mod resolve;
 mod schema;
 mod tree;
+mod report;
+#[cfg(test)]
+mod tests;
 
 pub use canary::{
     Analysis, CanaryReplicas, Candidate, CandidateContent, Controls, Freeze, Home, Labels,
@@ -28,3 +31,4 @@ pub use canary::{
 pub use catalog::{Catalog, Orphan, Rejected};
 pub use diagnostic::{Diagnostic, Severity};
 pub use file::ParseCache;
+pub use report::{Report, report};

@@ -11,6 +11,9 @@ use super::mistake::{Mistakes, listed, quoted, suggestion};
 use crate::crd::{RULES, spec_schema};
 use crate::yaml::node::{Node, NodeValue};
 
+/// Most fields that a message about a wrong type lists.
+const MOST_LISTED: usize = 5;
+
 /// Checks the `spec` of a canary.
 pub(super) fn check_spec(spec: &Node, mistakes: &mut Mistakes) {
     static SCHEMA: OnceLock<Value> = OnceLock::new();
@@ -122,8 +125,11 @@ fn check_one(node: &Node, schema: &Value, path: &str, mistakes: &mut Mistakes) {
     }
     let value = node.to_json();
     if !has_type(&value, schema) {
-        let hint = match (&value, type_of(schema)) {
-            (Value::Number(_) | Value::Bool(_), Some("string")) => "; put it in quotes",
+        let hint = match (&value, is_duration(schema)) {
+            (Value::Number(_), true) => "; give it a unit",
+            (Value::Number(_) | Value::Bool(_), false) if type_of(schema) == Some("string") => {
+                "; put it in quotes"
+            }
             _ => "",
         };
         mistakes.error(
@@ -256,7 +262,7 @@ fn check_list(node: &Node, schema: &Value, path: &str, mistakes: &mut Mistakes) 
 }
 
 fn check_text(node: &Node, text: &str, schema: &Value, path: &str, mistakes: &mut Mistakes) {
-    if schema["format"] == "duration" {
+    if is_duration(schema) {
         if duration::read(text).is_none() {
             mistakes.error(
                 node,
@@ -297,6 +303,10 @@ fn check_number(node: &Node, number: f64, schema: &Value, path: &str, mistakes: 
     mistakes.error(node, format!("`{path}` is {number}, expected {allowed}"));
 }
 
+fn is_duration(schema: &Value) -> bool {
+    schema["format"] == "duration"
+}
+
 /// The one type of a schema; `null` does not count.
 fn type_of(schema: &Value) -> Option<&str> {
     match &schema["type"] {
@@ -328,11 +338,17 @@ fn expectation(schema: &Value) -> String {
         return listed(words);
     }
     match type_of(schema) {
-        Some("object") => "a mapping".into(),
+        Some("object") => match schema["properties"].as_object() {
+            Some(fields) if !fields.is_empty() && fields.len() <= MOST_LISTED => {
+                format!(
+                    "a mapping with {}",
+                    listed(fields.keys().map(String::as_str))
+                )
+            }
+            _ => "a mapping".into(),
+        },
         Some("array") => "a list".into(),
-        Some("string") if schema["format"] == "duration" => {
-            "a duration such as `90s` or `2m`".into()
-        }
+        Some("string") if is_duration(schema) => "a duration such as `90s` or `2m`".into(),
         Some("string") => "text".into(),
         Some("boolean") => "`true` or `false`".into(),
         Some("integer") => "a whole number".into(),

@@ -257,11 +257,15 @@ fn latency(item: &Node, metric: &MetricSpec, mistakes: &mut Mistakes) -> Option<
     }
     let max = match &metric.max {
         Some(Value::String(text)) => duration::read(text)?,
-        Some(_) => {
+        Some(Value::Number(number)) => {
             let place = item.get("max").unwrap_or(item);
-            mistakes.error(place, "`max` of a latency is a duration, such as `500ms`");
+            mistakes.error(
+                place,
+                format!("`max` of a latency needs a unit: `{number}ms` or `{number}s`"),
+            );
             return None;
         }
+        Some(_) => return None,
         None => {
             mistakes.error(item, "`latency` needs a `max`, such as `max: 500ms`");
             return None;
@@ -304,7 +308,7 @@ fn custom(
     let max = match &metric.max {
         None => None,
         Some(Value::Number(number)) => number.as_f64(),
-        Some(_) => {
+        Some(Value::String(_)) => {
             let place = item.get("max").unwrap_or(item);
             mistakes.error(
                 place,
@@ -312,6 +316,7 @@ fn custom(
             );
             return None;
         }
+        Some(_) => return None,
     };
     match (metric.min, max) {
         (None, None) => mistakes.error(item, "a metric needs a limit: `min`, `max`, or both"),

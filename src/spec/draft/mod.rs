@@ -197,17 +197,23 @@ fn check_frame(root: &Node, mistakes: &mut Mistakes) {
         "resourceVersion",
         "uid",
     ];
-    if let Some(version) = root.get("apiVersion")
-        && version.as_str() != Some(crd::API_VERSION)
-    {
-        mistakes.error(
+    match root.get("apiVersion") {
+        None => mistakes.error(
+            root,
+            format!(
+                "the canary has no `apiVersion`: write `apiVersion: {}`",
+                crd::API_VERSION
+            ),
+        ),
+        Some(version) if version.as_str() != Some(crd::API_VERSION) => mistakes.error(
             version,
             format!(
                 "`apiVersion` is {}, expected `{}`",
                 quoted(version.as_str().unwrap_or_default()),
                 crd::API_VERSION
             ),
-        );
+        ),
+        Some(_) => {}
     }
     let metadata = root.get("metadata").map_or(&[][..], Node::entries);
     for (entries, known, path) in [

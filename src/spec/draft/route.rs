@@ -192,9 +192,7 @@ fn check_http(http: &Node, mistakes: &mut Mistakes) {
     let known: Vec<&str> = HTTP_FIELDS.into_iter().chain(HTTP_RESERVED).collect();
     check_istio_fields(http, &known, "`spec.route.http`", mistakes);
     if let Some(timeout) = http.get("timeout")
-        && timeout
-            .as_str()
-            .is_none_or(|text| duration::read(text).is_none())
+        && timeout.as_str().is_none_or(|text| !is_istio_duration(text))
     {
         mistakes.error(
             timeout,
@@ -204,6 +202,23 @@ fn check_http(http: &Node, mistakes: &mut Mistakes) {
             ),
         );
     }
+}
+
+/// Whether Istio reads `text` as a duration: numbers with units, fractions allowed.
+fn is_istio_duration(text: &str) -> bool {
+    let mut rest = text;
+    while !rest.is_empty() {
+        let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.');
+        let (digits, tail) = rest.split_at(number.unwrap_or(rest.len()));
+        let unit = ["ms", "us", "ns", "h", "m", "s"]
+            .into_iter()
+            .find(|unit| tail.starts_with(unit));
+        let Some(unit) = unit.filter(|_| digits.parse::<f64>().is_ok()) else {
+            return false;
+        };
+        rest = &tail[unit.len()..];
+    }
+    !text.is_empty()
 }
 
 /// A field that is nearly a known one is a typing mistake. Any other may come from a newer Istio.
@@ -397,4 +412,19 @@ fn session_affinity(
         cookie: affinity.cookie,
         max_age: max_age.unwrap_or(DEFAULT_MAX_AGE),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_istio_duration;
+
+    #[test]
+    fn istio_takes_fractions() {
+        for good in ["5s", "0.5s", "1h30m", "1.5h", "100ms", "0s"] {
+            assert!(is_istio_duration(good), "{good}");
+        }
+        for bad in ["", "5", "s", "5 s", "1.2.3s", "5x"] {
+            assert!(!is_istio_duration(bad), "{bad}");
+        }
+    }
 }
