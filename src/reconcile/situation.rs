@@ -103,7 +103,7 @@ impl Reading {
             })
             .collect();
         watches.extend(self.catalog.orphans.iter().map(|orphan| Watch {
-            canary: orphan.canary.clone(),
+            canary: orphan.id.clone(),
             folder: orphan.folder.clone(),
             inputs: Vec::new(),
         }));
@@ -119,8 +119,8 @@ impl Reading {
             .orphans
             .iter()
             .filter_map(|orphan| {
-                let ours = lineages.get(&orphan.canary)?.ours.as_ref()?;
-                Some((orphan.canary.clone(), ours.id.clone()))
+                let ours = lineages.get(&orphan.id)?.ours.as_ref()?;
+                Some((orphan.id.clone(), ours.id.clone()))
             })
             .collect()
     }
@@ -178,10 +178,7 @@ fn read(snapshot: Snapshot, cache: &mut ParseCache) -> (Tree, Catalog) {
             .map(|(path, file)| (path, (file.blob, file.content)))
             .collect(),
     );
-    let input = tree
-        .iter()
-        .map(|(path, (blob, content))| (path, blob, &**content));
-    let catalog = Catalog::read(input, &skipped, cache);
+    let catalog = Catalog::read_partial(&tree, &skipped, cache);
     (tree, catalog)
 }
 
