@@ -10,7 +10,7 @@ use super::wiring::runtime;
 use crate::analysis::{Answer, AskError, Query};
 use crate::clock::SystemClock;
 use crate::cluster::NoCluster;
-use crate::domain::{CanaryId, CommitId, RepoPath};
+use crate::domain::{CanaryId, CommitId, RepoPath, files};
 use crate::git::{Local, LogEntry};
 use crate::ports::{
     Draft, Head, History, Lineage, Metrics, Published, Repository, RepositoryError, Snapshot, Watch,
@@ -80,10 +80,7 @@ fn failed(error: RepositoryError) -> Failure {
 }
 
 /// The canaries that were asked about; all of them when none was named.
-pub(super) fn chosen(
-    outlook: Vec<Outlook>,
-    names: &[CanaryName],
-) -> Result<Vec<Outlook>, Failure> {
+pub(super) fn chosen(outlook: Vec<Outlook>, names: &[CanaryName]) -> Result<Vec<Outlook>, Failure> {
     for name in names {
         if !outlook.iter().any(|canary| name.matches(&canary.id)) {
             return Err(unknown(name, &outlook));
@@ -116,17 +113,28 @@ fn unknown(name: &CanaryName, outlook: &[Outlook]) -> Failure {
     Failure::usage(match ids.len() {
         0 => format!("there is no canary {name}, and no other in this repository"),
         1..=20 => format!("there is no canary {name}; there are {}", ids.join(", ")),
-        many => format!("there is no canary {name} among the {many} of this repository; `serin status` lists them"),
+        many => format!(
+            "there is no canary {name} among the {many} of this repository; `serin status` lists them"
+        ),
     })
 }
 
-/// Where to look for the commits of a canary.
-pub(super) fn watch(canary: &Outlook) -> Option<Watch> {
-    let spec = canary.canary.as_ref()?;
-    Some(Watch {
+/// Where to look for the commits of a canary; for one whose spec has mistakes, around the file that has them.
+pub(super) fn watch(canary: &Outlook) -> Result<Watch, Failure> {
+    let (folder, inputs) = match &canary.canary {
+        Some(spec) => (Some(spec.home.folder.clone()), spec.inputs()),
+        None => {
+            let file = canary.diagnostics.first().map(|found| &found.file);
+            let name = files::folder_name(&canary.id.name);
+            let folder = file.and_then(|file| file.sibling(&name));
+            (folder, file.into_iter().cloned().collect())
+        }
+    };
+    let unnamed = || Failure::failed(format!("nothing says where {} is written", canary.id));
+    Ok(Watch {
         canary: canary.id.clone(),
-        folder: spec.home.folder.clone(),
-        inputs: spec.inputs(),
+        folder: folder.ok_or_else(unnamed)?,
+        inputs,
     })
 }
 

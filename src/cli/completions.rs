@@ -78,7 +78,9 @@ mod tests {
             dir: Some(target.clone()),
         };
         let mut out = Vec::new();
-        let outcome = args.execute(&mut Console::new(&mut out, &mut std::io::sink(), false)).unwrap();
+        let outcome = args
+            .execute(&mut Console::new(&mut out, &mut std::io::sink(), false))
+            .unwrap();
         assert_eq!(outcome, Outcome::Done);
         assert!(out.is_empty());
         let page = std::fs::read_to_string(target.join("serin-reconcile.1")).unwrap();

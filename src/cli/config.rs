@@ -343,7 +343,10 @@ fn parsed<'de, D: serde::Deserializer<'de>, T>(
 }
 
 fn remote<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Remote, D::Error> {
-    parsed(d, |text| text.parse().map_err(|error: InvalidRemote| error.to_string()))
+    parsed(d, |text| {
+        text.parse()
+            .map_err(|error: InvalidRemote| error.to_string())
+    })
 }
 
 fn duration<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {

@@ -44,7 +44,6 @@ impl Failure {
             Self::Usage(_) | Self::Failed(_) => false,
         }
     }
-
 }
 
 /// An error with its causes, on one line.

@@ -13,6 +13,7 @@ mod failure;
 mod flags;
 mod history;
 mod output;
+mod prose;
 mod reconcile;
 mod render;
 mod run;

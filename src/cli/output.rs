@@ -55,7 +55,11 @@ fn no_color() -> bool {
 pub(super) fn complain(choice: ColorChoice, failure: &Failure) {
     let mut stderr = io::stderr();
     let color = choice.applies(stderr.is_terminal());
-    let word = if color { "\x1b[31merror:\x1b[0m" } else { "error:" };
+    let word = if color {
+        "\x1b[31merror:\x1b[0m"
+    } else {
+        "error:"
+    };
     // Nobody is left to be told when this cannot be written either.
     writeln!(stderr, "{word} {}", chain(failure)).ok();
 }

@@ -8,8 +8,9 @@ use super::config::ConfigFile;
 use super::failure::{Failure, Outcome, chain};
 use super::flags::{OutputFlag, PrometheusFlags, RepositoryFlags};
 use super::output::{Console, Style, Table};
+use super::show::{self, Waiting};
+use super::values;
 use super::wiring::{Wirings, runtime};
-use super::{show, values};
 use crate::clock::{Clock, SystemClock};
 use crate::domain::Timestamp;
 use crate::operator;
@@ -60,13 +61,6 @@ struct Made {
     why: String,
 }
 
-/// Why a canary moves no further.
-#[derive(Debug, Serialize)]
-struct Waiting {
-    reason: &'static str,
-    message: String,
-}
-
 /// A commit that would be made, for scripts.
 #[derive(Debug, Serialize)]
 struct Planned {
@@ -77,7 +71,8 @@ struct Planned {
 
 impl ReconcileArgs {
     pub(super) fn execute(&self, console: &mut Console<'_>) -> Result<Outcome, Failure> {
-        let config = ConfigFile::default().with_flags(&self.repository, &self.prometheus, None, None)?;
+        let config =
+            ConfigFile::default().with_flags(&self.repository, &self.prometheus, None, None)?;
         let Wirings { engines, locks } = Wirings::of(&config)?;
         let clock = OneClock {
             fixed: self.now,
@@ -127,14 +122,18 @@ impl ReconcileArgs {
             }
             console.table(&table)
         })?;
-        let is_sick = |line: &Line| matches!(line.phase, "Failed" | "Invalid");
-        Ok(pass.problem.is_none() && !lines.iter().any(is_sick) && !pass.canaries.iter().any(stuck))
+        let well = lines.iter().all(|line| show::is_well(line.phase));
+        Ok(pass.problem.is_none() && well && !pass.canaries.iter().any(stuck))
     }
 
     /// Whether all is well, after saying what would happen.
     fn print_plan(&self, outlook: &[Outlook], console: &mut Console<'_>) -> Result<bool, Failure> {
         let mut planned = Vec::new();
-        for draft in outlook.iter().flat_map(|canary| &canary.next).map(|(_, draft)| draft) {
+        for draft in outlook
+            .iter()
+            .flat_map(|canary| &canary.next)
+            .map(|(_, draft)| draft)
+        {
             planned.push(Planned {
                 canary: draft.canary.to_string(),
                 message: draft.message.clone(),
@@ -180,10 +179,7 @@ fn line(report: &CanaryReport) -> Line {
                 why: transition.sentence.clone(),
             })
             .collect(),
-        waiting: Waiting {
-            reason: report.waiting.reason(),
-            message: report.waiting.to_string(),
-        },
+        waiting: Waiting::on(&report.waiting),
         diagnostics: report.diagnostics.iter().map(ToString::to_string).collect(),
     }
 }
@@ -192,7 +188,10 @@ fn line(report: &CanaryReport) -> Line {
 fn stuck(report: &CanaryReport) -> bool {
     matches!(
         report.waiting,
-        WaitingOn::PushRefused(_) | WaitingOn::Remote(_) | WaitingOn::Metrics(_) | WaitingOn::Invariant(_)
+        WaitingOn::PushRefused(_)
+            | WaitingOn::Remote(_)
+            | WaitingOn::Metrics(_)
+            | WaitingOn::Invariant(_)
     )
 }
 

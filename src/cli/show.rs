@@ -1,8 +1,10 @@
 //! Words and styles that several commands use for the same things.
 
+use serde::Serialize;
+
 use super::output::Style;
 use crate::domain::Timestamp;
-use crate::progression::{Phase, State};
+use crate::progression::{Phase, State, WaitingOn};
 
 /// The phase in one word; `Invalid` for a canary whose spec or state cannot be read.
 pub(super) fn phase(state: Option<&State>) -> &'static str {
@@ -12,6 +14,30 @@ pub(super) fn phase(state: Option<&State>) -> &'static str {
         Some(Phase::Progressing(_)) => "Progressing",
         Some(Phase::Draining(..)) => "Draining",
         Some(Phase::Failed(_)) => "Failed",
+    }
+}
+
+/// Whether a canary in this phase is well.
+pub(super) fn is_well(phase: &str) -> bool {
+    !matches!(phase, "Failed" | "Invalid")
+}
+
+/// Why a canary does not move, for scripts and people.
+#[derive(Debug, Serialize)]
+pub(super) struct Waiting {
+    /// A stable word.
+    pub(super) reason: &'static str,
+    /// A sentence.
+    pub(super) message: String,
+}
+
+impl Waiting {
+    /// The same in words.
+    pub(super) fn on(waiting: &WaitingOn) -> Self {
+        Self {
+            reason: waiting.reason(),
+            message: waiting.to_string(),
+        }
     }
 }
 

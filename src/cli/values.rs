@@ -281,7 +281,10 @@ mod tests {
         assert!(!failure.to_string().contains("s3cret"), "{failure}");
         let url: Unshown = "http://bot:s3cret@h:x".parse().unwrap();
         let failure = url.read::<ServerUrl>().unwrap_err();
-        assert!(!format!("{failure} {url:?}").contains("s3cret"), "{failure}");
+        assert!(
+            !format!("{failure} {url:?}").contains("s3cret"),
+            "{failure}"
+        );
     }
 
     #[test]

@@ -33,9 +33,9 @@ pub(super) struct Place {
 impl Place {
     /// Finds the repository around an existing path.
     pub(super) fn find(path: &Path) -> Result<Self, Failure> {
-        let real = path.canonicalize().map_err(|error| {
-            Failure::usage(format!("there is no {}: {error}", path.display()))
-        })?;
+        let real = path
+            .canonicalize()
+            .map_err(|error| Failure::usage(format!("there is no {}: {error}", path.display())))?;
         let folder = if real.is_dir() {
             real.as_path()
         } else {
@@ -131,7 +131,11 @@ impl WorkTree {
 
     /// The canaries in it.
     pub(super) fn catalog(&self) -> Catalog {
-        Catalog::read(&self.files, &mut ParseCache::default())
+        let files = self
+            .files
+            .iter()
+            .map(|(path, (blob, content))| (path, blob, content.as_ref()));
+        Catalog::read(files, &self.skipped, &mut ParseCache::default())
     }
 
     /// A file of this tree as somebody in the current folder would name it.
@@ -140,7 +144,9 @@ impl WorkTree {
         let here = std::path::absolute(".")
             .and_then(|here| here.canonicalize())
             .ok();
-        let near = here.as_deref().and_then(|here| whole.strip_prefix(here).ok());
+        let near = here
+            .as_deref()
+            .and_then(|here| whole.strip_prefix(here).ok());
         near.unwrap_or(&whole).display().to_string()
     }
 }
