@@ -294,7 +294,7 @@ impl Context<'_> {
             ),
             _ => format!("slower than {}", text::latency(wanted.0)),
         };
-        let unusable = (has_seen && bound.is_none()) || (has_seen && !bounds.contains(&Bound::ALL));
+        let unusable = has_seen && (bound.is_none() || !bounds.contains(&Bound::ALL));
         if unusable && ruling != Ruling::Error {
             ruling = Ruling::Error;
         }

@@ -78,7 +78,9 @@ mod tests {
             dir: Some(target.clone()),
         };
         let mut out = Vec::new();
-        let outcome = args.execute(&mut Console::new(&mut out, false)).unwrap();
+        let outcome = args
+            .execute(&mut Console::new(&mut out, &mut std::io::sink(), false))
+            .unwrap();
         assert_eq!(outcome, Outcome::Done);
         assert!(out.is_empty());
         let page = std::fs::read_to_string(target.join("serin-reconcile.1")).unwrap();
@@ -98,7 +100,7 @@ mod tests {
         ] {
             let mut out = Vec::new();
             CompletionsArgs { shell }
-                .execute(&mut Console::new(&mut out, false))
+                .execute(&mut Console::new(&mut out, &mut std::io::sink(), false))
                 .unwrap();
             let script = String::from_utf8(out).unwrap();
             assert!(

@@ -9,8 +9,9 @@ use serde::de::Error as _;
 
 use super::failure::Failure;
 use super::flags::{PrometheusFlags, RepositoryFlags};
-use super::values::{self, ClusterChoice, RemoteUrl, ServerUrl};
+use super::values::{self, ClusterChoice, ServerUrl};
 use crate::domain::{Person, RepoPath};
+use crate::git::{InvalidRemote, Remote};
 
 /// All that a controller needs to know before it starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub(super) struct Config {
     pub(super) cluster: ClusterChoice,
     /// Where `/healthz` and `/metrics` are served, if anywhere.
     pub(super) listen: Option<SocketAddr>,
+    /// Folder for bare copies of the repositories; `None`: the user's cache folder.
+    pub(super) cache_dir: Option<PathBuf>,
 }
 
 /// One branch of one repository.
@@ -30,7 +33,8 @@ pub(super) struct Config {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct RepositoryConfig {
     /// Address of the remote.
-    pub(super) url: RemoteUrl,
+    #[serde(deserialize_with = "remote")]
+    pub(super) url: Remote,
     /// The branch; `None`: the remote's default branch.
     #[serde(default, deserialize_with = "branch")]
     pub(super) branch: Option<String>,
@@ -49,6 +53,12 @@ pub(super) struct RepositoryConfig {
     /// Committer of the commits; `None`: the author.
     #[serde(default, deserialize_with = "optional_person")]
     pub(super) committer: Option<Person>,
+    /// Longest time for one request to the remote.
+    #[serde(default = "default_git_timeout", deserialize_with = "interval")]
+    pub(super) timeout: Duration,
+    /// Whether a branch that somebody rewrote is the new truth. Otherwise that holds everything until it is looked at.
+    #[serde(default)]
+    pub(super) accept_rewritten_history: bool,
     /// A text that keeps other people's CI quiet, put into each commit message.
     #[serde(default, deserialize_with = "one_line")]
     pub(super) skip_ci: Option<String>,
@@ -56,7 +66,7 @@ pub(super) struct RepositoryConfig {
 
 impl RepositoryConfig {
     /// The defaults for a remote.
-    pub(super) fn new(url: RemoteUrl) -> Self {
+    pub(super) fn new(url: Remote) -> Self {
         Self {
             url,
             branch: None,
@@ -65,6 +75,8 @@ impl RepositoryConfig {
             push_interval: default_push_interval(),
             author: default_person(),
             committer: None,
+            timeout: default_git_timeout(),
+            accept_rewritten_history: false,
             skip_ci: None,
         }
     }
@@ -109,7 +121,7 @@ pub(super) struct BasicAuth {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct Tls {
-    /// PEM file with the authorities to trust, instead of the system's.
+    /// PEM file with authorities to trust, besides the system's.
     #[serde(default)]
     pub(super) ca_file: Option<PathBuf>,
     /// PEM file with the client's certificate.
@@ -136,6 +148,9 @@ pub(super) struct ConfigFile {
     /// Where `/healthz` and `/metrics` are served.
     #[serde(default)]
     pub(super) listen: Option<SocketAddr>,
+    /// Folder for bare copies of the repositories.
+    #[serde(default)]
+    pub(super) cache_dir: Option<PathBuf>,
 }
 
 impl ConfigFile {
@@ -168,7 +183,7 @@ impl ConfigFile {
         listen: Option<SocketAddr>,
     ) -> Result<Config, Failure> {
         if let Some(url) = &repository.repo {
-            self.repositories = vec![RepositoryConfig::new(url.clone())];
+            self.repositories = vec![RepositoryConfig::new(url.read()?)];
         }
         if repository.is_refinement() {
             match self.repositories.as_mut_slice() {
@@ -192,19 +207,20 @@ impl ConfigFile {
             prometheus: prometheus.over(self.prometheus)?,
             cluster: cluster.or(self.cluster).unwrap_or_default(),
             listen: listen.or(self.listen),
+            cache_dir: repository.cache_dir.clone().or(self.cache_dir),
         })
     }
 }
 
 /// Two writers on one branch would race each other for every step.
 fn refuse_twins(repositories: &[RepositoryConfig]) -> Result<(), Failure> {
-    let mut seen = std::collections::BTreeSet::new();
-    for repository in repositories {
-        if !seen.insert((repository.url.expose(), repository.branch.as_deref())) {
-            let branch = repository.branch.as_deref().unwrap_or("the default branch");
+    for (index, one) in repositories.iter().enumerate() {
+        let twin = |other: &RepositoryConfig| one.url == other.url && one.branch == other.branch;
+        if repositories.iter().skip(index + 1).any(twin) {
+            let branch = one.branch.as_deref().unwrap_or("the default branch");
             return Err(Failure::usage(format!(
                 "{branch} of {} is listed twice: one entry may cover several folders, leave out `path`",
-                repository.url
+                one.url
             )));
         }
     }
@@ -302,6 +318,10 @@ fn default_push_interval() -> Duration {
     Duration::from_secs(10)
 }
 
+fn default_git_timeout() -> Duration {
+    Duration::from_secs(60)
+}
+
 fn default_timeout() -> Duration {
     Duration::from_secs(10)
 }
@@ -320,6 +340,13 @@ fn parsed<'de, D: serde::Deserializer<'de>, T>(
 ) -> Result<T, D::Error> {
     let text = String::deserialize(deserializer)?;
     parse(&text).map_err(D::Error::custom)
+}
+
+fn remote<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Remote, D::Error> {
+    parsed(d, |text| {
+        text.parse()
+            .map_err(|error: InvalidRemote| error.to_string())
+    })
 }
 
 fn duration<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {

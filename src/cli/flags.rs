@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::FalseyValueParser;
 
 use super::config::{BasicAuth, PrometheusConfig, RepositoryConfig, Tls};
 use super::failure::Failure;
 use super::output::Format;
-use super::values::{self, RemoteUrl, ServerUrl};
+use super::values::{self, Unshown};
 use crate::domain::{Person, RepoPath};
 
 /// Which branch of which remote to work on, and in whose name.
@@ -19,7 +20,7 @@ pub(super) struct RepositoryFlags {
     ///
     /// Everything that works for `git` works here: credential helpers, SSH configuration, proxies.
     #[arg(long, value_name = "URL", env = "SERIN_REPO", hide_env_values = true)]
-    pub(super) repo: Option<RemoteUrl>,
+    pub(super) repo: Option<Unshown>,
     /// Branch; the remote's default branch when left out.
     #[arg(long, value_name = "BRANCH", env = "SERIN_BRANCH", value_parser = values::branch)]
     pub(super) branch: Option<String>,
@@ -32,6 +33,15 @@ pub(super) struct RepositoryFlags {
     /// Committer of the commits; the author when left out.
     #[arg(long, value_name = "NAME <EMAIL>", env = "SERIN_COMMITTER", value_parser = values::person)]
     pub(super) committer: Option<Person>,
+    /// Longest time for one request to the remote [default: 1m].
+    #[arg(long, value_name = "TIME", env = "SERIN_GIT_TIMEOUT", value_parser = values::interval)]
+    pub(super) git_timeout: Option<Duration>,
+    /// Take a branch that somebody rewrote as the new truth, instead of holding.
+    #[arg(long, env = "SERIN_ACCEPT_REWRITTEN_HISTORY", value_parser = FalseyValueParser::new())]
+    pub(super) accept_rewritten_history: bool,
+    /// Folder for bare copies of the repositories [default: serin in the user's cache folder].
+    #[arg(long, value_name = "DIR", env = "SERIN_CACHE_DIR")]
+    pub(super) cache_dir: Option<PathBuf>,
     /// Text that each commit message carries to keep other CI quiet, like `[skip ci]`.
     #[arg(long, value_name = "TEXT", env = "SERIN_SKIP_CI", value_parser = values::one_line)]
     pub(super) skip_ci: Option<String>,
@@ -45,6 +55,8 @@ impl RepositoryFlags {
             || self.author.is_some()
             || self.committer.is_some()
             || self.skip_ci.is_some()
+            || self.git_timeout.is_some()
+            || self.accept_rewritten_history
     }
 
     /// Puts what was given over `config`.
@@ -56,6 +68,9 @@ impl RepositoryFlags {
             author,
             committer,
             skip_ci,
+            git_timeout,
+            accept_rewritten_history,
+            cache_dir: _,
         } = self.clone();
         config.branch = branch.or(config.branch.take());
         config.path = path.or(config.path.take());
@@ -64,6 +79,8 @@ impl RepositoryFlags {
         }
         config.committer = committer.or(config.committer.take());
         config.skip_ci = skip_ci.or(config.skip_ci.take());
+        config.timeout = git_timeout.unwrap_or(config.timeout);
+        config.accept_rewritten_history |= accept_rewritten_history;
     }
 }
 
@@ -72,8 +89,13 @@ impl RepositoryFlags {
 #[command(next_help_heading = "Prometheus")]
 pub(super) struct PrometheusFlags {
     /// Prometheus to ask how a candidate does, like `http://prometheus:9090`.
-    #[arg(long, value_name = "URL", env = "SERIN_PROMETHEUS")]
-    pub(super) prometheus: Option<ServerUrl>,
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "SERIN_PROMETHEUS",
+        hide_env_values = true
+    )]
+    pub(super) prometheus: Option<Unshown>,
     /// Longest time for one answer [default: 10s].
     #[arg(long, value_name = "TIME", env = "SERIN_PROMETHEUS_TIMEOUT", value_parser = values::interval)]
     pub(super) prometheus_timeout: Option<Duration>,
@@ -101,7 +123,7 @@ pub(super) struct PrometheusFlags {
         requires = "prometheus_user"
     )]
     pub(super) prometheus_password_file: Option<PathBuf>,
-    /// PEM file with the authorities to trust, instead of the system's.
+    /// PEM file with authorities to trust, besides the system's.
     #[arg(long, value_name = "FILE", env = "SERIN_PROMETHEUS_CA_FILE")]
     pub(super) prometheus_ca_file: Option<PathBuf>,
     /// PEM file with a client certificate.
@@ -126,7 +148,8 @@ impl PrometheusFlags {
     /// What was given, over what the file says. Another server gets none of the file's credentials.
     pub(super) fn over(&self, file: Option<PrometheusConfig>) -> Result<PrometheusConfig, Failure> {
         let given = self.clone();
-        let mut config = match (given.prometheus, file) {
+        let url = given.prometheus.map(|url| url.read()).transpose()?;
+        let mut config = match (url, file) {
             (Some(url), Some(file)) if url == file.url => file,
             (Some(url), _) => PrometheusConfig::new(url),
             (None, Some(file)) => file,

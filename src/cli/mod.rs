@@ -3,6 +3,7 @@
 //! Commands are thin: they read files and repositories, call the layers below, and print. Rules live below.
 
 mod adopt;
+mod clone;
 mod completions;
 mod config;
 mod crd;
@@ -12,23 +13,26 @@ mod failure;
 mod flags;
 mod history;
 mod output;
+mod prose;
 mod reconcile;
 mod render;
 mod run;
+mod show;
 mod simulate;
 mod status;
 mod telemetry;
 mod validate;
 mod values;
+mod wiring;
+mod worktree;
 
 use std::ffi::OsString;
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use failure::{Failure, Outcome};
-use output::{ColorChoice, Console, Style};
+use output::{ColorChoice, Console};
 use telemetry::{Chattiness, LogFormat};
 
 /// Istio canary releases that are steered, recorded and undone in Git.
@@ -133,7 +137,7 @@ impl Command {
 
     fn execute(&self, verbose: u8, console: &mut Console<'_>) -> Result<Outcome, Failure> {
         match self {
-            Self::Run(args) => args.execute(console),
+            Self::Run(args) => args.execute(),
             Self::Reconcile(args) => args.execute(console),
             Self::Demo(args) => args.execute(console),
             Self::Simulate(args) => args.execute(console),
@@ -170,10 +174,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     if let Err(failure) = &result
         && !failure.is_silent()
     {
-        let mut stderr = std::io::stderr().lock();
-        let paint = output::stderr_color(color);
-        let word = Console::new(&mut stderr, paint).paint(Style::Bad, "error:");
-        let _ = writeln!(stderr, "{word} {}", failure.chain());
+        output::complain(color, failure);
     }
     failure::exit_code(&result)
 }

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use clap::ValueEnum;
 use serde::Serialize;
 
-use super::failure::Failure;
+use super::failure::{Failure, chain};
 
 /// Which form a command's result takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -51,9 +51,17 @@ fn no_color() -> bool {
     std::env::var("NO_COLOR").is_ok_and(|value| !value.is_empty())
 }
 
-/// Whether to colour what goes to standard error.
-pub(super) fn stderr_color(choice: ColorChoice) -> bool {
-    choice.applies(io::stderr().is_terminal())
+/// Says on standard error why a command could not do its work.
+pub(super) fn complain(choice: ColorChoice, failure: &Failure) {
+    let mut stderr = io::stderr();
+    let color = choice.applies(stderr.is_terminal());
+    let word = if color {
+        "\x1b[31merror:\x1b[0m"
+    } else {
+        "error:"
+    };
+    // Nobody is left to be told when this cannot be written either.
+    writeln!(stderr, "{word} {}", chain(failure)).ok();
 }
 
 /// A colour with a meaning.
@@ -90,15 +98,17 @@ impl Style {
 /// Where a command writes its result.
 pub(super) struct Console<'a> {
     out: &'a mut dyn Write,
+    err: &'a mut dyn Write,
     color: bool,
     live: bool,
 }
 
 impl<'a> Console<'a> {
-    /// Writes to `out`; `color` says whether styles show.
-    pub(super) fn new(out: &'a mut dyn Write, color: bool) -> Self {
+    /// Writes results to `out` and remarks to `err`; `color` says whether styles show.
+    pub(super) fn new(out: &'a mut dyn Write, err: &'a mut dyn Write, color: bool) -> Self {
         Self {
             out,
+            err,
             color,
             live: false,
         }
@@ -127,6 +137,12 @@ impl<'a> Console<'a> {
     /// Writes one line.
     pub(super) fn line(&mut self, text: &str) -> Result<(), Failure> {
         writeln!(self.out, "{text}")?;
+        Ok(())
+    }
+
+    /// Writes a remark that is no part of the result.
+    pub(super) fn note(&mut self, text: &str) -> Result<(), Failure> {
+        writeln!(self.err, "{text}")?;
         Ok(())
     }
 
@@ -182,7 +198,8 @@ pub(super) fn with_stdout<T>(
     let is_terminal = stdout.is_terminal();
     let color = choice.applies(is_terminal);
     let mut out = io::BufWriter::new(stdout.lock());
-    let mut console = Console::new(&mut out, color).live(is_terminal);
+    let mut err = io::stderr();
+    let mut console = Console::new(&mut out, &mut err, color).live(is_terminal);
     let result = body(&mut console);
     // What was found before a failure is worth reading too; the first error wins.
     let flushed = console.flush();
@@ -195,7 +212,16 @@ pub(super) fn with_stdout<T>(
 #[derive(Debug, Default)]
 pub(super) struct Table {
     header: Vec<&'static str>,
-    rows: Vec<Vec<(Style, String)>>,
+    rows: Vec<Row>,
+}
+
+/// One line of a table.
+#[derive(Debug)]
+enum Row {
+    /// Cells, aligned with those above and below.
+    Cells(Vec<(Style, String)>),
+    /// A line that is no part of the alignment.
+    Line(String),
 }
 
 impl Table {
@@ -209,23 +235,30 @@ impl Table {
 
     /// Adds a row.
     pub(super) fn row(&mut self, cells: Vec<(Style, String)>) {
-        self.rows.push(cells);
+        self.rows.push(Row::Cells(cells));
+    }
+
+    /// Adds a line about the row before it.
+    pub(super) fn detail(&mut self, line: String) {
+        self.rows.push(Row::Line(line));
     }
 
     /// The lines, without trailing spaces.
     fn lines(&self, color: bool) -> Vec<String> {
-        let header: Vec<(Style, String)> = self
-            .header
-            .iter()
-            .map(|cell| (Style::Bold, (*cell).to_owned()))
-            .collect();
-        let all = (!header.is_empty())
+        let header = Row::Cells(
+            self.header
+                .iter()
+                .map(|cell| (Style::Bold, (*cell).to_owned()))
+                .collect(),
+        );
+        let all = (!self.header.is_empty())
             .then_some(&header)
             .into_iter()
             .chain(&self.rows);
         let mut widths: Vec<usize> = Vec::new();
         for row in all.clone() {
-            for (index, (_, text)) in row.iter().enumerate() {
+            let Row::Cells(cells) = row else { continue };
+            for (index, (_, text)) in cells.iter().enumerate() {
                 let width = display_width(text);
                 match widths.get_mut(index) {
                     Some(known) => *known = width.max(*known),
@@ -233,7 +266,11 @@ impl Table {
                 }
             }
         }
-        all.map(|row| join(row, &widths, color)).collect()
+        all.map(|row| match row {
+            Row::Cells(cells) => join(cells, &widths, color),
+            Row::Line(line) => line.clone(),
+        })
+        .collect()
     }
 }
 
@@ -267,7 +304,7 @@ mod tests {
 
     fn shown(color: bool, body: impl FnOnce(&mut Console<'_>) -> Result<(), Failure>) -> String {
         let mut out = Vec::new();
-        body(&mut Console::new(&mut out, color)).unwrap();
+        body(&mut Console::new(&mut out, &mut io::sink(), color)).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -340,7 +377,9 @@ mod tests {
                 Ok(())
             }
         }
-        let failure = Console::new(&mut Gone, false).line("x").unwrap_err();
+        let failure = Console::new(&mut Gone, &mut io::sink(), false)
+            .line("x")
+            .unwrap_err();
         assert!(failure.is_silent());
     }
 }

@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::config::{Config, ConfigFile};
-use super::failure::{Failure, Outcome};
+use super::failure::{Failure, Outcome, chain};
 use super::flags::{PrometheusFlags, RepositoryFlags};
-use super::output::Console;
 use super::values::{self, ClusterChoice};
+use super::wiring::{Wirings, runtime};
+use crate::operator;
 
 /// Run the controller: carry every canary of the repositories forward until told to stop.
 #[derive(Debug, Args)]
@@ -23,6 +24,7 @@ The configuration file:
       pushInterval: 10s             # between two pushes; rollbacks do not wait
       author: {name: Serin, email: serin@example.com}
       committer: {name: Serin, email: serin@example.com}   # default: the author
+      timeout: 1m                   # for one request to the remote
       skipCi: '[skip ci]'           # default: none
   prometheus:
     url: http://prometheus:9090
@@ -31,6 +33,7 @@ The configuration file:
     basicAuth: {username: serin, passwordFile: /etc/serin/password}
     tls: {caFile: ca.pem, certFile: client.pem, keyFile: client.key}
   cluster: none
+  cacheDir: /var/cache/serin        # for bare copies; default: serin in the user's cache folder
 
 Flags win over the file.
 
@@ -83,8 +86,31 @@ impl RunArgs {
         Ok(config)
     }
 
-    pub(super) fn execute(&self, _console: &mut Console<'_>) -> Result<Outcome, Failure> {
-        let _config = self.settings()?;
-        Err(Failure::failed("the controller is not part of this build"))
+    pub(super) fn execute(&self) -> Result<Outcome, Failure> {
+        let config = self.settings()?;
+        if config.listen.is_some() {
+            return Err(Failure::usage(
+                "`listen` is not possible yet: /healthz and /metrics come with the chart",
+            ));
+        }
+        let ClusterChoice::None = config.cluster;
+        let Wirings { engines, locks } = Wirings::of(&config)?;
+        let done = runtime()?.block_on(operator::run(engines, stopped()));
+        drop(locks);
+        done.map_err(|error| Failure::failed(chain(&error)))?;
+        Ok(Outcome::Done)
+    }
+}
+
+/// Ready when the process is told to stop: by a terminal, a service manager, a cluster.
+async fn stopped() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        },
+        // Without handlers the default of the signals applies: the process ends at once, which loses nothing.
+        Err(_) => std::future::pending().await,
     }
 }

@@ -6,72 +6,37 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::failure::Failure;
 use crate::domain::{CanaryId, Person, RepoPath, Timestamp, Weight};
+use crate::spec;
 
-/// Address of a Git remote: a URL, an scp-like `user@host:path`, or a path.
-///
-/// `Debug` and `Display` never show a password.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub(super) struct RemoteUrl(String);
+/// A text that may hold a password: parsed later, so that no message of the argument parser repeats it.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Unshown(String);
 
-impl RemoteUrl {
-    /// The address as given, for the program that connects to it. Never to be printed.
-    pub(super) fn expose(&self) -> &str {
-        &self.0
+impl Unshown {
+    /// The value in it. The error must not repeat the text.
+    pub(super) fn read<T: FromStr>(&self) -> Result<T, Failure>
+    where
+        T::Err: fmt::Display,
+    {
+        self.0
+            .parse()
+            .map_err(|error: T::Err| Failure::usage(error.to_string()))
     }
 }
 
-impl FromStr for RemoteUrl {
-    type Err = String;
+impl FromStr for Unshown {
+    type Err = std::convert::Infallible;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.trim().is_empty() {
-            return Err("a repository needs an address".into());
-        }
-        if text.starts_with('-') || text.contains(char::is_control) {
-            return Err(format!(
-                "`{}` is not an address of a repository",
-                text.escape_debug()
-            ));
-        }
         Ok(Self(text.to_owned()))
     }
 }
 
-impl TryFrom<String> for RemoteUrl {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl fmt::Display for RemoteUrl {
+impl fmt::Debug for Unshown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.split_once("://") {
-            Some((scheme, rest)) => {
-                let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-                match authority.rsplit_once('@') {
-                    Some((user, host)) => match user.split_once(':') {
-                        Some((name, _)) => write!(f, "{scheme}://{name}:***@{host}{path}"),
-                        // A name alone may be a token: forges accept both.
-                        None if scheme.starts_with("http") => {
-                            write!(f, "{scheme}://***@{host}{path}")
-                        }
-                        None => f.write_str(&self.0),
-                    },
-                    None => f.write_str(&self.0),
-                }
-            }
-            None => f.write_str(&self.0),
-        }
-    }
-}
-
-impl fmt::Debug for RemoteUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RemoteUrl({self})")
+        f.write_str("***")
     }
 }
 
@@ -97,10 +62,10 @@ impl FromStr for ServerUrl {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let url = reqwest::Url::parse(text)
-            .map_err(|error| format!("{error}; write it like http://prometheus:9090"))?;
+            .map_err(|error| format!("the URL of Prometheus cannot be used: {error}; write it like http://prometheus:9090"))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(format!(
-                "the scheme is `{}`; only http and https can be asked",
+                "Prometheus cannot be asked by `{}`, only by http and https",
                 url.scheme()
             ));
         }
@@ -205,46 +170,17 @@ impl fmt::Display for CanaryName {
     }
 }
 
-/// A length of time as Kubernetes users write it: `500ms`, `30s`, `2m`, `1h30m`.
+/// A length of time as in a canary: `500ms`, `30s`, `2m`, `1h30m`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong =
-        || format!("`{text}` is not a length of time; write it like 500ms, 30s, 2m or 1h30m");
-    let mut total = Duration::ZERO;
-    let mut rest = text;
-    if rest.is_empty() {
-        return Err(wrong());
-    }
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
-        let (number, after) = rest.split_at(digits);
-        let unit_end = after
-            .find(|c: char| c.is_ascii_digit())
-            .unwrap_or(after.len());
-        let (unit, after) = after.split_at(unit_end);
-        let millis: u64 = match unit {
-            "ms" => 1,
-            "s" => 1_000,
-            "m" => 60_000,
-            "h" => 3_600_000,
-            _ => return Err(wrong()),
-        };
-        let part = number
-            .parse::<u64>()
-            .ok()
-            .and_then(|count| count.checked_mul(millis))
-            .ok_or_else(wrong)?;
-        total = total
-            .checked_add(Duration::from_millis(part))
-            .ok_or_else(wrong)?;
-        rest = after;
-    }
-    Ok(total)
+    spec::duration::read(text).ok_or_else(|| {
+        format!("`{text}` is not a length of time; write it like 500ms, 30s, 2m or 1h30m")
+    })
 }
 
 /// A length of time that is not zero.
 pub(super) fn interval(text: &str) -> Result<Duration, String> {
     match duration(text)? {
-        Duration::ZERO => Err("an interval cannot be zero".into()),
+        Duration::ZERO => Err("this cannot be zero".into()),
         time => Ok(time),
     }
 }
@@ -339,39 +275,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn passwords_are_never_shown() {
-        for (given, shown) in [
-            (
-                "https://bot:s3cret@git.example.com/a.git",
-                "https://bot:***@git.example.com/a.git",
-            ),
-            (
-                "https://bot:s3c@ret@git.example.com/a.git",
-                "https://bot:***@git.example.com/a.git",
-            ),
-            (
-                "https://ghp_token@git.example.com/a.git",
-                "https://***@git.example.com/a.git",
-            ),
-            (
-                "ssh://git@git.example.com:2222/a.git",
-                "ssh://git@git.example.com:2222/a.git",
-            ),
-            ("git@git.example.com:a.git", "git@git.example.com:a.git"),
-            ("file:///srv/a@b:c.git", "file:///srv/a@b:c.git"),
-            ("../apps", "../apps"),
-        ] {
-            let url: RemoteUrl = given.parse().unwrap();
-            assert_eq!(url.to_string(), shown);
-            assert_eq!(format!("{url:?}"), format!("RemoteUrl({shown})"));
-            assert_eq!(url.expose(), given);
-        }
-    }
-
-    #[test]
-    fn an_address_cannot_be_read_as_an_option_of_git() {
-        assert!("--upload-pack=x".parse::<RemoteUrl>().is_err());
-        assert!("".parse::<RemoteUrl>().is_err());
+    fn what_may_be_secret_is_not_shown() {
+        let url: Unshown = "ext::https://bot:s3cret@h/a".parse().unwrap();
+        let failure = url.read::<crate::git::Remote>().unwrap_err();
+        assert!(!failure.to_string().contains("s3cret"), "{failure}");
+        let url: Unshown = "http://bot:s3cret@h:x".parse().unwrap();
+        let failure = url.read::<ServerUrl>().unwrap_err();
+        assert!(
+            !format!("{failure} {url:?}").contains("s3cret"),
+            "{failure}"
+        );
     }
 
     #[test]
@@ -391,7 +304,7 @@ mod tests {
     fn durations() {
         assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-        for bad in ["", "10", "s", "1d", "-1s", "1.5s", "99999999999999999999h"] {
+        for bad in ["", "10", "s", "1y", "-1s", "1.5s", "99999999999999999999h"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
         assert!(interval("0s").is_err());

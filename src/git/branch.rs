@@ -62,6 +62,8 @@ pub struct Branch {
     /// The remote head whose objects we have.
     tracked: Option<CommitId>,
     seen: Option<CommitId>,
+    /// Whether [`SEEN`] says the same.
+    seen_is_stored: bool,
     cache: Cache,
     memo: Memo,
     /// Set when our copy could not be read at a head; it is recreated once for that head.
@@ -129,6 +131,7 @@ impl Branch {
             name: settings.branch.clone(),
             tracked: None,
             seen: None,
+            seen_is_stored: false,
             cache: Cache::default(),
             memo: Memo::default(),
             damaged: None,
@@ -151,17 +154,21 @@ impl Branch {
             Copy::Sound { tracked, seen } => {
                 self.tracked = tracked;
                 self.seen = seen;
+                self.seen_is_stored = false;
                 Ok(())
             }
         }
     }
 
     async fn create(&mut self) -> Result<(), RepositoryError> {
-        let (folder, identity) = (self.settings.local.clone(), self.settings.identity());
-        let marker = folder.join(MARKER);
+        let (folder, mut marker) = (self.settings.local.clone(), self.settings.identity());
+        if let Some(seen) = &self.seen {
+            // The commit itself may be gone for good, so no reference can hold it.
+            marker.push_str(&format!("{seen}\n"));
+        }
         blocking(move || {
             std::fs::create_dir_all(&folder)
-                .and_then(|()| std::fs::write(&marker, identity))
+                .and_then(|()| std::fs::write(folder.join(MARKER), marker))
                 .map_err(|error| local_io(&folder, &error))
         })
         .await?;
@@ -185,6 +192,7 @@ impl Branch {
         let folder = self.settings.local.clone();
         blocking(move || clear(&folder).map_err(|error| local_io(&folder, &error))).await?;
         self.tracked = None;
+        self.seen_is_stored = false;
         self.cache = Cache::default();
         self.memo = Memo::default();
         self.create().await
@@ -317,7 +325,7 @@ impl Branch {
 
     /// Compares a head with the one seen before, and remembers it unless history was rewritten.
     async fn compare(&mut self, head: &CommitId) -> Result<History, RepositoryError> {
-        if self.seen.as_ref() == Some(head) {
+        if self.seen_is_stored && self.seen.as_ref() == Some(head) {
             return Ok(History::Forward);
         }
         let folder = self.settings.local.clone();
@@ -340,6 +348,7 @@ impl Branch {
             (Some(seen), false) => Ok(History::Rewritten { from: seen.clone() }),
             (_, _) => {
                 self.seen = Some(head.clone());
+                self.seen_is_stored = true;
                 Ok(History::Forward)
             }
         }
@@ -462,6 +471,7 @@ impl Branch {
         })
         .await?;
         self.seen = Some(last.clone());
+        self.seen_is_stored = true;
         self.tidy().await;
         Ok(())
     }
@@ -584,7 +594,10 @@ fn inspect(folder: &Path, identity: &str) -> Result<Copy, RepositoryError> {
             folder.display()
         )));
     };
-    let same = marker == identity;
+    let Some(noted) = marker.strip_prefix(identity) else {
+        // The copy of something else: its head is nothing to compare with.
+        return Ok(Copy::Damaged { seen: None });
+    };
     let refs = objects::open(folder).and_then(|repo| {
         let refs = (reference(&repo, TRACKED)?, reference(&repo, SEEN)?);
         for id in [&refs.0, &refs.1].into_iter().flatten() {
@@ -593,18 +606,34 @@ fn inspect(folder: &Path, identity: &str) -> Result<Copy, RepositoryError> {
         }
         Ok(refs)
     });
+    let noted = || hex(noted);
     Ok(match refs {
-        Ok((tracked, seen)) if same => Copy::Sound { tracked, seen },
-        // A copy of something else: its head is nothing to compare with.
-        Ok(_) => Copy::Damaged { seen: None },
+        Ok((tracked, seen)) => Copy::Sound {
+            tracked,
+            seen: seen.or_else(noted),
+        },
         Err(_) => Copy::Damaged {
-            seen: std::fs::read_to_string(folder.join(SEEN))
-                .ok()
-                .map(|text| text.trim().to_owned())
-                .filter(|text| same && gix::ObjectId::from_hex(text.as_bytes()).is_ok())
-                .map(CommitId::new),
+            seen: seen_on_disk(folder).or_else(noted),
         },
     })
+}
+
+/// The last head seen, from the files of a repository that may be too damaged to open.
+fn seen_on_disk(folder: &Path) -> Option<CommitId> {
+    let loose = std::fs::read_to_string(folder.join(SEEN)).unwrap_or_default();
+    let packed = || {
+        let packed = std::fs::read_to_string(folder.join("packed-refs")).ok()?;
+        packed
+            .lines()
+            .find_map(|line| hex(line.strip_suffix(SEEN)?))
+    };
+    hex(&loose).or_else(packed)
+}
+
+fn hex(text: &str) -> Option<CommitId> {
+    let text = text.trim();
+    let id = gix::ObjectId::from_hex(text.as_bytes()).ok()?;
+    Some(commit_id(id))
 }
 
 /// Removes all but the marker, which is what allows removing the rest.

@@ -118,7 +118,10 @@ fn both_strings(left: &Value, right: &Value) -> Option<Value> {
         let value = fields.get(kind)?.as_str()?;
         (fields.len() == 1).then(|| value.to_owned())
     };
-    let narrower = |narrow: Option<String>, wide: Option<String>| matches!((narrow, wide), (Some(narrow), Some(wide)) if narrow.starts_with(&wide));
+    let narrower = |narrow: Option<String>, wide: Option<String>| {
+        let both = narrow.zip(wide);
+        both.is_some_and(|(narrow, wide)| narrow.starts_with(&wide))
+    };
     let (exact_a, exact_b) = (text(a, "exact"), text(b, "exact"));
     let (prefix_a, prefix_b) = (text(a, "prefix"), text(b, "prefix"));
     if narrower(exact_a.or_else(|| prefix_a.clone()), prefix_b.clone()) {

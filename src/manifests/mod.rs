@@ -16,6 +16,8 @@ mod matching;
 #[cfg(test)]
 mod properties;
 mod render;
+#[cfg(test)]
+mod snapshots;
 mod stage;
 mod subsets;
 mod users;

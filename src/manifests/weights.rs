@@ -98,3 +98,71 @@ fn candidate_weight(route: &Value) -> Option<Weight> {
     }
     Weight::new(canary)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    use crate::spec::fixtures::managed;
+
+    fn service(stable: Value, canary: Value) -> Value {
+        json!({"spec": {"http": [
+            {"name": "serin-users", "route": [{"destination": {"host": "podinfo", "subset": "canary"}}]},
+            {"name": "serin-weights", "timeout": "5s", "route": [
+                {"destination": {"host": "podinfo", "subset": "stable"}, "weight": stable},
+                {"destination": {"host": "podinfo", "subset": "canary"}, "weight": canary},
+            ]},
+        ]}})
+    }
+
+    fn check(edited: &Value, read: Option<u64>, only_weights: bool) {
+        let ours = service(json!(90), json!(10));
+        let read = read.and_then(Weight::new);
+        assert_eq!(routed_weight(edited, &managed()), read, "{edited}");
+        let expected = read.filter(|_| only_weights);
+        assert_eq!(differs_only_in_weights(edited, &ours), expected, "{edited}");
+    }
+
+    #[test]
+    fn edited_weights_are_read() {
+        check(&service(json!(40), json!(60)), Some(60), true);
+        check(&service(json!(100), json!(0)), Some(0), true);
+        check(&service(json!(90), json!(10)), Some(10), false);
+    }
+
+    #[test]
+    fn what_cannot_be_adopted_is_not_read() {
+        check(&service(json!(40), json!(50)), None, false);
+        check(&service(json!(-10), json!(110)), None, false);
+        check(&service(json!(40.5), json!(59.5)), None, false);
+        check(&service(json!("40"), json!("60")), None, false);
+        check(&service(json!(u64::MAX), json!(101)), None, false);
+        check(&json!({}), None, false);
+        let mut elsewhere = service(json!(40), json!(60));
+        elsewhere["spec"]["http"][1]["route"][1]["destination"]["host"] = json!("other");
+        check(&elsewhere, None, false);
+    }
+
+    #[test]
+    fn order_and_omitted_zeros_do_not_count() {
+        let mut swapped = service(json!(40), json!(60));
+        let targets = swapped["spec"]["http"][1]["route"].as_array_mut().unwrap();
+        targets.reverse();
+        check(&swapped, Some(60), true);
+        let mut omitted = service(json!(0), json!(100));
+        let target = &mut omitted["spec"]["http"][1]["route"][0];
+        target.as_object_mut().unwrap().remove("weight");
+        check(&omitted, Some(100), true);
+    }
+
+    #[test]
+    fn another_edit_next_to_the_weights_is_told_apart() {
+        let mut edited = service(json!(40), json!(60));
+        edited["spec"]["http"][1]["timeout"] = json!("6s");
+        check(&edited, Some(60), false);
+        let mut users = service(json!(40), json!(60));
+        users["spec"]["http"][0]["route"][0]["weight"] = json!(50);
+        check(&users, Some(60), false);
+    }
+}

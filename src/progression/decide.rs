@@ -517,7 +517,7 @@ impl State {
 
 impl Rollout {
     /// A rollout of `candidate` at its beginning.
-    pub(super) fn new(candidate: Candidate, ladder: Revision, now: Timestamp) -> Self {
+    pub fn new(candidate: Candidate, ladder: Revision, now: Timestamp) -> Self {
         Self {
             candidate,
             step: 0,

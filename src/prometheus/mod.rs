@@ -190,13 +190,13 @@ async fn one(
 }
 
 fn unreachable(error: Error, deadline: Duration) -> AskError {
-    let words = match &error {
-        Error::Client(client) => match client.inner() {
-            Some(inner) if inner.is_timeout() => return AskError::Deadline(deadline),
-            Some(inner) => answer::causes(inner),
-            None => client.to_string(),
-        },
-        other => other.to_string(),
+    let Error::Client(client) = &error else {
+        return AskError::Unreachable(error.to_string());
+    };
+    let words = match client.inner() {
+        Some(inner) if inner.is_timeout() => return AskError::Deadline(deadline),
+        Some(inner) => answer::causes(inner),
+        None => client.to_string(),
     };
     AskError::Unreachable(words)
 }

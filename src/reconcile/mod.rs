@@ -23,7 +23,7 @@ use std::time::Duration;
 use chrono::DurationRound;
 
 pub use memory::Memory;
-pub use report::{CanaryReport, Pass};
+pub use report::{CanaryReport, Outlook, Pass};
 
 use crate::analysis::{self, Target};
 use crate::clock::Clock;
@@ -105,24 +105,20 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
             .await
     }
 
-    /// What the next pass would commit, and nothing else: no push, no apply.
-    pub async fn preview(&mut self) -> Result<Vec<(CanaryId, String)>, RepositoryError> {
+    /// Where every canary is and what the next pass would commit: no push, no apply. Without `asking` no metrics are
+    /// asked either, for a look from Git alone.
+    pub async fn outlook(&mut self, asking: bool) -> Result<Vec<Outlook>, RepositoryError> {
         let now = self.now();
         let (Some(head), _) = self.head().await? else {
             return Ok(Vec::new());
         };
         let situations = self.situations(&head).await?;
         let sightings = self.sightings(&situations, &head, now).await;
-        self.judge(&situations, &sightings, now).await;
+        if asking {
+            self.judge(&situations, &sightings, now).await;
+        }
         let plans = plan::decide(&situations, &sightings, &self.memory, &self.settings, now);
-        Ok(plans
-            .iter()
-            .flat_map(|plan| {
-                plan.drafts
-                    .iter()
-                    .map(|d| (d.canary.clone(), d.message.clone()))
-            })
-            .collect())
+        Ok(report::outlook(&situations, plans))
     }
 
     async fn attempt(&mut self, now: Timestamp) -> Result<Attempt, RepositoryError> {

@@ -9,9 +9,9 @@ use super::plan::Plan;
 use super::situation::Situation;
 use crate::analysis::Judgement;
 use crate::domain::{CanaryId, CommitId, Timestamp, Weight};
-use crate::ports::RepositoryError;
+use crate::ports::{Draft, RepositoryError};
 use crate::progression::{State, Transition, WaitingOn};
-use crate::spec::Diagnostic;
+use crate::spec::{Diagnostic, ValidatedCanary};
 
 /// A pass over a branch.
 #[derive(Debug, Clone)]
@@ -49,6 +49,27 @@ pub struct CanaryReport {
     pub problem: Option<String>,
 }
 
+/// One canary at HEAD, and what the next pass would do about it.
+#[derive(Debug, Clone)]
+pub struct Outlook {
+    /// The canary.
+    pub id: CanaryId,
+    /// The spec; `None` when it has mistakes.
+    pub canary: Option<ValidatedCanary>,
+    /// Its state at HEAD; `None` when spec or state cannot be read.
+    pub state: Option<State>,
+    /// Whether the spec is gone, and only the generated files are left.
+    pub removed: bool,
+    /// The commits that the next pass would make.
+    pub next: Vec<(Transition, Draft)>,
+    /// What it waits for behind them.
+    pub waiting: WaitingOn,
+    /// The last verdict, when metrics were asked.
+    pub judgement: Option<Judgement>,
+    /// Mistakes in spec or state.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
 impl CanaryReport {
     /// The committed weight.
     pub fn weight(&self) -> Weight {
@@ -78,6 +99,26 @@ impl Pass {
                 .map(|(commit, what)| (&report.id, commit, what))
         })
     }
+}
+
+pub(super) fn outlook(situations: &[Situation], plans: Vec<Plan>) -> Vec<Outlook> {
+    situations
+        .iter()
+        .zip(plans)
+        .map(|(situation, plan)| {
+            let sound = situation.sound();
+            Outlook {
+                id: plan.id,
+                canary: plan.canary,
+                state: sound.map(|sound| sound.state.clone()),
+                removed: sound.is_some_and(|sound| sound.removed),
+                next: plan.transitions.into_iter().zip(plan.drafts).collect(),
+                waiting: plan.waiting,
+                judgement: plan.judgement,
+                diagnostics: plan.diagnostics,
+            }
+        })
+        .collect()
 }
 
 pub(super) fn pass(

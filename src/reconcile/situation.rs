@@ -81,8 +81,7 @@ pub(super) struct Reading {
 
 impl Reading {
     pub(super) fn of(snapshot: Snapshot, cache: &mut ParseCache) -> Self {
-        let tree = tree(snapshot);
-        let catalog = Catalog::read(&tree, cache);
+        let (tree, catalog) = read(snapshot, cache);
         Self {
             tree,
             catalog,
@@ -135,7 +134,7 @@ impl Reading {
         memory: &mut BTreeMap<CanaryId, (CommitId, ValidatedCanary)>,
     ) {
         let commit = before.commit.clone();
-        let mut catalog = Catalog::read(&tree(before), &mut ParseCache::default());
+        let mut catalog = read(before, &mut ParseCache::default()).1;
         if let Some(Ok(mut canary)) = catalog.canaries.remove(id) {
             canary.proposal = None;
             memory.insert(id.clone(), (commit, canary));
@@ -171,14 +170,16 @@ impl Reading {
     }
 }
 
-fn tree(snapshot: Snapshot) -> Tree {
-    Arc::new(
-        snapshot
-            .files
-            .into_iter()
+fn read(snapshot: Snapshot, cache: &mut ParseCache) -> (Tree, Catalog) {
+    let skipped = snapshot.skipped;
+    let files = snapshot.files.into_iter();
+    let tree: Tree = Arc::new(
+        files
             .map(|(path, file)| (path, (file.blob, file.content)))
             .collect(),
-    )
+    );
+    let catalog = Catalog::read_partial(&tree, &skipped, cache);
+    (tree, catalog)
 }
 
 fn sound(canary: ValidatedCanary, removed: bool, lineage: &Lineage, tree: &Tree) -> Standing {

@@ -162,9 +162,9 @@ impl World {
             PrometheusMood::Empty => return Answer::Series(Vec::new()),
             PrometheusMood::Up | PrometheusMood::Nan => {}
         }
-        if !matches!(query.purpose, Purpose::Requests(_)) {
+        let Purpose::Requests(asked) = &query.purpose else {
             return Answer::Series(Vec::new());
-        }
+        };
         let times: Vec<Timestamp> = match query.range {
             None => vec![query.at],
             Some((start, step)) => {
@@ -178,6 +178,7 @@ impl World {
         let series = self
             .counters
             .iter()
+            .filter(|((id, ..), _)| asked.contains(id))
             .filter_map(|((id, is_candidate, failed), counter)| {
                 let service = self.services.get(id)?;
                 let workload = if *is_candidate {

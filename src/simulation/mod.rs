@@ -240,7 +240,8 @@ impl Simulation {
         self.wake_at = self.wake_at.min(self.now);
         match act {
             Act::Commit(change) => {
-                if let Some(change) = change.resolve(&lock(&self.remote).tree()) {
+                let resolved = change.resolve(&lock(&self.remote).tree());
+                if let Some(change) = resolved {
                     lock(&self.remote).commit(change, self.now);
                 }
                 self.report_commits();

@@ -16,10 +16,10 @@ mod mistake;
 mod names;
 pub mod patch;
 pub mod promotion;
-mod report;
 mod resolve;
 mod schema;
 mod tree;
+mod report;
 #[cfg(test)]
 mod tests;
 

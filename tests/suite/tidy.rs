@@ -50,7 +50,7 @@ const IMPURE: [&str; 10] = [
     "reqwest::",
     "std::fs",
     "std::process",
-    "std::net",
+    "TcpStream",
     "tracing::",
     "kube::Client",
 ];

@@ -13,6 +13,8 @@ repositories:
     author: {name: Serin, email: serin@example.com}
     committer: {name: Robot, email: robot@example.com}
     skipCi: '[skip ci]'
+    timeout: 20s
+    acceptRewrittenHistory: true
 prometheus:
   url: https://prometheus.example.com:9090
   timeout: 5s
@@ -20,6 +22,7 @@ prometheus:
   tls: {caFile: secrets/ca.pem}
 cluster: none
 listen: 127.0.0.1:8080
+cacheDir: /var/cache/serin
 ";
 
 fn complete(text: &str) -> Result<Config, String> {
