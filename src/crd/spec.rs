@@ -28,27 +28,13 @@ use super::status::CanaryStatus;
     status = "CanaryStatus",
     derive = "PartialEq",
     doc = "A progressive rollout that is steered from Git: what people write in the repository decides, the status here only shows it.",
-    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
-    printcolumn(
-        name = "Weight",
-        type_ = "integer",
-        json_path = ".status.weight",
-        description = "Per cent of requests that the candidate gets"
-    ),
-    printcolumn(name = "Step", type_ = "string", json_path = ".status.step"),
-    printcolumn(name = "Candidate", type_ = "string", json_path = ".status.candidate"),
-    printcolumn(name = "Verdict", type_ = "string", json_path = ".status.verdict"),
-    printcolumn(
-        name = "Waiting",
-        type_ = "string",
-        json_path = ".status.message",
-        description = "What it waits for, and why"
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn = r#"{"name": "Phase", "type": "string", "jsonPath": ".status.phase"}"#,
+    printcolumn = r#"{"name": "Weight", "type": "integer", "jsonPath": ".status.weight", "description": "Per cent of requests that the candidate gets"}"#,
+    printcolumn = r#"{"name": "Step", "type": "string", "jsonPath": ".status.step"}"#,
+    printcolumn = r#"{"name": "Candidate", "type": "string", "jsonPath": ".status.candidate"}"#,
+    printcolumn = r#"{"name": "Verdict", "type": "string", "jsonPath": ".status.verdict"}"#,
+    printcolumn = r#"{"name": "Waiting", "type": "string", "jsonPath": ".status.message", "description": "What it waits for, and why"}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [

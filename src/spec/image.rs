@@ -216,10 +216,11 @@ pub(super) fn rewrite(manifest: &mut Value, rewrites: &[Rewrite]) -> bool {
             let Some(Value::String(image)) = container.get_mut("image") else {
                 continue;
             };
-            for new in rewrites.iter().filter_map(|rewrite| rewrite.apply(image)) {
-                changed |= new != *image;
-                *image = new;
-                break;
+            for rewrite in rewrites {
+                if let Some(new) = rewrite.apply(image) {
+                    changed |= new != *image;
+                    *image = new;
+                }
             }
         }
     }

@@ -18,8 +18,8 @@ pub mod patch;
 pub mod promotion;
 mod resolve;
 mod schema;
+mod summary;
 mod tree;
-mod report;
 #[cfg(test)]
 mod tests;
 
@@ -31,4 +31,3 @@ pub use canary::{
 pub use catalog::{Catalog, Orphan, Rejected};
 pub use diagnostic::{Diagnostic, Severity};
 pub use file::ParseCache;
-pub use report::{Report, report};

@@ -1,14 +1,14 @@
 //! A draft against the rest of the repository: the Service and the Deployments that it names.
 
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
 use super::draft::{Draft, Parts, ProposalPart, WorkloadPart};
 use super::file::ServiceFact;
-use super::image::{self, Image, containers};
-use super::mistake::{Mistakes, listed, suggestion};
+use super::image::containers;
+use super::mistake::{Mistakes, Place, listed, suggestion};
+use super::summary::{candidate_summary, images_summary, is_older, labels_of, labels_summary};
 use super::tree::{FoundDeployment, Tree};
 use super::{
     Candidate, CandidateContent, Diagnostic, Home, Labels, ManagedWorkload, Severity, TwoVersions,
@@ -140,43 +140,7 @@ impl<'a> Job<'_, 'a> {
         else {
             return None;
         };
-        let found = match self
-            .tree
-            .deployment(&self.id.namespace, deployment, &self.home.file)
-        {
-            Ok(found) => found,
-            Err(problem) => {
-                self.mistakes.error(*place, problem);
-                return None;
-            }
-        };
-        let canary_name = canary_deployment(deployment);
-        let other = self
-            .tree
-            .deployment_file(&self.id.namespace, &canary_name, &self.home.file);
-        if let Some(other) = other {
-            self.mistakes.error(
-                *place,
-                format!(
-                    "Serin would write a Deployment `{canary_name}`, but {other} holds one already"
-                ),
-            );
-        }
-        let template = found
-            .manifest
-            .pointer("/spec/template")
-            .cloned()
-            .unwrap_or_default();
-        if !template.is_object() {
-            self.mistakes.error(
-                *place,
-                format!(
-                    "the Deployment `{deployment}` in {} has no `spec.template`",
-                    found.file
-                ),
-            );
-            return None;
-        }
+        let (found, template) = self.stable(deployment, *place)?;
         let labels = labels_of(&template);
         if let Some(service) = service {
             self.check_selector(service, deployment, &labels, *place);
@@ -221,6 +185,43 @@ impl<'a> Job<'_, 'a> {
         Some((workload, stable, candidate))
     }
 
+    /// Stable's Deployment and its pod template.
+    fn stable(&mut self, name: &str, place: Place) -> Option<(FoundDeployment<'a>, Value)> {
+        let (namespace, home) = (&self.id.namespace, &self.home.file);
+        let found = match self.tree.deployment(namespace, name, home) {
+            Ok(found) => found,
+            Err(problem) => {
+                self.mistakes.error(place, problem);
+                return None;
+            }
+        };
+        let canary_name = canary_deployment(name);
+        if let Some(other) = self.tree.deployment_file(namespace, &canary_name, home) {
+            self.mistakes.error(
+                place,
+                format!(
+                    "Serin would write a Deployment `{canary_name}`, but {other} holds one already"
+                ),
+            );
+        }
+        let template = found
+            .manifest
+            .pointer("/spec/template")
+            .cloned()
+            .unwrap_or_default();
+        if !template.is_object() {
+            self.mistakes.error(
+                place,
+                format!(
+                    "the Deployment `{name}` in {} has no `spec.template`",
+                    found.file
+                ),
+            );
+            return None;
+        }
+        Some((found, template))
+    }
+
     /// A kustomization that sets stable's image sets that of every Deployment it takes in.
     fn warn_of_rewrites(&mut self, found: &FoundDeployment<'_>) {
         for (file, place) in &found.rewritten_in {
@@ -247,7 +248,7 @@ impl<'a> Job<'_, 'a> {
         service: &ServiceFact,
         deployment: &str,
         labels: &Labels,
-        place: super::mistake::Place,
+        place: Place,
     ) {
         let missed: Vec<String> = service
             .selector
@@ -301,7 +302,7 @@ impl<'a> Job<'_, 'a> {
         Some(Candidate {
             revision: proposal.revision.clone(),
             yields,
-            summary: candidate_summary(proposal),
+            summary: candidate_summary(&proposal.images, proposal.patch.is_some()),
             content,
             older_than_stable: !proposal.allow_older && is_older(&proposal.images, template),
         })
@@ -429,74 +430,4 @@ fn written(labels: &Labels) -> String {
         .map(|(key, value)| format!("{key}={value}"))
         .collect();
     listed(pairs.iter().map(String::as_str))
-}
-
-fn labels_of(template: &Value) -> Labels {
-    template["metadata"]["labels"]
-        .as_object()
-        .into_iter()
-        .flatten()
-        .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
-        .collect()
-}
-
-/// The labels that differ, for people; all of them when none does.
-fn labels_summary(labels: &Labels, other: &Labels) -> String {
-    let differing = labels
-        .iter()
-        .filter(|(key, value)| other.get(*key) != Some(value));
-    let all = labels.iter();
-    let pairs = |chosen: &mut dyn Iterator<Item = (&String, &String)>| {
-        let texts: Vec<_> = chosen
-            .map(|(key, value)| format!("{key}={value}"))
-            .collect();
-        texts.join(",")
-    };
-    let text = pairs(&mut { differing });
-    if text.is_empty() {
-        pairs(&mut { all })
-    } else {
-        text
-    }
-}
-
-/// `container=tag` of each container.
-fn images_summary(template: &Value) -> String {
-    let images: Vec<String> = template["spec"]["containers"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|container| {
-            let image = Image::parse(container["image"].as_str()?);
-            Some(format!(
-                "{}={}",
-                container["name"].as_str()?,
-                image.version()
-            ))
-        })
-        .collect();
-    images.join(", ")
-}
-
-fn candidate_summary(proposal: &ProposalPart) -> String {
-    let mut words: Vec<String> = proposal
-        .images
-        .iter()
-        .map(|(container, image)| format!("{container}={}", Image::parse(image).version()))
-        .collect();
-    if proposal.patch.is_some() {
-        words.push("patch".into());
-    }
-    words.join(", ")
-}
-
-/// Whether all images that can be compared are older than stable's or the same, and one is older.
-fn is_older(images: &BTreeMap<String, String>, template: &Value) -> bool {
-    let orders: Vec<Ordering> = containers(template)
-        .filter_map(|container| {
-            let proposed = images.get(container["name"].as_str()?)?;
-            image::compare(proposed, container["image"].as_str()?)
-        })
-        .collect();
-    orders.contains(&Ordering::Less) && !orders.contains(&Ordering::Greater)
 }

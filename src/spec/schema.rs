@@ -107,14 +107,16 @@ fn check_word(node: &Node, words: &[&str], path: &str, mistakes: &mut Mistakes) 
                 suggestion(&word, words.iter().copied())
             ),
         ),
-        _ => mistakes.error(
-            node,
-            format!(
-                "`{path}` is {}, expected one of {}",
-                found(node),
-                listed(words.iter().copied())
-            ),
-        ),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            mistakes.error(
+                node,
+                format!(
+                    "`{path}` is {}, expected one of {}",
+                    found(node),
+                    listed(words.iter().copied())
+                ),
+            )
+        }
     }
 }
 

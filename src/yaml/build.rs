@@ -122,6 +122,10 @@ impl<'a> Builder<'a> {
         node
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "which other events there are depends on features of the parser"
+    )]
     fn node_of(&mut self, event: &'a Event<'a>, span: Span, place: Place) -> Option<Node> {
         let node = |span: Span, value: NodeValue| Node {
             span,

@@ -49,10 +49,7 @@ fn defaults_are_what_the_documentation_says() {
     assert_eq!(managed.stable_value.as_deref(), Some("stable"));
 }
 
-#[test]
-fn the_example_of_the_documentation_is_read_as_it_says() {
-    let catalog = read_spec(
-        "
+const EXAMPLE: &str = "
 workload: {deployment: podinfo, replicas: 2}
 candidate:
   images: {podinfod: ghcr.io/stefanprodan/podinfo:6.9.0}
@@ -84,8 +81,11 @@ rollbackWindow: 30m
 freeze:
 - {from: 2026-12-24T18:00:00+01:00, to: '2026-12-27T08:00:00Z'}
 - {days: [sun, sat], from: 16:00, to: 08:00, utcOffset: '+01:00'}
-",
-    );
+";
+
+#[test]
+fn the_example_of_the_documentation_is_read_as_it_says() {
+    let catalog = read_spec(EXAMPLE);
     assert_eq!(told(&catalog), "-> test/podinfo fine\n");
     let canary = sound(&catalog);
     let weights: Vec<_> = canary

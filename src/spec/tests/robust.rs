@@ -3,8 +3,7 @@
 use proptest::prelude::*;
 
 use super::super::Severity;
-use super::{DEPLOYMENT, SERVICE, canary, path, read, told};
-use crate::spec::report;
+use super::{DEPLOYMENT, SERVICE, canary, read, told};
 
 const WHOLE: &str = "
 workload: {deployment: podinfo, replicas: 2, label: serin.dev/track}
@@ -93,22 +92,4 @@ fn the_whole_spec_is_fine() {
         ("s.yaml", SERVICE),
     ]);
     assert_eq!(told(&catalog), "-> test/podinfo fine\n");
-}
-
-#[test]
-fn a_report_is_about_the_paths_that_were_asked_for() {
-    let broken = canary("ladder: []");
-    let catalog = read(&[
-        ("a/c.yaml", &broken),
-        ("b/c.yaml", &broken.replace("podinfo", "other")),
-    ]);
-    let all = report(&catalog, &[]);
-    assert_eq!((all.canaries, all.errors, all.warnings), (2, 6, 0));
-    let some = report(&catalog, &[path("a")]);
-    insta::assert_snapshot!(some.to_string(), @r#"
-    a/c.yaml:5:3: `spec` lacks `route`
-    a/c.yaml:5:3: `spec` needs `workload` (a Deployment that Serin derives the candidate from) or `versions` (two label sets that you deploy yourself)
-    a/c.yaml:5:11: `spec.ladder` is empty, at least one entry is needed
-    1 canary: 3 errors, 0 warnings
-    "#);
 }
