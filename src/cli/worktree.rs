@@ -131,11 +131,7 @@ impl WorkTree {
 
     /// The canaries in it.
     pub(super) fn catalog(&self) -> Catalog {
-        let files = self
-            .files
-            .iter()
-            .map(|(path, (blob, content))| (path, blob, content.as_ref()));
-        Catalog::read(files, &self.skipped, &mut ParseCache::default())
+        Catalog::read_partial(&self.files, &self.skipped, &mut ParseCache::default())
     }
 
     /// A file of this tree as somebody in the current folder would name it.
