@@ -62,7 +62,10 @@ pub async fn run(wirings: Vec<Wiring>, stop: impl Future<Output = ()>) -> Result
     Ok(())
 }
 
-async fn serve(mut engine: BranchEngine<SystemClock>, mut stop: tokio::sync::watch::Receiver<bool>) {
+async fn serve(
+    mut engine: BranchEngine<SystemClock>,
+    mut stop: tokio::sync::watch::Receiver<bool>,
+) {
     let mut told = Told::default();
     while !*stop.borrow() {
         let pass = engine.pass().await;

@@ -216,10 +216,9 @@ pub(super) fn rewrite(manifest: &mut Value, rewrites: &[Rewrite]) -> bool {
             let Some(Value::String(image)) = container.get_mut("image") else {
                 continue;
             };
-            for new in rewrites.iter().filter_map(|rewrite| rewrite.apply(image)) {
+            if let Some(new) = rewrites.iter().find_map(|rewrite| rewrite.apply(image)) {
                 changed |= new != *image;
                 *image = new;
-                break;
             }
         }
     }
