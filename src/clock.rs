@@ -15,6 +15,16 @@ pub trait Clock: Send + Sync {
     fn sleep_until(&self, until: Timestamp) -> impl Future<Output = ()> + Send;
 }
 
+impl<K: Clock> Clock for std::sync::Arc<K> {
+    fn now(&self) -> Timestamp {
+        (**self).now()
+    }
+
+    async fn sleep_until(&self, until: Timestamp) {
+        (**self).sleep_until(until).await;
+    }
+}
+
 /// The machine's clock.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;

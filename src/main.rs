@@ -1,2 +1,7 @@
-//! Entry point of the `serin` binary.
-fn main() {}
+//! Entry point of the `serin` binary: arguments in, exit status out.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    serin::cli::main(std::env::args_os())
+}

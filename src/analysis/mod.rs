@@ -1,11 +1,32 @@
 //! From samples to a verdict: what to ask Prometheus, how to count the answers, what the counts mean.
 //!
-//! Two questions a tick, not one: [`plan`] says what to ask for all canaries together, [`Evidence`] counts the
-//! answers, [`judge`] says what the counts mean. Pure: no HTTP, no sleeping, no retrying, no clock.
+//! Two questions a tick, not one: [`plan`] says what to ask for all canaries together, [`absorb`] counts the answers
+//! into a [`Ledger`], [`judge`] says what the counts mean. Pure: no HTTP, no sleeping, no retrying, no clock.
+//!
+//! Counts are exact. Raw counters are read and their differences added up per series, with resets, for candidate and
+//! stable alike; nothing is extrapolated. A baseline is the first reading at or after the moment it is for, so that no
+//! request from before counts (but for those of the last scrape interval before it).
 
+mod counting;
+mod custom;
+mod evidence;
+mod judge;
+mod plan;
+mod promql;
+mod text;
+mod threshold;
 mod types;
 
+#[cfg(test)]
+mod tests;
+
+pub use counting::{Fault, Sides};
+pub use custom::BAD_LOOKS;
+pub use evidence::{Counts, Evidence, Ledger, absorb};
+pub use judge::judge;
+pub use plan::plan;
+pub use threshold::{BETA, MIN_FAILURES, ln_evidence, requests_needed};
 pub use types::{
-    Answer, AskError, Evidence, Finding, Judgement, Ledger, Purpose, Query, Series, Target,
-    Verdict, Window,
+    Answer, AskError, CUSTOM_LABEL, Finding, Judgement, Purpose, Query, Series, Target, Verdict,
+    Window,
 };

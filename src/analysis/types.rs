@@ -6,6 +6,9 @@ use std::time::Duration;
 use crate::domain::{CanaryId, Timestamp};
 use crate::spec::Analysis;
 
+/// Label that tells the members of a batch of custom metrics apart.
+pub const CUSTOM_LABEL: &str = "serin_query";
+
 /// What is to be judged, and since when.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Target {
@@ -50,11 +53,12 @@ pub struct Query {
 /// What an answer is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Purpose {
-    /// Raw request counters of every canary.
-    Requests,
-    /// Raw latency buckets of every canary.
-    Latency,
-    /// Custom metrics; the answer's label `serin_query` is an index into this list of canary and metric name.
+    /// Raw request counters of these canaries.
+    Requests(Vec<CanaryId>),
+    /// Raw latency buckets of these canaries.
+    Latency(Vec<CanaryId>),
+    /// Custom metrics by canary and metric name. With more than one, the answer's label [`CUSTOM_LABEL`] is an index
+    /// into this list; a single one is asked as the user wrote it, and its answer carries whatever labels it has.
     Custom(Vec<(CanaryId, String)>),
 }
 
@@ -98,20 +102,6 @@ pub enum AskError {
     #[error("Prometheus gave an unusable answer: {0}")]
     Unusable(String),
 }
-
-/// Evidence of all canaries, in memory between ticks; rebuilt from Prometheus after a restart.
-#[derive(Debug, Clone, Default)]
-pub struct Ledger {
-    /// Evidence by canary.
-    pub entries: BTreeMap<CanaryId, Evidence>,
-}
-
-/// What was counted for one canary.
-///
-/// To be filled by whoever owns `analysis/`: cumulative counters per series with reset handling, requests and failures
-/// of candidate and stable since the rollout and since the step, latency buckets, last values of custom metrics.
-#[derive(Debug, Clone, Default)]
-pub struct Evidence {}
 
 /// The outcome of a look at the evidence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

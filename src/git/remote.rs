@@ -370,8 +370,8 @@ mod tests {
 
     #[test]
     fn relative_paths_are_seen_from_a_folder() {
-        let absolute = |text: &str| remote(text).absolute_from(Path::new("/home")).location;
-        assert_eq!(absolute("app.git"), "/home/app.git");
+        let absolute = |text: &str| remote(text).absolute_from(Path::new("/srv/git")).location;
+        assert_eq!(absolute("app.git"), "/srv/git/app.git");
         assert_eq!(absolute("/srv/app.git"), "/srv/app.git");
         assert_eq!(absolute("host:app.git"), "host:app.git");
         assert_eq!(absolute("https://h/app.git"), "https://h/app.git");

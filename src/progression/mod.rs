@@ -4,7 +4,19 @@
 //! clock, Git, Prometheus or Kubernetes; what those know arrives in the [`Observation`]. `invariants` checks its
 //! results with code that did not produce them.
 
+mod climb;
+mod decide;
+mod freeze;
+mod invariants;
+mod people;
 mod state;
+mod waiting;
+mod window;
+
+pub use decide::{decide, decide_removal};
+pub use freeze::ends as freeze_ends;
+pub use invariants::violations;
+pub use window::window;
 
 pub use state::{
     Approval, Attribution, Cause, Decision, DrainCause, Failure, Hold, HoldReason, Intervention,

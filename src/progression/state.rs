@@ -409,4 +409,6 @@ pub enum WaitingOn {
     },
     /// Somebody mends the spec; the first message.
     Spec(String),
+    /// A mistake of Serin's own: its checker refused what it was about to commit.
+    Invariant(String),
 }

@@ -2,3 +2,8 @@
 //!
 //! `state_file` turns a state into canonical bytes and back, `message` writes a commit message with trailers and reads
 //! them, `people` compares HEAD with our last commit and classifies what people changed. Pure.
+
+mod fields;
+pub mod message;
+pub mod people;
+pub mod state_file;

@@ -37,6 +37,19 @@ pub struct ValidatedCanary {
     pub controls: Controls,
 }
 
+impl ValidatedCanary {
+    /// What people write for this canary: its spec, and the manifest of its workload.
+    pub fn inputs(&self) -> Vec<RepoPath> {
+        let mut inputs = vec![self.home.file.clone()];
+        if let Workload::Managed(managed) = &self.workload
+            && managed.file != self.home.file
+        {
+            inputs.push(managed.file.clone());
+        }
+        inputs
+    }
+}
+
 /// Where a canary is written, and the folder that is Serin's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Home {

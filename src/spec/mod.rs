@@ -4,12 +4,31 @@
 //! refer to, and reports every mistake as `file:line:column`. Pure: files come in as bytes.
 
 mod canary;
+mod catalog;
 mod diagnostic;
+mod draft;
+pub mod duration;
+mod file;
+#[doc(hidden)]
+pub mod fixtures;
+mod image;
+mod mistake;
+mod names;
 pub mod patch;
+pub mod promotion;
+mod resolve;
+mod schema;
+mod tree;
+mod report;
+#[cfg(test)]
+mod tests;
 
 pub use canary::{
     Analysis, CanaryReplicas, Candidate, CandidateContent, Controls, Freeze, Home, Labels,
     ManagedWorkload, Metric, MetricSource, OnFailure, OnInconclusive, Protocol, Reporter, Route,
     Rung, SessionAffinity, TwoVersions, UserRule, UserSource, ValidatedCanary, Version, Workload,
 };
+pub use catalog::{Catalog, Orphan, Rejected};
 pub use diagnostic::{Diagnostic, Severity};
+pub use file::ParseCache;
+pub use report::{Report, report};

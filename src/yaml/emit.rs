@@ -1,8 +1,293 @@
 //! Canonical YAML: the same value gives the same bytes, for ever.
+//!
+//! Block style as `kubectl` writes it: two spaces, list items level with their key, empty collections as `[]` and
+//! `{}`. Strings are never folded or wrapped; those with line breaks are literal blocks, and whatever a YAML 1.1 reader
+//! (Go's yaml.v2, PyYAML) would take for something else is quoted.
+//!
+//! Keys are sorted, with three exceptions for readers of Kubernetes objects: the document starts with `apiVersion`,
+//! `kind`, `metadata`, `spec`; its `metadata` starts with `name`, `namespace`, `labels`, `annotations`; and a mapping
+//! that is an item of a list starts with `name`.
 
-use serde_json::Value;
+use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
+use serde_json::{Map, Value};
+
+/// First keys of a document.
+const DOCUMENT_KEYS: &[&str] = &["apiVersion", "kind", "metadata", "spec"];
+/// First keys of a document's `metadata`.
+const METADATA_KEYS: &[&str] = &["name", "namespace", "labels", "annotations"];
+/// First keys of a mapping in a list.
+const ITEM_KEYS: &[&str] = &["name"];
 
 /// The bytes of `value` as one YAML document behind `header` (comment lines, each ending in a newline).
 pub fn to_bytes(header: &str, value: &Value) -> Vec<u8> {
-    format!("{header}{value}\n").into_bytes()
+    let options = serde_yaml::ser_options! {
+        indent_step: 2,
+        compact_list_indent: true,
+        prefer_block_scalars: true,
+        folded_wrap_chars: usize::MAX,
+        yaml_12: false,
+    };
+    let document = Ordered {
+        value,
+        place: Place::Document,
+    };
+    // JSON is YAML: a value that the emitter cannot lay out, too deep for it, is still written truthfully.
+    let mut text = serde_yaml::to_string_with_options(&document, options)
+        .unwrap_or_else(|_| value.to_string());
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    format!("{header}{text}").into_bytes()
+}
+
+/// Where a value stands, as far as the order of its keys depends on that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Document,
+    Metadata,
+    Item,
+    Elsewhere,
+}
+
+impl Place {
+    fn first_keys(self) -> &'static [&'static str] {
+        match self {
+            Self::Document => DOCUMENT_KEYS,
+            Self::Metadata => METADATA_KEYS,
+            Self::Item => ITEM_KEYS,
+            Self::Elsewhere => &[],
+        }
+    }
+
+    fn of_entry(self, key: &str) -> Self {
+        match self {
+            Self::Document if key == "metadata" => Self::Metadata,
+            Self::Document | Self::Metadata | Self::Item | Self::Elsewhere => Self::Elsewhere,
+        }
+    }
+}
+
+/// A value whose keys are serialized in canonical order.
+struct Ordered<'a> {
+    value: &'a Value,
+    place: Place,
+}
+
+impl Serialize for Ordered<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.value {
+            Value::Object(entries) => self.serialize_entries(entries, serializer),
+            Value::Array(items) => {
+                let mut list = serializer.serialize_seq(Some(items.len()))?;
+                for value in items {
+                    let place = Place::Item;
+                    list.serialize_element(&Self { value, place })?;
+                }
+                list.end()
+            }
+            // Go's yaml.v2 refuses literal blocks that start with a tab, and blocks that start with a space or an empty
+            // line depend on an indentation indicator, which readers get wrong.
+            Value::String(text) if text.starts_with([' ', '\t', '\n']) => {
+                serde_yaml::DoubleQuoted(text.as_str()).serialize(serializer)
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+                self.value.serialize(serializer)
+            }
+        }
+    }
+}
+
+impl Ordered<'_> {
+    fn serialize_entries<S: Serializer>(
+        &self,
+        entries: &Map<String, Value>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let first = self.place.first_keys();
+        let mut rest: Vec<&String> = entries
+            .keys()
+            .filter(|key| !first.contains(&key.as_str()))
+            .collect();
+        rest.sort_unstable();
+        let keys = first
+            .iter()
+            .copied()
+            .chain(rest.into_iter().map(String::as_str));
+        let mut map = serializer.serialize_map(Some(entries.len()))?;
+        for key in keys {
+            if let Some(value) = entries.get(key) {
+                let place = self.place.of_entry(key);
+                map.serialize_entry(key, &Ordered { value, place })?;
+            }
+        }
+        map.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use insta::assert_snapshot;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn emit(value: &Value) -> String {
+        String::from_utf8(to_bytes("", value)).unwrap()
+    }
+
+    /// Texts that some reader takes for a number, a boolean, a date, a null, or for syntax.
+    #[rustfmt::skip]
+    const HOSTILE: &[&str] = &[
+        "", " ", "~", "null", "Null", "NULL", "true", "True", "yes", "Yes", "NO", "on", "Off", "y", "N", "n", "1",
+        "-1", "+1", "0", "007", "0o17", "0x1F", "0b101", "1_000", "_1", "1e3", "1.", ".5", "-.inf", ".NaN", "1:30",
+        "190:20:30", "12:30:45", "2024-01-02", "6.9.0", "1.10", "2024-01-02T03:04:05Z", "=", "<<", "-", "--", "---",
+        "--- a", "...", "?", "? a", "- a", ":", ": a", "a: b", "a:", "a :b", "#", "a #b", "a#b", "!", "!!str a", "&a",
+        "*a", "*", "%", "%YAML 1.1", "@a", "`a`", "|", ">", "[", "]", "[a]", "{", "}", "{a: b}", ",", "a,b", "'",
+        "\"", "'a'", "\"a\"", "it's", "\\", "\\n", "a\\", "{{ x }}", "$(x)", "${x}", " lead", "trail ", "\tlead",
+        "trail\t", "a\tb", "\n", "a\n", "a\nb", "a\n\nb\n", "a\n\n\n", "\na", " a\nb", "  a\n b\n", "a \nb ",
+        "a\r\nb", "\r", "#!/bin/sh\nset -e\n\texit 1\n", "- a\n- b\n", "a: |\n  b\n", "---\na", "a\n---\nb\n", "\0",
+        "\u{7}", "\u{1b}", "\u{7f}", "\u{85}", "\u{a0}", "a\u{2028}b", "a\u{2029}b", "\u{feff}", "\u{feff}a",
+        "\u{fffd}", "ünï", "名前", "🦀", "a\u{301}", "\u{200b}", "\u{202e}", "\n\u{85}x\n", "\t\n a\n",
+    ];
+
+    fn corpus() -> Value {
+        let mut entries = Map::new();
+        for text in HOSTILE {
+            entries.insert((*text).to_owned(), json!([text, { *text: text }, [[text]]]));
+        }
+        let long = "word ".repeat(60);
+        json!({
+            "metadata": entries,
+            "long": [long.trim_end(), long, format!("{}: {}", long.trim_end(), "x".repeat(300))],
+            "numbers": [0, -1, 1, i64::MIN, u64::MAX, 0.5, -0.25, 1e21, 1e-7, 1e300, 100.0],
+            "empty": [[], {}, null, true, false, { "a": [], "b": {} }, [[], [{}]]],
+        })
+    }
+
+    #[test]
+    fn hostile_texts_survive() {
+        let value = corpus();
+        let back: Value = serde_yaml::from_slice(&to_bytes("# header\n", &value)).unwrap();
+        assert_eq!(back, value);
+    }
+
+    #[test]
+    fn what_yaml_1_1_reads_otherwise_is_quoted() {
+        for text in "yes NO on Off y n ~ null 1 007 0o17 1_000 1:30 2024-01-02 1e3 .5 = << 0x1F"
+            .split(' ')
+            .chain([""])
+        {
+            assert_eq!(
+                emit(&json!({ "k": text, text: [text] })),
+                {
+                    // Keys are sorted, so the quoted one may come first or last.
+                    let key = format!("\"{text}\":\n- \"{text}\"\n");
+                    let plain = format!("k: \"{text}\"\n");
+                    if text < "k" {
+                        key + &plain
+                    } else {
+                        plain + &key
+                    }
+                },
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn readers_of_kubernetes_objects_find_their_order() {
+        let value = json!({
+            "status": {}, "data": {"kind": "x", "apiVersion": "v"},
+            "spec": {"b": [{"image": "a:1", "name": "c", "env": [{"value": "1", "name": "E"}]}], "a": []},
+            "kind": "K", "apiVersion": "v1",
+            "metadata": {"annotations": {"z": "1", "a": "2"}, "uid": "u", "labels": {}, "namespace": "ns", "name": "m"},
+        });
+        assert_snapshot!(emit(&value), @r#"
+        apiVersion: v1
+        kind: K
+        metadata:
+          name: m
+          namespace: ns
+          labels: {}
+          annotations:
+            a: "2"
+            z: "1"
+          uid: u
+        spec:
+          a: []
+          b:
+          - name: c
+            env:
+            - name: E
+              value: "1"
+            image: a:1
+        data:
+          apiVersion: v
+          kind: x
+        status: {}
+        "#);
+    }
+
+    #[test]
+    fn nothing_is_folded() {
+        let long = "word ".repeat(100);
+        let long = long.trim_end();
+        assert_eq!(emit(&json!({ "a": long })), format!("a: {long}\n"));
+        assert_snapshot!(emit(&json!({"a": "set -e\n  exit\n", "b": ["x\ny", "x\n\n"]})), @r"
+        a: |
+          set -e
+            exit
+        b:
+        - |-
+          x
+          y
+        - |+
+          x
+
+        ");
+    }
+
+    #[test]
+    fn headers_come_first() {
+        assert_eq!(
+            to_bytes("# a\n# b\n", &json!({"a": 1})),
+            b"# a\n# b\na: 1\n"
+        );
+    }
+
+    fn any_text() -> impl Strategy<Value = String> {
+        prop_oneof![
+            proptest::sample::select(HOSTILE).prop_map(str::to_owned),
+            "[-a-z0-9:.#,'\"{}\\[\\] \n\t_~=<>|&*!%@?]{0,12}",
+            any::<String>(),
+        ]
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::Bool),
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            proptest::num::f64::NORMAL.prop_map(Value::from),
+            any_text().prop_map(Value::String),
+        ];
+        leaf.prop_recursive(5, 40, 5, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..5).prop_map(Value::Array),
+                proptest::collection::btree_map(any_text(), inner, 0..5)
+                    .prop_map(|entries| Value::Object(entries.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_json_survives(value in any_json()) {
+            let bytes = to_bytes("# Header.\n", &value);
+            let back: Value = serde_yaml::from_slice(&bytes).unwrap();
+            prop_assert_eq!(&back, &value, "{}", String::from_utf8_lossy(&bytes));
+            prop_assert_eq!(to_bytes("# Header.\n", &back), bytes);
+        }
+    }
 }

@@ -5,3 +5,6 @@
 pub mod edit;
 pub mod emit;
 pub mod node;
+mod build;
+mod read;
+mod resolve;

@@ -6,4 +6,5 @@ mod istio_schema;
 mod prometheus;
 mod scenarios;
 mod story;
+mod support;
 mod tidy;

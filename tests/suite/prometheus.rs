@@ -1,1 +1,4 @@
-//! TBD.
+//! Judging by a real Prometheus, and what a broken one does on the wire.
+
+mod real;
+mod wire;

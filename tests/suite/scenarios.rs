@@ -1,1 +1,84 @@
-//! TBD.
+//! Every file in `scenarios/` runs and gives its golden trace; random schedules give no violation.
+
+use std::path::{Path, PathBuf};
+
+use serin::simulation::{self, Scenario};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios")
+}
+
+/// Compares with the golden trace beside the scenario; `UPDATE_TRACES=1` rewrites it.
+#[test]
+fn every_scenario_gives_its_trace() {
+    let update = std::env::var_os("UPDATE_TRACES").is_some();
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "yaml") {
+            continue;
+        }
+        count += 1;
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let scenario = Scenario::read(&std::fs::read_to_string(&path).unwrap());
+        let outcome = simulation::run(&scenario.unwrap_or_else(|error| panic!("{name}: {error}")));
+        assert_eq!(outcome.violations, Vec::<String>::new(), "{name}");
+        let trace = outcome.trace.join("\n") + "\n";
+        let golden = path.with_extension("trace");
+        if update {
+            std::fs::write(&golden, &trace).unwrap();
+        } else if std::fs::read_to_string(&golden).unwrap_or_default() != trace {
+            wrong.push(format!("--- {name}\n{trace}"));
+        }
+    }
+    assert!(count > 20, "only {count} scenarios were found");
+    assert!(
+        wrong.is_empty(),
+        "traces differ; if that is meant: UPDATE_TRACES=1 cargo test --test suite scenarios, then read the diff\n{}",
+        wrong.join("\n")
+    );
+}
+
+/// The same scenario gives the same trace.
+#[test]
+fn simulations_are_deterministic() {
+    let text = std::fs::read_to_string(folder().join("story.yaml")).unwrap();
+    let once = simulation::run(&Scenario::read(&text).unwrap()).trace;
+    let twice = simulation::run(&Scenario::read(&text).unwrap()).trace;
+    assert_eq!(once, twice);
+}
+
+/// Random people and faults: no checker finds anything. `SERIN_SCHEDULES` sets how many, `SERIN_SEED` runs one.
+#[test]
+fn random_schedules_break_no_rule() {
+    let number = |name: &str| {
+        std::env::var(name)
+            .ok()
+            .and_then(|text| text.parse::<u64>().ok())
+    };
+    let (first, count) = match number("SERIN_SEED") {
+        Some(seed) => (seed, 1),
+        None => (0, number("SERIN_SCHEDULES").unwrap_or(300)),
+    };
+    for seed in first..first + count {
+        let outcome = simulation::run(&simulation::random(seed).unwrap());
+        assert_eq!(
+            outcome.violations,
+            Vec::<String>::new(),
+            "seed {seed} (run it alone with SERIN_SEED={seed})\n{}",
+            outcome.trace.join("\n")
+        );
+    }
+}
+
+#[test]
+fn a_bad_scenario_is_refused_with_its_event() {
+    let error = Scenario::read("lasts: 1m\nevents:\n- {at: 1m}\n").unwrap_err();
+    assert!(
+        error.to_string().starts_with("event 1: nothing happens"),
+        "{error}"
+    );
+    assert!(Scenario::read("lasts: soon\n").is_err());
+    assert!(Scenario::read("lasts: 1m\nlast: 1m\n").is_err());
+}

@@ -1,0 +1,377 @@
+//! What to ask: raw counters of many canaries in one query, custom metrics batched.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::counting::{Stream, Tally};
+use super::custom;
+use super::evidence::{GRPC_FAULTS, Ledger, whole_second};
+use super::promql::{self, Shape};
+use super::types::{CUSTOM_LABEL, Purpose, Query, Target};
+use crate::domain::{CanaryId, Timestamp};
+use crate::spec::{MetricSource, Reporter};
+
+/// Longest PromQL of a batch, in bytes: some 100 canaries. Far below the limits of servers and proxies for a POST.
+const MAX_BYTES: usize = 8 * 1024;
+/// Most points of a range query; Prometheus refuses more than 11,000. At 15 s, 2,000 points are 8 hours.
+const MAX_POINTS: u64 = 2_000;
+/// Canaries times points of one range query. With 40 series a canary and 20 bytes a sample that is 16 MB.
+const MAX_CELLS: u64 = 20_000;
+/// Readings may be missing for this many ticks before the gap is read again with a range query, which sees the
+/// restarts of proxies that a single reading would not.
+const MAX_GAP_TICKS: u32 = 3;
+/// A rebuild that keeps failing is asked ever coarser, at most 2^6 times.
+const MAX_COARSENING: u32 = 6;
+
+const REQUESTS: &str = "istio_requests_total";
+const BUCKETS: &str = "istio_request_duration_milliseconds_bucket";
+
+/// Asks for everything that the targets need at `now`. The number of queries does not grow with the canaries but by
+/// batches of 8 KiB.
+///
+/// A canary that the ledger knows is read at one instant. One that it does not know, or not lately, is read over a
+/// range from the start of its rollout, or from the last reading. All times are whole seconds.
+pub fn plan(targets: &[Target], ledger: &Ledger, now: Timestamp) -> Vec<Query> {
+    let now = whole_second(now);
+    let mut targets: Vec<&Target> = targets.iter().filter(|t| !t.analysis.skip).collect();
+    targets.sort_by(|a, b| a.id.cmp(&b.id));
+    targets.dedup_by(|a, b| a.id == b.id);
+    let mut queries = Vec::new();
+    for (key, group) in grouped(&targets, now, |t| {
+        needs_requests(t).then(|| since(t, ledger.of(t).map(|e| &e.requests), now))
+    }) {
+        queries.extend(counters(&key, &group, now, Kind::Requests));
+    }
+    for (key, group) in grouped(&targets, now, |t| {
+        (!latency_limits(t).is_empty()).then(|| since(t, ledger.of(t).map(|e| &e.latency), now))
+    }) {
+        queries.extend(counters(&key, &group, now, Kind::Latency));
+    }
+    queries.extend(custom_metrics(&targets, ledger, now));
+    queries
+}
+
+/// Whether a target needs the request counters: for its success rate, for the comparison, for a minimum of requests.
+fn needs_requests(target: &Target) -> bool {
+    target.analysis.compare
+        || target.analysis.metrics.iter().any(|metric| {
+            matches!(metric.source, MetricSource::SuccessRate { .. })
+                || (matches!(metric.source, MetricSource::Custom { .. })
+                    && metric.min_requests.is_some())
+        })
+}
+
+/// The highest acceptable latencies of a target.
+fn latency_limits(target: &Target) -> Vec<Duration> {
+    let metrics = target.analysis.metrics.iter();
+    metrics
+        .filter_map(|metric| match &metric.source {
+            MetricSource::Latency { max, .. } => Some(*max),
+            MetricSource::SuccessRate { .. } | MetricSource::Custom { .. } => None,
+        })
+        .collect()
+}
+
+/// How a target has to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Since {
+    Instant,
+    Range { from: Timestamp, coarser: u32 },
+}
+
+fn since<T: Tally>(target: &Target, stream: Option<&Stream<T>>, now: Timestamp) -> Since {
+    let start = whole_second(target.window.rollout).min(now);
+    let coarser = stream
+        .map_or(0, Stream::failed_rebuilds)
+        .min(MAX_COARSENING);
+    let Some(last) = stream.and_then(Stream::last) else {
+        return Since::Range {
+            from: start,
+            coarser,
+        };
+    };
+    let gap = (now - last).to_std().unwrap_or_default();
+    if gap <= target.analysis.every * MAX_GAP_TICKS {
+        return Since::Instant;
+    }
+    Since::Range {
+        from: last,
+        coarser,
+    }
+}
+
+/// What the targets of one query have in common.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    reporter: &'static str,
+    /// Time between two points of a range.
+    every: Option<Duration>,
+    coarser: u32,
+}
+
+/// Targets that can share a query, with the earliest moment that any of them has to be read from.
+type Group<'a> = (Timestamp, Vec<&'a Target>);
+
+fn grouped<'a>(
+    targets: &[&'a Target],
+    now: Timestamp,
+    how: impl Fn(&Target) -> Option<Since>,
+) -> BTreeMap<Key, Group<'a>> {
+    let mut groups: BTreeMap<Key, Group<'_>> = BTreeMap::new();
+    for target in targets {
+        let Some(since) = how(target) else {
+            continue;
+        };
+        let (every, coarser, from) = match since {
+            Since::Instant => (None, 0, now),
+            Since::Range { from, coarser } => (Some(target.analysis.every), coarser, from),
+        };
+        let key = Key {
+            reporter: target.analysis.reporter.as_str(),
+            every,
+            coarser,
+        };
+        let group = groups.entry(key).or_insert((from, Vec::new()));
+        group.0 = group.0.min(from);
+        group.1.push(target);
+    }
+    groups
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Requests,
+    Latency,
+}
+
+fn counters(key: &Key, group: &Group<'_>, now: Timestamp, kind: Kind) -> Vec<Query> {
+    let (from, targets) = group;
+    let range = key.every.map(|every| {
+        let (step, points) = grid(*from, now, every, key.coarser);
+        ((*from, step), points)
+    });
+    let most = range.map_or(u64::MAX, |(_, points)| (MAX_CELLS / points.max(1)).max(1));
+    chunks(targets, most)
+        .into_iter()
+        .map(|chunk| {
+            let ids: Vec<CanaryId> = chunk.iter().map(|t| t.id.clone()).collect();
+            Query {
+                promql: selector_of(&chunk, key.reporter, kind),
+                at: now,
+                range: range.map(|(range, _)| range),
+                purpose: match kind {
+                    Kind::Requests => Purpose::Requests(ids),
+                    Kind::Latency => Purpose::Latency(ids),
+                },
+            }
+        })
+        .collect()
+}
+
+/// Step and number of points of a range whose last point is the present: steps of at most `every`, unless that makes
+/// too many points.
+fn grid(from: Timestamp, now: Timestamp, every: Duration, coarser: u32) -> (Duration, u64) {
+    let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+    let span = millis((now - from).to_std().unwrap_or_default());
+    let every = millis(every).max(1);
+    if span == 0 {
+        return (Duration::from_millis(every), 1);
+    }
+    let most = (MAX_POINTS >> coarser).max(2);
+    let steps = span.div_ceil(every).min(most).max(1);
+    // Rounded down, so that rounding never moves the last point into the future: it may be early by 1 ms a step.
+    (Duration::from_millis((span / steps).max(1)), steps + 1)
+}
+
+/// Splits targets so that each query stays below its bounds.
+fn chunks<'a>(targets: &[&'a Target], most: u64) -> Vec<Vec<&'a Target>> {
+    let mut chunks: Vec<Vec<&Target>> = Vec::new();
+    let mut bytes = 0;
+    for target in targets {
+        // Escaping at most quadruples what needs it, and Kubernetes names hardly need it.
+        let own: usize = target
+            .stable
+            .iter()
+            .chain(&target.candidate)
+            .map(|w| w.len() + 3)
+            .sum();
+        let own = own + target.id.namespace.len() + 3;
+        match chunks.last_mut() {
+            Some(chunk) if bytes + own <= MAX_BYTES - 512 && (chunk.len() as u64) < most => {
+                bytes += own;
+                chunk.push(target);
+            }
+            _ => {
+                bytes = own;
+                chunks.push(vec![target]);
+            }
+        }
+    }
+    chunks
+}
+
+fn selector_of(targets: &[&Target], reporter: &str, kind: Kind) -> String {
+    let namespaces: BTreeSet<&str> = targets.iter().map(|t| t.id.namespace.as_str()).collect();
+    let workloads: BTreeSet<&str> = targets
+        .iter()
+        .flat_map(|t| t.stable.iter().chain(&t.candidate))
+        .map(String::as_str)
+        .collect();
+    let common = format!(
+        "reporter=\"{reporter}\",{},{}",
+        promql::any_of("destination_workload_namespace", namespaces),
+        promql::any_of("destination_workload", workloads),
+    );
+    let by = "pod, instance, destination_workload_namespace, destination_workload";
+    match kind {
+        Kind::Requests => format!(
+            "sum by ({by}, response_code, grpc_response_status, response_flags) ({REQUESTS}{{{common}}})"
+        ),
+        Kind::Latency => {
+            let limits = targets.iter().flat_map(|t| latency_limits(t));
+            format!(
+                "sum by ({by}, le) ({BUCKETS}{{{common},{},{}}})",
+                answered(),
+                bounds(limits)
+            )
+        }
+    }
+}
+
+/// Matches answers that did not fail: fast failures would hide slowness, and are judged by the success rate.
+fn answered() -> String {
+    format!(
+        "response_code=~\"[123]..\",grpc_response_status!~\"{}\"",
+        GRPC_FAULTS.join("|")
+    )
+}
+
+/// Matches the buckets within a decade of the limits: the bound that judges, and enough neighbours for an estimate of
+/// the quantile, wherever the user has put the bounds.
+fn bounds(limits: impl Iterator<Item = Duration>) -> String {
+    let digits: BTreeSet<u32> = limits
+        .map(|limit| limit.as_millis().checked_ilog10().unwrap_or_default() + 1)
+        .collect();
+    let least = digits.first().map_or(1, |d| d.saturating_sub(1)).max(1);
+    let most = digits.last().map_or(1, |d| d + 1);
+    format!("le=~\"[0-9]{{{least},{most}}}([.][0-9]+)?|[+]Inf\"")
+}
+
+/// A query that a person can paste, showing the request counts that a finding rests on.
+pub(super) fn requests_for_people(target: &Target, from: Timestamp, to: Timestamp) -> String {
+    format!(
+        "sum by (response_code, grpc_response_status, response_flags) (increase({REQUESTS}{{{}}}{}))",
+        own(target),
+        window(from, to)
+    )
+}
+
+/// A query that a person can paste, showing the quantile that a finding rests on.
+pub(super) fn latency_for_people(
+    target: &Target,
+    quantile: f64,
+    from: Timestamp,
+    to: Timestamp,
+) -> String {
+    format!(
+        "histogram_quantile({quantile}, sum by (le) (increase({BUCKETS}{{{},{}}}{})))",
+        own(target),
+        answered(),
+        window(from, to)
+    )
+}
+
+fn own(target: &Target) -> String {
+    let reporter: Reporter = target.analysis.reporter;
+    format!(
+        "reporter=\"{}\",{},{}",
+        reporter.as_str(),
+        promql::any_of(
+            "destination_workload_namespace",
+            [target.id.namespace.as_str()]
+        ),
+        promql::any_of(
+            "destination_workload",
+            target.candidate.iter().map(String::as_str)
+        ),
+    )
+}
+
+/// A window that ends at a fixed moment, so that the query shows the same when it is asked later.
+fn window(from: Timestamp, to: Timestamp) -> String {
+    let length = (to - from).to_std().unwrap_or_default();
+    format!("[{}] @ {}", promql::seconds(length), to.timestamp())
+}
+
+/// One member of a batch: whose it is, its text.
+struct Member {
+    name: (CanaryId, String),
+    text: String,
+}
+
+fn custom_metrics(targets: &[&Target], ledger: &Ledger, now: Timestamp) -> Vec<Query> {
+    let mut batches: Vec<Vec<Member>> = Vec::new();
+    let mut alone = Vec::new();
+    let mut bytes = 0;
+    for target in targets {
+        for metric in &target.analysis.metrics {
+            let MetricSource::Custom { query, .. } = &metric.source else {
+                continue;
+            };
+            let text = custom::filled(query, target, now);
+            let shape = promql::shape(&text);
+            let failed_before = ledger
+                .of(target)
+                .and_then(|evidence| evidence.custom.get(&metric.name))
+                .is_some_and(custom::Looks::is_alone);
+            let member = Member {
+                name: (target.id.clone(), metric.name.clone()),
+                text,
+            };
+            if shape == Shape::Open || failed_before {
+                alone.push(vec![member]);
+                continue;
+            }
+            let own = member.text.len() + 64;
+            match batches.last_mut() {
+                Some(batch) if bytes + own <= MAX_BYTES => {
+                    bytes += own;
+                    batch.push(member);
+                }
+                _ => {
+                    bytes = own;
+                    batches.push(vec![member]);
+                }
+            }
+        }
+    }
+    batches
+        .into_iter()
+        .chain(alone)
+        .map(|batch| Query {
+            promql: batched(&batch),
+            at: now,
+            range: None,
+            purpose: Purpose::Custom(batch.into_iter().map(|member| member.name).collect()),
+        })
+        .collect()
+}
+
+/// One member as it was written, several told apart by a label. The line break ends a trailing comment.
+fn batched(members: &[Member]) -> String {
+    if let [only] = members {
+        return only.text.clone();
+    }
+    let parts: Vec<String> = members
+        .iter()
+        .enumerate()
+        .map(|(index, member)| {
+            let text = match promql::shape(&member.text) {
+                Shape::Scalar => format!("vector({}\n)", member.text),
+                Shape::Open | Shape::Vector => format!("({}\n)", member.text),
+            };
+            format!("label_replace({text}, \"{CUSTOM_LABEL}\", \"{index}\", \"\", \"\")")
+        })
+        .collect();
+    parts.join(" or ")
+}

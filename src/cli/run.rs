@@ -1,0 +1,116 @@
+//! `serin run`: the controller.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::config::{Config, ConfigFile};
+use super::failure::{Failure, Outcome, chain};
+use super::flags::{PrometheusFlags, RepositoryFlags};
+use super::values::{self, ClusterChoice};
+use super::wiring::{Wirings, runtime};
+use crate::operator;
+
+/// Run the controller: carry every canary of the repositories forward until told to stop.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+The configuration file:
+  repositories:
+    - url: https://git.example.com/team/apps.git
+      branch: main                  # default: the remote's default branch
+      path: clusters/prod           # default: the whole tree
+      poll: 30s                     # between two looks at the remote
+      pushInterval: 10s             # between two pushes; rollbacks do not wait
+      author: {name: Serin, email: serin@example.com}
+      committer: {name: Serin, email: serin@example.com}   # default: the author
+      timeout: 1m                   # for one request to the remote
+      skipCi: '[skip ci]'           # default: none
+  prometheus:
+    url: http://prometheus:9090
+    timeout: 10s
+    bearerTokenFile: /var/run/secrets/token       # or:
+    basicAuth: {username: serin, passwordFile: /etc/serin/password}
+    tls: {caFile: ca.pem, certFile: client.pem, keyFile: client.key}
+  cluster: none
+  cacheDir: /var/cache/serin        # for bare copies; default: serin in the user's cache folder
+
+Flags win over the file.
+
+Examples:
+  serin run --config serin.yaml
+  serin run --repo https://git.example.com/team/apps.git --prometheus http://prometheus:9090 --cluster none")]
+pub(super) struct RunArgs {
+    /// File with repositories, Prometheus and cluster.
+    #[arg(long, short, value_name = "FILE", env = "SERIN_CONFIG")]
+    config: Option<PathBuf>,
+    /// Cluster to act on [default: none] [possible values: none].
+    #[arg(long, value_name = "CLUSTER", env = "SERIN_CLUSTER")]
+    cluster: Option<ClusterChoice>,
+    /// Address for /healthz and /metrics, like 127.0.0.1:8080 [default: nowhere].
+    #[arg(long, value_name = "ADDRESS", env = "SERIN_LISTEN")]
+    listen: Option<SocketAddr>,
+    /// Time between two looks at the remote [default: 30s].
+    #[arg(long, value_name = "TIME", env = "SERIN_POLL", value_parser = values::interval)]
+    poll: Option<std::time::Duration>,
+    /// Shortest time between two pushes; rollbacks do not wait for it [default: 10s].
+    #[arg(long, value_name = "TIME", env = "SERIN_PUSH_INTERVAL", value_parser = values::duration)]
+    push_interval: Option<std::time::Duration>,
+    #[command(flatten)]
+    repository: RepositoryFlags,
+    #[command(flatten)]
+    prometheus: PrometheusFlags,
+}
+
+impl RunArgs {
+    /// The file with the flags on top.
+    fn settings(&self) -> Result<Config, Failure> {
+        let file = match &self.config {
+            Some(path) => ConfigFile::read(path)?,
+            None => ConfigFile::default(),
+        };
+        let mut config = file.with_flags(
+            &self.repository,
+            &self.prometheus,
+            self.cluster,
+            self.listen,
+        )?;
+        for repository in &mut config.repositories {
+            if let Some(poll) = self.poll {
+                repository.poll = poll;
+            }
+            if let Some(push_interval) = self.push_interval {
+                repository.push_interval = push_interval;
+            }
+        }
+        Ok(config)
+    }
+
+    pub(super) fn execute(&self) -> Result<Outcome, Failure> {
+        let config = self.settings()?;
+        if config.listen.is_some() {
+            return Err(Failure::usage(
+                "`listen` is not possible yet: /healthz and /metrics come with the chart",
+            ));
+        }
+        let ClusterChoice::None = config.cluster;
+        let Wirings { engines, locks } = Wirings::of(&config)?;
+        let done = runtime()?.block_on(operator::run(engines, stopped()));
+        drop(locks);
+        done.map_err(|error| Failure::failed(chain(&error)))?;
+        Ok(Outcome::Done)
+    }
+}
+
+/// Ready when the process is told to stop: by a terminal, a service manager, a cluster.
+async fn stopped() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        },
+        // Without handlers the default of the signals applies: the process ends at once, which loses nothing.
+        Err(_) => std::future::pending().await,
+    }
+}

@@ -1,0 +1,90 @@
+//! `serin simulate`: scenarios in virtual time.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::failure::{Failure, Outcome};
+use super::flags::OutputFlag;
+use super::output::{Console, Format, Style};
+use crate::simulation::{self, Scenario};
+
+/// Run scenarios in virtual time and print one aligned line per event.
+///
+/// The same engine as `serin run`, with an invented world: what people commit, what Prometheus answers and what fails
+/// is written in the scenario.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  serin simulate scenarios/story.yaml
+  serin simulate scenarios/rollback.yaml scenarios/no-data.yaml --output json
+
+Exit status 1 when the checker finds a violation in any of them.")]
+pub(super) struct SimulateArgs {
+    /// Scenario files.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    output: OutputFlag,
+}
+
+/// One scenario's result, for scripts.
+#[derive(Debug, Serialize)]
+struct Run {
+    scenario: String,
+    trace: Vec<String>,
+    violations: Vec<String>,
+}
+
+impl SimulateArgs {
+    pub(super) fn execute(&self, console: &mut Console<'_>) -> Result<Outcome, Failure> {
+        let mut runs = Vec::new();
+        let mut outcome = Outcome::Done;
+        for path in &self.files {
+            let run = simulate(path)?;
+            if !run.violations.is_empty() {
+                outcome = Outcome::NotWell;
+            }
+            match self.output.output {
+                // Each as soon as it is there: there may be many.
+                Format::Text => self.print(&run, console)?,
+                Format::Json | Format::Yaml => runs.push(run),
+            }
+        }
+        console.value(self.output.output, &runs, |_| Ok(()))?;
+        Ok(outcome)
+    }
+
+    fn print(&self, run: &Run, console: &mut Console<'_>) -> Result<(), Failure> {
+        if self.files.len() > 1 {
+            let title = console.paint(Style::Bold, &run.scenario);
+            console.line(&title)?;
+        }
+        for line in &run.trace {
+            console.line(line)?;
+        }
+        for violation in &run.violations {
+            let word = console.paint(Style::Bad, "violation:");
+            console.line(&format!("{word} {violation}"))?;
+        }
+        if self.files.len() > 1 {
+            console.line("")?;
+        }
+        console.flush()
+    }
+}
+
+fn simulate(path: &Path) -> Result<Run, Failure> {
+    let failed = |error: &dyn std::fmt::Display| {
+        Failure::usage(format!("failed to read {}: {error}", path.display()))
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
+    let scenario = Scenario::read(&text).map_err(|error| failed(&error))?;
+    let outcome = simulation::run(&scenario);
+    Ok(Run {
+        scenario: path.display().to_string(),
+        trace: outcome.trace,
+        violations: outcome.violations,
+    })
+}

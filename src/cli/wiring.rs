@@ -1,0 +1,212 @@
+//! From configuration to adapters: settings of the layers below, and the folder of our copies.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use super::config::{Config, PrometheusConfig, RepositoryConfig};
+use super::failure::Failure;
+use crate::domain::Revision;
+use crate::operator::Wiring;
+use crate::record::message::Style;
+use crate::{git, prometheus, reconcile};
+
+/// Everything that engines are built from, and the locks on their copies.
+pub(super) struct Wirings {
+    /// One per repository.
+    pub(super) engines: Vec<Wiring>,
+    /// Held for as long as the engines run; the system lets go of them when we end, however that happens.
+    pub(super) locks: Vec<File>,
+}
+
+impl Wirings {
+    /// Settings for all repositories of a configuration.
+    pub(super) fn of(config: &Config) -> Result<Self, Failure> {
+        let cache = match &config.cache_dir {
+            Some(dir) => dir.clone(),
+            None => default_cache()?,
+        };
+        std::fs::create_dir_all(&cache).map_err(|error| {
+            Failure::failed(format!("failed to make {}: {error}", cache.display()))
+        })?;
+        let metrics = prometheus_settings(&config.prometheus)?;
+        let mut wirings = Self {
+            engines: Vec::new(),
+            locks: Vec::new(),
+        };
+        for repository in &config.repositories {
+            let local = cache.join(copy_name(repository));
+            wirings.locks.push(lock(&local, repository)?);
+            wirings.engines.push(Wiring {
+                branch: branch_settings(repository, local),
+                prometheus: metrics.clone(),
+                engine: engine_settings(repository),
+            });
+        }
+        Ok(wirings)
+    }
+}
+
+/// Where futures run.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(format!("failed to start: {error}")))
+}
+
+/// The folder of a copy: readable, and different for every remote and branch.
+fn copy_name(repository: &RepositoryConfig) -> String {
+    let remote = repository.url.to_string();
+    let identity = serde_json::json!([remote, repository.branch]);
+    let last = remote.trim_end_matches('/').rsplit(['/', ':']).next();
+    let readable: String = last
+        .unwrap_or_default()
+        .trim_end_matches(".git")
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || *c == '-' || *c == '_')
+        .take(40)
+        .collect();
+    format!("{readable}-{}", Revision::of(&identity))
+}
+
+/// Two engines in one copy would disturb each other.
+fn lock(local: &Path, repository: &RepositoryConfig) -> Result<File, Failure> {
+    let path = local.with_extension("lock");
+    let failed = |error: &dyn std::fmt::Display| {
+        Failure::failed(format!("failed to lock {}: {error}", path.display()))
+    };
+    let file = File::create(&path).map_err(|error| failed(&error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(Failure::failed(format!(
+            "another serin works with the copy of {} in {}: give this one its own --cache-dir",
+            repository.url,
+            local.display()
+        ))),
+        Err(std::fs::TryLockError::Error(error)) => Err(failed(&error)),
+    }
+}
+
+fn branch_settings(repository: &RepositoryConfig, local: PathBuf) -> git::Settings {
+    git::Settings {
+        remote: repository.url.clone(),
+        branch: repository.branch.clone(),
+        path: repository.path.clone(),
+        local,
+        author: repository.author.clone(),
+        committer: repository.committer().clone(),
+        deadline: repository.timeout,
+        accept_rewritten_history: repository.accept_rewritten_history,
+        environment: std::collections::BTreeMap::new(),
+    }
+}
+
+fn engine_settings(repository: &RepositoryConfig) -> reconcile::Settings {
+    reconcile::Settings {
+        push_interval: repository.push_interval,
+        poll: repository.poll,
+        style: Style {
+            skip_ci: repository.skip_ci.clone(),
+            ..Style::default()
+        },
+    }
+}
+
+fn prometheus_settings(config: &PrometheusConfig) -> Result<prometheus::Settings, Failure> {
+    let mut settings = prometheus::Settings::new(config.url.as_str());
+    settings.deadline = config.timeout;
+    if let Some(path) = &config.bearer_token_file {
+        settings.auth = prometheus::Auth::BearerFile(path.clone());
+    }
+    if let Some(basic) = &config.basic_auth {
+        let path = &basic.password_file;
+        let password = std::fs::read_to_string(path).map_err(|error| {
+            Failure::usage(format!("failed to read {}: {error}", path.display()))
+        })?;
+        settings.auth = prometheus::Auth::Basic {
+            user: basic.username.clone(),
+            // Editors and `echo` end files with a line break that is no part of the password.
+            password: prometheus::Secret::new(password.trim_end_matches(['\r', '\n'])),
+        };
+    }
+    if let Some(tls) = &config.tls {
+        settings.ca.clone_from(&tls.ca_file);
+        if let (Some(certificate), Some(key)) = (&tls.cert_file, &tls.key_file) {
+            settings.certificate = Some(prometheus::ClientCertificate {
+                certificate: certificate.clone(),
+                key: key.clone(),
+            });
+        }
+    }
+    Ok(settings)
+}
+
+/// `serin` in the user's cache folder, as the XDG base directory specification has it.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the user's folders are configuration, and this is the command line"
+)]
+fn default_cache() -> Result<PathBuf, Failure> {
+    let absolute = |name: &str| {
+        std::env::var(name)
+            .ok()
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    absolute("XDG_CACHE_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".cache")))
+        .map(|cache| cache.join("serin"))
+        .ok_or_else(|| {
+            Failure::usage("there is no HOME to keep copies of repositories in: give --cache-dir")
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn repository(url: &str) -> RepositoryConfig {
+        RepositoryConfig::new(url.parse().unwrap())
+    }
+
+    #[test]
+    fn every_branch_has_its_own_copy() {
+        let one = repository("https://bot:s3cret@git.example.com/team/apps.git");
+        let mut other = one.clone();
+        other.branch = Some("steps".into());
+        assert!(copy_name(&one).starts_with("apps-"), "{}", copy_name(&one));
+        assert_ne!(copy_name(&one), copy_name(&other));
+        // The password is not part of it: a new one keeps the copy.
+        let renewed = repository("https://bot:other@git.example.com/team/apps.git");
+        assert_eq!(copy_name(&one), copy_name(&renewed));
+    }
+
+    #[test]
+    fn a_copy_has_one_user() {
+        let dir = tempfile::tempdir().unwrap();
+        let copy = dir.path().join("apps");
+        let held = lock(&copy, &repository("apps.git")).unwrap();
+        let refused = lock(&copy, &repository("apps.git")).unwrap_err();
+        assert!(refused.to_string().contains("--cache-dir"), "{refused}");
+        drop(held);
+        lock(&copy, &repository("apps.git")).unwrap();
+    }
+
+    #[test]
+    fn a_password_file_may_end_in_a_line_break() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("password");
+        std::fs::write(&path, "s3cret\n").unwrap();
+        let mut config = PrometheusConfig::new("https://p:9090".parse().unwrap());
+        config.basic_auth = Some(super::super::config::BasicAuth {
+            username: "serin".into(),
+            password_file: path,
+        });
+        let settings = prometheus_settings(&config).unwrap();
+        let expected = prometheus::Auth::Basic {
+            user: "serin".into(),
+            password: prometheus::Secret::new("s3cret"),
+        };
+        assert_eq!(settings.auth, expected);
+    }
+}

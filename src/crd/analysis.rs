@@ -1,0 +1,124 @@
+//! How a candidate is judged, as users write it.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::schema;
+
+/// How a candidate is judged.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AnalysisSpec {
+    /// Time between two looks at Prometheus; `15s` by default, at least `1s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::duration")]
+    pub every: Option<String>,
+    /// What to measure; a success rate of at least 99 % by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 50))]
+    pub metrics: Option<Vec<MetricSpec>>,
+    /// Compares candidate and stable, in a way that stays valid however often one looks. On by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compare: Option<CompareSpec>,
+    /// What a failing verdict does; `rollback` by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_failure: Option<FailureAction>,
+    /// What happens when a step has not passed within `deadline`; `hold` by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_inconclusive: Option<InconclusiveAction>,
+    /// Longest time on one step without a passing verdict. Needed when `onInconclusive` is not `hold`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::duration")]
+    pub deadline: Option<String>,
+    /// Asks no metrics at all: promotes on readiness and hold times alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skip: Option<bool>,
+    /// Whose telemetry counts; `destination` by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reporter: Option<ReporterSpec>,
+}
+
+/// The comparison of candidate and stable.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CompareSpec {
+    /// Set to false to judge by thresholds alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+    /// Chance that a candidate which is no worse than stable is rolled back all the same, per rollout; 0.01 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.000_001, max = 0.5))]
+    pub alpha: Option<f64>,
+}
+
+/// One metric with its limits.
+///
+/// Built in are `success-rate` (with `min`, in per cent) and `latency` (with `quantile` and `max`); `latency-<word>`
+/// and `success-rate-<word>` are further ones of the same sort. Any other name needs a `query`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "has(self.min) || has(self.max)", "message": "a metric needs a limit: `min`, `max`, or both"},
+    {"rule": "!has(self.query) || !has(self.quantile)", "message": "`quantile` goes with the built-in `latency`"},
+    {"rule": "has(self.query) || self.name == 'success-rate' || self.name == 'latency' || self.name.startsWith('success-rate-') || self.name.startsWith('latency-')",
+     "message": "a metric that is not built in (`success-rate`, `latency`) needs a `query`"}
+]))]
+pub struct MetricSpec {
+    /// Name, unique within the canary.
+    #[schemars(length(min = 1, max = 100))]
+    pub name: String,
+    /// Lowest acceptable value; for `success-rate` in per cent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min: Option<f64>,
+    /// Highest acceptable value: for `latency` a duration such as `500ms`, for a query a number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::limit")]
+    pub max: Option<Value>,
+    /// Quantile of `latency`, between 0 and 1; 0.99 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quantile: Option<f64>,
+    /// PromQL that yields one number. `{{ namespace }}`, `{{ workload }}`, `{{ stable }}`, `{{ service }}`,
+    /// `{{ canary }}` and `{{ window }}` are filled in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 10_000))]
+    pub query: Option<String>,
+    /// Requests that a passing verdict needs at least; by default as many as the limit asks for (299 for 99 %).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub min_requests: Option<u64>,
+}
+
+/// What a failing verdict does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum FailureAction {
+    /// Traffic back to stable; the candidate is rejected until it changes or `retry` is raised.
+    Rollback,
+    /// Stay at the weight and wait for a person.
+    Hold,
+}
+
+/// What a step that stays inconclusive past its deadline does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum InconclusiveAction {
+    /// Keep waiting.
+    Hold,
+    /// Traffic back to stable; the candidate is rejected.
+    Rollback,
+    /// Go on as if it had passed.
+    Promote,
+}
+
+/// Whose telemetry counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ReporterSpec {
+    /// The candidate's own sidecar.
+    Destination,
+    /// The caller's sidecar or gateway.
+    Source,
+    /// An ambient waypoint.
+    Waypoint,
+}

@@ -1,0 +1,139 @@
+//! The candidate's `Deployment` in managed mode, derived from the stable one in Git.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::render::{MANAGED_BY, metadata};
+use super::subsets::Subsets;
+use crate::domain::{CANARY_TRACK, Weight, canary_deployment};
+use crate::progression::{Phase, Rollout, State};
+use crate::spec::patch::apply_candidate;
+use crate::spec::{CanaryReplicas, ManagedWorkload, Rung, ValidatedCanary, Workload};
+
+/// Labels and annotations that say who applies, owns or prunes the stable object, or what was last applied to it. A
+/// name that ends in `/` stands for all that start with it.
+const NOT_COPIED: &[&str] = &[
+    "kubectl.kubernetes.io/last-applied-configuration",
+    "deployment.kubernetes.io/revision",
+    "meta.helm.sh/",
+    "helm.sh/",
+    "helm.toolkit.fluxcd.io/",
+    "kustomize.toolkit.fluxcd.io/",
+    "argocd.argoproj.io/",
+    "config.kubernetes.io/",
+    "internal.config.kubernetes.io/",
+    "config.k8s.io/",
+    "serin.dev/",
+    MANAGED_BY.0,
+];
+
+/// The object, while a rollout runs or drains and the two versions can be told apart.
+pub(super) fn render(canary: &ValidatedCanary, state: &State, subsets: &Subsets) -> Option<Value> {
+    let (Workload::Managed(managed), Some(_), Some(rollout)) =
+        (&canary.workload, &subsets.stable, state.rollout())
+    else {
+        return None;
+    };
+    let manifest = &managed.manifest;
+    let mut spec = object(manifest.get("spec"));
+    // A paused Deployment would never start the candidate's pods.
+    spec.remove("paused");
+    spec.insert(
+        "replicas".to_owned(),
+        json!(replicas(managed, &canary.ladder, state, rollout)),
+    );
+    spec.insert("selector".to_owned(), selector(&spec, &managed.label_key));
+    spec.insert("template".to_owned(), template(&spec, managed, rollout));
+    let mut labels = copied(manifest.pointer("/metadata/labels"));
+    labels.insert(managed.label_key.clone(), json!(CANARY_TRACK));
+    let annotations = copied(manifest.pointer("/metadata/annotations"));
+    let name = canary_deployment(&managed.deployment);
+    let text = |key: &str, default: &str| {
+        let found = manifest.get(key).and_then(Value::as_str);
+        found.unwrap_or(default).to_owned()
+    };
+    Some(json!({
+        "apiVersion": text("apiVersion", "apps/v1"),
+        "kind": text("kind", "Deployment"),
+        "metadata": metadata(canary, state, &name, labels, annotations),
+        "spec": spec,
+    }))
+}
+
+fn object(value: Option<&Value>) -> Map<String, Value> {
+    value
+        .and_then(Value::as_object)
+        .cloned()
+        .unwrap_or_default()
+}
+
+fn copied(entries: Option<&Value>) -> BTreeMap<String, Value> {
+    let owned_elsewhere = |key: &str| {
+        NOT_COPIED
+            .iter()
+            .any(|name| key == *name || (name.ends_with('/') && key.starts_with(name)))
+    };
+    object(entries)
+        .into_iter()
+        .filter(|(key, _)| !owned_elsewhere(key))
+        .collect()
+}
+
+/// Stable's selector with the candidate's track: it selects the candidate's pods only.
+fn selector(spec: &Map<String, Value>, label_key: &str) -> Value {
+    let mut selector = object(spec.get("selector"));
+    let mut labels = object(selector.get("matchLabels"));
+    labels.insert(label_key.to_owned(), json!(CANARY_TRACK));
+    selector.insert("matchLabels".to_owned(), Value::Object(labels));
+    let about_others =
+        |expression: &&Value| expression.get("key").and_then(Value::as_str) != Some(label_key);
+    if let Some(Value::Array(expressions)) = selector.remove("matchExpressions") {
+        let kept: Vec<Value> = expressions.iter().filter(about_others).cloned().collect();
+        if !kept.is_empty() {
+            selector.insert("matchExpressions".to_owned(), Value::Array(kept));
+        }
+    }
+    Value::Object(selector)
+}
+
+/// The candidate's pods. They carry no sequence number: each step would restart them.
+fn template(spec: &Map<String, Value>, managed: &ManagedWorkload, rollout: &Rollout) -> Value {
+    let stable = spec.get("template").cloned().unwrap_or_else(|| json!({}));
+    let mut template = object(Some(&apply_candidate(&stable, &rollout.candidate.content)));
+    let mut metadata = object(template.get("metadata"));
+    metadata.remove("creationTimestamp");
+    let mut labels = object(metadata.get("labels"));
+    labels.insert(managed.label_key.clone(), json!(CANARY_TRACK));
+    metadata.insert("labels".to_owned(), Value::Object(labels));
+    template.insert("metadata".to_owned(), Value::Object(metadata));
+    Value::Object(template)
+}
+
+/// Replicas for the present step and the next one: pods have to be ready before the weight goes up. While traffic
+/// drains they stay what they were.
+fn replicas(managed: &ManagedWorkload, ladder: &[Rung], state: &State, rollout: &Rollout) -> u64 {
+    if let CanaryReplicas::Fixed(replicas) = managed.replicas {
+        return replicas.into();
+    }
+    let step = usize::from(rollout.step);
+    let draining = matches!(state.phase, Phase::Draining(..));
+    let left = step.checked_sub(1).filter(|_| draining);
+    let rungs = [left, Some(step)];
+    let share = rungs
+        .into_iter()
+        .flatten()
+        .filter_map(|index| ladder.get(index))
+        .flat_map(|rung| [Some(rung.weight), rung.mirror])
+        .chain([Some(rollout.weight), rollout.mirror])
+        .flatten()
+        .max()
+        .unwrap_or(Weight::ZERO);
+    // The API server's default for a Deployment that names no replicas is 1.
+    let stable = managed.manifest.pointer("/spec/replicas");
+    let stable = stable.and_then(Value::as_u64).unwrap_or(1);
+    stable
+        .saturating_mul(share.percent().into())
+        .div_ceil(100)
+        .max(1)
+}

@@ -1,0 +1,107 @@
+//! The files of a canary's folder: which exist, what they are called, what every object carries.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::subsets::Subsets;
+use super::{Manifests, Rendered, deployment, destination_rule, virtual_service};
+use crate::domain::{CANARY_ANNOTATION, SEQUENCE_ANNOTATION, files};
+use crate::progression::State;
+use crate::spec::ValidatedCanary;
+use crate::yaml::emit;
+
+/// Tells Argo CD's plain directories that this file is none of the cluster's objects.
+const SKIP_FILE: &str = "# +argocd:skip-file-rendering\n";
+/// Label on every object of ours, and its value.
+pub(super) const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "serin");
+
+/// The generated files of `canary` in `state`, except `rollout.yaml`.
+///
+/// Objects are named after the canary and live in its namespace. `deployment.yaml` exists in managed mode while a
+/// rollout runs or drains; `None` means that a file must not exist.
+pub fn render(canary: &ValidatedCanary, state: &State) -> Manifests<Rendered> {
+    let subsets = Subsets::of(canary, state);
+    let deployment = deployment::render(canary, state, &subsets);
+    let mut resources = vec![files::DESTINATION_RULE, files::VIRTUAL_SERVICE];
+    if deployment.is_some() {
+        resources.insert(0, files::DEPLOYMENT);
+    }
+    let header = header(canary);
+    let object = |value: Value| emit::to_bytes(&header, &value);
+    let rendered = [
+        (files::DEPLOYMENT, deployment.map(object)),
+        (
+            files::DESTINATION_RULE,
+            Some(object(destination_rule::render(canary, state, &subsets))),
+        ),
+        (
+            files::KUSTOMIZATION,
+            Some(emit::to_bytes(
+                &format!("{header}{SKIP_FILE}"),
+                &kustomization(&resources),
+            )),
+        ),
+        (
+            files::VIRTUAL_SERVICE,
+            Some(object(virtual_service::render(canary, state, &subsets))),
+        ),
+    ];
+    let files: BTreeMap<_, _> = rendered
+        .into_iter()
+        .filter_map(|(name, content)| Some((canary.home.folder.join(name)?, content)))
+        .collect();
+    Manifests::rendered(canary.id.clone(), files)
+}
+
+/// Who writes the file, and where to edit instead.
+fn header(canary: &ValidatedCanary) -> String {
+    // A path may hold a line break, and a comment must not end before its line does.
+    let path: String = canary
+        .home
+        .file
+        .as_str()
+        .chars()
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect();
+    format!(
+        "# Written by Serin for the Canary {}: edit {path} instead.\n\
+         # Weights edited in the VirtualService are adopted and hold the rollout, any other edit here is undone.\n",
+        canary.id
+    )
+}
+
+/// The metadata of an object of ours; `labels` and `annotations` are added to what every object carries.
+pub(super) fn metadata(
+    canary: &ValidatedCanary,
+    state: &State,
+    name: &str,
+    labels: BTreeMap<String, Value>,
+    annotations: BTreeMap<String, Value>,
+) -> Value {
+    let mut labels = labels;
+    labels.insert(MANAGED_BY.0.to_owned(), json!(MANAGED_BY.1));
+    let mut annotations = annotations;
+    annotations.insert(
+        CANARY_ANNOTATION.to_owned(),
+        Value::String(canary.id.to_string()),
+    );
+    annotations.insert(
+        SEQUENCE_ANNOTATION.to_owned(),
+        Value::String(state.sequence.to_string()),
+    );
+    json!({
+        "name": name,
+        "namespace": canary.id.namespace,
+        "labels": labels,
+        "annotations": annotations,
+    })
+}
+
+fn kustomization(resources: &[&str]) -> Value {
+    json!({
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": resources,
+    })
+}

@@ -1,0 +1,29 @@
+//! What to judge, and since when.
+
+use super::state::{Phase, State};
+use crate::analysis::Window;
+use crate::domain::Timestamp;
+use crate::spec::ValidatedCanary;
+
+/// The times that count for the present step; `None` when there is nothing to judge.
+///
+/// Nothing is asked while a rollout is paused, held or done: no verdict could move it.
+pub fn window(
+    canary: &ValidatedCanary,
+    state: &State,
+    observed: Option<Timestamp>,
+) -> Option<Window> {
+    let Phase::Progressing(rollout) = &state.phase else {
+        return None;
+    };
+    let step = observed?;
+    let promoted = canary.stable.revision == rollout.candidate.yields;
+    if canary.controls.paused || state.held.is_some() || promoted {
+        return None;
+    }
+    Some(Window {
+        rollout: rollout.started.min(step),
+        step,
+        has_traffic: rollout.has_traffic(),
+    })
+}

@@ -1,0 +1,179 @@
+//! An HTTP response as series, or as the reason why there are none.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::time::Duration;
+
+use chrono::DateTime;
+use prometheus_http_query::response::{Data, PromqlResult, Sample};
+use reqwest::Response;
+use serde::Deserialize;
+
+use crate::analysis::{AskError, Series};
+use crate::domain::Timestamp;
+
+/// Largest answer that is read. A tick of 100 canaries is about 2 MB, a rebuild of them 16 MB.
+const MAX_BODY: usize = 64 * 1024 * 1024;
+/// Most characters of a server's words that are passed on.
+const MAX_WORDS: usize = 300;
+
+/// What the HTTP API wraps around every answer. Warnings make an answer partial; `infos` are advice on style.
+#[derive(Deserialize)]
+struct Envelope {
+    status: String,
+    data: Option<PromqlResult>,
+    #[serde(rename = "errorType")]
+    error_type: Option<String>,
+    error: Option<String>,
+    #[serde(default)]
+    warnings: Vec<String>,
+}
+
+/// Reads a whole response.
+pub(super) async fn read(
+    mut response: Response,
+    range: bool,
+    deadline: Duration,
+) -> Result<Vec<Series>, AskError> {
+    let status = response.status();
+    let mut body = Vec::new();
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) if body.len() + chunk.len() <= MAX_BODY => {
+                body.extend_from_slice(&chunk)
+            }
+            Ok(Some(_)) => {
+                let mib = MAX_BODY / (1024 * 1024);
+                return Err(AskError::Unusable(format!("it is larger than {mib} MiB")));
+            }
+            Ok(None) => break,
+            Err(error) if error.is_timeout() => return Err(AskError::Deadline(deadline)),
+            Err(_) => {
+                let bytes = body.len();
+                return Err(AskError::Unusable(format!(
+                    "it broke off after {bytes} bytes"
+                )));
+            }
+        }
+    }
+    let parsed = serde_json::from_slice::<Envelope>(&body);
+    if let Ok(Envelope {
+        status,
+        error_type,
+        error,
+        ..
+    }) = &parsed
+        && status == "error"
+    {
+        let kind = error_type.as_deref().unwrap_or("unknown");
+        let message = words(error.as_deref().unwrap_or("no message"));
+        return Err(match kind {
+            "bad_data" => AskError::BadQuery(message),
+            "timeout" => AskError::Deadline(deadline),
+            _ => AskError::Refused(format!("{kind}: {message}")),
+        });
+    }
+    if status.is_redirection() {
+        return Err(AskError::Refused(format!(
+            "HTTP {status}: redirects are not followed, point the URL at the server itself"
+        )));
+    }
+    if !status.is_success() {
+        let text = words(&String::from_utf8_lossy(&body));
+        let separator = if text.is_empty() { "" } else { ": " };
+        return Err(AskError::Refused(format!("HTTP {status}{separator}{text}")));
+    }
+    let envelope = parsed.map_err(|error| {
+        let text = words(&String::from_utf8_lossy(&body));
+        AskError::Unusable(format!("{error}; it begins with `{}`", start(&text, 60)))
+    })?;
+    if !envelope.warnings.is_empty() {
+        return Err(AskError::Partial(words(&envelope.warnings.join("; "))));
+    }
+    match envelope.data {
+        Some(result) if envelope.status == "success" => series(result.into_inner().0, range),
+        _ => Err(AskError::Unusable(
+            "it has neither data nor an error".to_owned(),
+        )),
+    }
+}
+
+fn series(data: Data, range: bool) -> Result<Vec<Series>, AskError> {
+    let found = match data {
+        Data::Vector(vector) if !range => vector
+            .into_iter()
+            .map(|one| {
+                let (labels, sample) = one.into_inner();
+                Ok(Series {
+                    labels: labels.into_iter().collect(),
+                    samples: vec![value(&sample)?],
+                })
+            })
+            .collect(),
+        Data::Scalar(sample) if !range => value(&sample).map(|one| {
+            vec![Series {
+                labels: BTreeMap::new(),
+                samples: vec![one],
+            }]
+        }),
+        Data::Matrix(matrix) if range => matrix
+            .into_iter()
+            .map(|one| {
+                let (labels, samples) = one.into_inner();
+                let mut samples: Vec<_> = samples.iter().map(value).collect::<Result<_, _>>()?;
+                samples.sort_by_key(|(at, _)| *at);
+                Ok(Series {
+                    labels: labels.into_iter().collect(),
+                    samples,
+                })
+            })
+            .collect(),
+        Data::Matrix(_) => Err("it has a range of values where one was asked for".to_owned()),
+        Data::Vector(_) | Data::Scalar(_) => {
+            Err("it has one value where a range was asked for".to_owned())
+        }
+    };
+    found.map_err(AskError::Unusable)
+}
+
+/// Prometheus gives times as seconds with up to three decimals.
+fn value(sample: &Sample) -> Result<(Timestamp, f64), String> {
+    let millis = (sample.timestamp() * 1000.0).round();
+    let at = millis
+        .is_finite()
+        .then(|| DateTime::from_timestamp_millis(millis as i64))
+        .flatten();
+    let at = at.ok_or_else(|| format!("it has a sample at the time {}", sample.timestamp()))?;
+    Ok((at, sample.value()))
+}
+
+/// A server's words on one line of bounded length.
+fn words(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    start(&line, MAX_WORDS).to_owned()
+}
+
+fn start(text: &str, characters: usize) -> &str {
+    text.char_indices()
+        .nth(characters)
+        .and_then(|(end, _)| text.get(..end))
+        .unwrap_or(text)
+}
+
+/// The causes of an error from the second on: the first names the URL.
+pub(super) fn causes(error: &dyn Error) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        // Some libraries repeat the source in their own words.
+        if !parts.iter().any(|part| part.contains(&text)) {
+            parts.push(text);
+        }
+        next = cause.source();
+    }
+    if parts.is_empty() {
+        return "the connection failed".to_owned();
+    }
+    words(&parts.join(": "))
+}

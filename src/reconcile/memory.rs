@@ -1,0 +1,105 @@
+//! What an engine remembers between passes. All of it can be lost at any time: it saves work, it is never state.
+
+use std::collections::BTreeMap;
+
+use super::situation::Situation;
+use crate::analysis::{Judgement, Ledger, Target};
+use crate::domain::{CanaryId, CommitId, Timestamp};
+use crate::manifests::{Committed, Manifests};
+use crate::spec::{ParseCache, ValidatedCanary};
+
+/// The memory of an engine.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// Parsed files by content.
+    pub(super) parsed: ParseCache,
+    /// Specs of removed canaries, as they were, by the commit they were read from.
+    pub(super) recalled: BTreeMap<CanaryId, (CommitId, ValidatedCanary)>,
+    /// Evidence.
+    pub(super) ledger: Ledger,
+    /// When a step was observed, by the time at which it was decided.
+    pub(super) observed: BTreeMap<CanaryId, (Timestamp, Timestamp)>,
+    /// The last verdict, with the step that it is about.
+    pub(super) verdicts: BTreeMap<CanaryId, (Timestamp, Judgement)>,
+    /// When something was pushed last.
+    pub(super) last_push: Option<Timestamp>,
+    /// Canaries whose push was refused, and when to try again.
+    pub(super) refusals: BTreeMap<CanaryId, Refusal>,
+    /// What the cluster should show of each canary: the last that was committed.
+    pub(super) last_applied: BTreeMap<CanaryId, Manifests<Committed>>,
+    /// Races lost so far.
+    pub(super) races: u64,
+}
+
+/// A refused push.
+#[derive(Debug, Clone)]
+pub(super) struct Refusal {
+    pub(super) words: String,
+    pub(super) tries: u32,
+    pub(super) next_try: Timestamp,
+}
+
+/// Longest wait between two tries of a refused push, in seconds.
+const LONGEST_WAIT: i64 = 600;
+/// First wait, in seconds; doubled with each try.
+const FIRST_WAIT: i64 = 30;
+
+impl Memory {
+    /// How many races for the branch were lost since the start.
+    pub fn races(&self) -> u64 {
+        self.races
+    }
+
+    /// Whether it is time to ask the metrics of this canary again.
+    pub(super) fn is_due(&self, target: &Target, now: Timestamp) -> bool {
+        match self.verdicts.get(&target.id) {
+            Some((step, judgement)) if *step == target.window.step && judgement.at <= now => (now
+                - judgement.at)
+                .to_std()
+                .is_ok_and(|age| age >= target.analysis.every),
+            _ => true,
+        }
+    }
+
+    pub(super) fn judged(&mut self, target: &Target, judgement: Judgement) {
+        self.verdicts
+            .insert(target.id.clone(), (target.window.step, judgement));
+    }
+
+    /// The last verdict about the step that was observed at `step`.
+    pub(super) fn verdict(&self, id: &CanaryId, step: Timestamp) -> Option<&Judgement> {
+        self.verdicts
+            .get(id)
+            .filter(|(about, _)| *about == step)
+            .map(|(_, judgement)| judgement)
+    }
+
+    pub(super) fn refuse(&mut self, id: &CanaryId, words: &str, now: Timestamp) {
+        let tries = self.refusals.get(id).map_or(0, |refusal| refusal.tries);
+        let wait = (FIRST_WAIT << tries.min(8)).min(LONGEST_WAIT);
+        let next_try = now + chrono::Duration::seconds(wait);
+        self.refusals.insert(
+            id.clone(),
+            Refusal {
+                words: words.to_owned(),
+                tries: tries + 1,
+                next_try,
+            },
+        );
+    }
+
+    /// Forgets canaries that are gone, and evidence that no rollout needs.
+    pub(super) fn keep_only(&mut self, situations: &[Situation]) {
+        let known = |id: &CanaryId| situations.iter().any(|situation| &situation.id == id);
+        self.observed.retain(|id, _| known(id));
+        self.verdicts.retain(|id, _| known(id));
+        self.refusals.retain(|id, _| known(id));
+        self.recalled.retain(|id, _| known(id));
+        for situation in situations {
+            if !situation.is_progressing() {
+                self.ledger.forget(&situation.id);
+                self.verdicts.remove(&situation.id);
+            }
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! One pass over a branch: the whole loop on one page.
+//!
+//! 1. `repository.fetch`, `snapshot`, `lineage` (I/O): where the branch is, what it holds, who changed what.
+//! 2. `situation::read` (pure): spec and state of each canary, and what people did to our files.
+//! 3. `cluster.observe` (I/O): what the cluster shows.
+//! 4. `analysis::plan` (pure), `metrics.ask` (I/O), `analysis::absorb` and `judge` (pure): the verdicts.
+//! 5. `plan::decide` (pure): the commits to make, checked by code that did not make them.
+//! 6. `repository.publish` (I/O): all of them in one push. A lost race starts the pass again on the new head.
+//! 7. `cluster.apply` (I/O): only what the remote accepted.
+//! 8. the report (pure).
+//!
+//! A pass is level-triggered: it ignores what woke it and derives everything from HEAD. Holding takes the same path as
+//! moving. The memory between passes only saves work; a fresh engine decides the same.
+
+mod memory;
+mod plan;
+mod report;
+mod situation;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use chrono::DurationRound;
+
+pub use memory::Memory;
+pub use report::{CanaryReport, Outlook, Pass};
+
+use crate::analysis::{self, Target};
+use crate::clock::Clock;
+use crate::domain::{CanaryId, CommitId, Timestamp};
+use crate::manifests::{Committed, Manifests};
+use crate::ports::{
+    Cluster, Head, History, Metrics, Published, Repository, RepositoryError, Sighting,
+};
+use crate::progression::WaitingOn;
+use crate::record::message::Style;
+use plan::Plan;
+use situation::Situation;
+
+/// Lost races in one pass before it gives up until the next: sixteen writers need a few each.
+const MAX_RACES: usize = 8;
+
+/// What an operator configures of the loop.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Shortest time between two pushes; rollbacks do not wait for it.
+    pub push_interval: Duration,
+    /// Longest time between two looks at the branch.
+    pub poll: Duration,
+    /// How commit messages are written.
+    pub style: Style,
+}
+
+/// The engine of one branch: ports, settings, and the memory between passes.
+#[derive(Debug)]
+pub struct Engine<R, M, C, K> {
+    /// The branch.
+    pub repository: R,
+    /// The metrics server.
+    pub metrics: M,
+    /// The cluster, or its absence.
+    pub cluster: C,
+    /// The clock.
+    pub clock: K,
+    settings: Settings,
+    memory: Memory,
+}
+
+/// How one attempt at a pass ended.
+enum Attempt {
+    Done(Pass),
+    LostRace,
+}
+
+impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
+    /// An engine that remembers nothing yet.
+    pub fn new(repository: R, metrics: M, cluster: C, clock: K, settings: Settings) -> Self {
+        Self {
+            repository,
+            metrics,
+            cluster,
+            clock,
+            settings,
+            memory: Memory::default(),
+        }
+    }
+
+    /// The settings of the loop.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// One pass. Never fails: what went wrong is in the report, canary by canary.
+    pub async fn pass(&mut self) -> Pass {
+        let now = self.now();
+        for _ in 0..MAX_RACES {
+            match self.attempt(now).await {
+                Ok(Attempt::Done(pass)) => return pass,
+                Ok(Attempt::LostRace) => self.memory.races += 1,
+                Err(error) => return self.unreachable(&error, now).await,
+            }
+        }
+        let words = format!("{MAX_RACES} pushes in a row lost the race for the branch");
+        self.unreachable(&RepositoryError::Unreachable(words), now)
+            .await
+    }
+
+    /// Where every canary is and what the next pass would commit: no push, no apply. Without `asking` no metrics are
+    /// asked either, for a look from Git alone.
+    pub async fn outlook(&mut self, asking: bool) -> Result<Vec<Outlook>, RepositoryError> {
+        let now = self.now();
+        let (Some(head), _) = self.head().await? else {
+            return Ok(Vec::new());
+        };
+        let situations = self.situations(&head).await?;
+        let sightings = self.sightings(&situations, &head, now).await;
+        if asking {
+            self.judge(&situations, &sightings, now).await;
+        }
+        let plans = plan::decide(&situations, &sightings, &self.memory, &self.settings, now);
+        Ok(report::outlook(&situations, plans))
+    }
+
+    async fn attempt(&mut self, now: Timestamp) -> Result<Attempt, RepositoryError> {
+        let (head, rewritten) = self.head().await?;
+        let Some(head) = head else {
+            return Ok(Attempt::Done(Pass::empty(now, self.settings.poll)));
+        };
+        let situations = self.situations(&head).await?;
+        if let Some(from) = rewritten {
+            let on = WaitingOn::HistoryRewritten {
+                from,
+                to: head.clone(),
+            };
+            return Ok(Attempt::Done(report::blocked(
+                &head,
+                &situations,
+                &on,
+                now,
+                self.settings.poll,
+            )));
+        }
+        let sightings = self.sightings(&situations, &head, now).await;
+        self.judge(&situations, &sightings, now).await;
+        let mut plans = plan::decide(&situations, &sightings, &self.memory, &self.settings, now);
+        if self.publish(&head, &mut plans, now).await? == Push::LostRace {
+            return Ok(Attempt::LostRace);
+        }
+        let problems = self.apply(&plans, &sightings, &head, now).await;
+        Ok(Attempt::Done(report::pass(
+            &head,
+            &situations,
+            plans,
+            problems,
+            &self.memory,
+            &self.settings,
+            now,
+        )))
+    }
+
+    /// The clock in whole seconds: what is written to Git reads back as the same instant.
+    fn now(&self) -> Timestamp {
+        let now = self.clock.now();
+        now.duration_trunc(chrono::Duration::seconds(1))
+            .unwrap_or(now)
+    }
+
+    async fn head(&mut self) -> Result<(Option<CommitId>, Option<CommitId>), RepositoryError> {
+        let Head { commit, history } = self.repository.fetch().await?;
+        Ok(match history {
+            History::Forward => (commit, None),
+            History::Rewritten { from } => (commit, Some(from)),
+        })
+    }
+
+    async fn situations(&mut self, head: &CommitId) -> Result<Vec<Situation>, RepositoryError> {
+        let snapshot = self.repository.snapshot(head).await?;
+        let mut reading = situation::Reading::of(snapshot, &mut self.memory.parsed);
+        let lineages = self.repository.lineage(head, &reading.watches()).await?;
+        for (id, commit) in reading.removed(&lineages) {
+            let before = self.repository.snapshot(&commit).await?;
+            reading.recall(&id, before, &lineages, &mut self.memory.recalled);
+        }
+        let situations = reading.situations(&lineages);
+        self.memory.keep_only(&situations);
+        Ok(situations)
+    }
+
+    async fn sightings(
+        &mut self,
+        situations: &[Situation],
+        head: &CommitId,
+        now: Timestamp,
+    ) -> Option<BTreeMap<CanaryId, Sighting>> {
+        let wanted: Vec<Manifests<Committed>> = situations
+            .iter()
+            .filter_map(|situation| situation.committed(head))
+            .collect();
+        self.cluster.observe(&wanted, now).await
+    }
+
+    /// Asks the metrics that are due, all canaries together, and keeps the verdicts.
+    async fn judge(
+        &mut self,
+        situations: &[Situation],
+        sightings: &Option<BTreeMap<CanaryId, Sighting>>,
+        now: Timestamp,
+    ) {
+        let targets: Vec<Target> = situations
+            .iter()
+            .filter_map(|situation| plan::target(situation, sightings.as_ref(), &self.memory))
+            .filter(|target| self.memory.is_due(target, now))
+            .collect();
+        if targets.is_empty() {
+            return;
+        }
+        let queries = analysis::plan(&targets, &self.memory.ledger, now);
+        let answers = self.metrics.ask(&queries).await;
+        analysis::absorb(&mut self.memory.ledger, &targets, &queries, &answers);
+        for target in &targets {
+            let judgement = analysis::judge(target, &self.memory.ledger, now);
+            self.memory.judged(target, judgement);
+        }
+    }
+
+    async fn publish(
+        &mut self,
+        head: &CommitId,
+        plans: &mut [Plan],
+        now: Timestamp,
+    ) -> Result<Push, RepositoryError> {
+        let Some(batch) = plan::batch(plans, &self.memory, &self.settings, now) else {
+            return Ok(Push::Nothing);
+        };
+        let outcome = self.repository.publish(head, batch.drafts.clone()).await?;
+        self.memory.last_push = Some(now);
+        match outcome {
+            Published::LostRace => Ok(Push::LostRace),
+            Published::Accepted(commits) => {
+                let pushed = self.now();
+                batch.accepted(plans, &commits, &mut self.memory, pushed);
+                Ok(Push::Accepted)
+            }
+            Published::Refused(words) => {
+                if batch.canaries.len() > 1 {
+                    return self.publish_singly(head.clone(), plans, &batch, now).await;
+                }
+                batch.refused(plans, &words, &mut self.memory, now);
+                Ok(Push::Refused)
+            }
+        }
+    }
+
+    /// A refused push of several canaries: each alone, so that one that a policy refuses stops nobody else.
+    async fn publish_singly(
+        &mut self,
+        mut base: CommitId,
+        plans: &mut [Plan],
+        batch: &plan::Batch,
+        now: Timestamp,
+    ) -> Result<Push, RepositoryError> {
+        for single in batch.singly() {
+            match self
+                .repository
+                .publish(&base, single.drafts.clone())
+                .await?
+            {
+                Published::LostRace => return Ok(Push::LostRace),
+                Published::Accepted(commits) => {
+                    base = commits.last().cloned().unwrap_or(base);
+                    let pushed = self.now();
+                    single.accepted(plans, &commits, &mut self.memory, pushed);
+                }
+                Published::Refused(words) => single.refused(plans, &words, &mut self.memory, now),
+            }
+        }
+        Ok(Push::Accepted)
+    }
+
+    /// Makes the cluster equal to what the remote accepted, canary by canary; one that fails stops no other.
+    async fn apply(
+        &mut self,
+        plans: &[Plan],
+        sightings: &Option<BTreeMap<CanaryId, Sighting>>,
+        head: &CommitId,
+        now: Timestamp,
+    ) -> BTreeMap<CanaryId, String> {
+        let mut problems = BTreeMap::new();
+        let Some(sightings) = sightings else {
+            return problems;
+        };
+        for plan in plans {
+            let drifted = sightings
+                .get(&plan.id)
+                .is_none_or(|sighting| sighting.drift.is_some());
+            let Some(manifests) = plan.to_apply(head, drifted) else {
+                continue;
+            };
+            if let Err(error) = self.cluster.apply(manifests, now).await {
+                problems.insert(plan.id.clone(), error.to_string());
+            }
+        }
+        problems
+    }
+
+    /// The remote cannot be used: nothing moves, the cluster is still kept equal to the last head that was seen.
+    async fn unreachable(&mut self, error: &RepositoryError, now: Timestamp) -> Pass {
+        let known: Vec<Manifests<Committed>> = self.memory.last_applied.values().cloned().collect();
+        if let Some(sightings) = self.cluster.observe(&known, now).await {
+            for manifests in known {
+                let drifted = sightings
+                    .get(&manifests.canary)
+                    .is_none_or(|sighting| sighting.drift.is_some());
+                if drifted {
+                    // What could not be repaired now is seen again by the next pass.
+                    self.cluster.apply(manifests, now).await.ok();
+                }
+            }
+        }
+        report::unreachable(error, &self.memory, now, self.settings.poll)
+    }
+}
+
+/// How the push of a pass ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Push {
+    Nothing,
+    Accepted,
+    Refused,
+    LostRace,
+}

@@ -1,0 +1,518 @@
+//! Decisions as commits: what to write for each canary, checked before it is written.
+
+use std::collections::BTreeMap;
+
+use super::Settings;
+use super::memory::Memory;
+use super::situation::{Situation, Sound, Standing};
+use crate::analysis::{Judgement, Target};
+use crate::domain::{CanaryId, CommitId, RepoPath, Timestamp, files};
+use crate::manifests::{self, Committed, Manifests};
+use crate::ports::{Draft, Sighting};
+use crate::progression::{
+    self, Decision, Intervention, Observation, Readiness, State, Transition, TransitionKind,
+    WaitingOn,
+};
+use crate::record::{message, state_file};
+use crate::spec::{CandidateContent, Diagnostic, ValidatedCanary, Workload, promotion};
+
+/// Transitions of one canary in one pass: initialize and start, finish and start. More would be a loop.
+const MAX_CHAIN: usize = 4;
+
+/// What is to happen with one canary.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    pub(super) id: CanaryId,
+    /// The spec; `None` for a broken one.
+    pub(super) canary: Option<ValidatedCanary>,
+    /// The commits to make, in order, with what each does.
+    pub(super) drafts: Vec<Draft>,
+    pub(super) transitions: Vec<Transition>,
+    /// The state after them.
+    pub(super) state: Option<State>,
+    /// The generated files after them.
+    pub(super) files: BTreeMap<RepoPath, Option<Vec<u8>>>,
+    /// The generated files at HEAD.
+    pub(super) head_files: BTreeMap<RepoPath, Vec<u8>>,
+    /// Why it does not move (any further).
+    pub(super) waiting: WaitingOn,
+    pub(super) wake_at: Option<Timestamp>,
+    pub(super) judgement: Option<Judgement>,
+    pub(super) diagnostics: Vec<Diagnostic>,
+    /// The commits, once the remote accepted them.
+    pub(super) commits: Vec<CommitId>,
+}
+
+/// What to judge for this canary, and since when; `None` when there is nothing to judge.
+pub(super) fn target(
+    situation: &Situation,
+    sightings: Option<&BTreeMap<CanaryId, Sighting>>,
+    memory: &Memory,
+) -> Option<Target> {
+    let sound = situation.sound()?;
+    if sound.removed || sound.intervention.is_some() {
+        return None;
+    }
+    let observed = observed(&situation.id, &sound.state, sightings, memory);
+    let window = progression::window(&sound.canary, &sound.state, observed)?;
+    let (stable, candidate) = match &sound.canary.workload {
+        Workload::Managed(managed) => (
+            vec![managed.deployment.clone()],
+            vec![crate::domain::canary_deployment(&managed.deployment)],
+        ),
+        Workload::BringYourOwn(two) => (
+            two.stable_deployments.clone(),
+            two.candidate_deployments.clone(),
+        ),
+    };
+    Some(Target {
+        id: situation.id.clone(),
+        stable,
+        candidate,
+        service: sound.canary.route.service.clone(),
+        analysis: sound.canary.analysis.clone(),
+        window,
+    })
+}
+
+/// When the present step was observed: by the cluster, or without one when the push was accepted.
+fn observed(
+    id: &CanaryId,
+    state: &State,
+    sightings: Option<&BTreeMap<CanaryId, Sighting>>,
+    memory: &Memory,
+) -> Option<Timestamp> {
+    let since = state.rollout()?.since;
+    match sightings {
+        Some(sightings) => sightings
+            .get(id)?
+            .in_sync_since
+            .map(|shown| shown.max(since)),
+        // A restart forgets no soak time: the commit says since when.
+        None => Some(
+            memory
+                .observed
+                .get(id)
+                .filter(|(step, _)| *step == since)
+                .map_or(since, |(_, at)| *at),
+        ),
+    }
+}
+
+/// Decides for every canary.
+pub(super) fn decide(
+    situations: &[Situation],
+    sightings: &Option<BTreeMap<CanaryId, Sighting>>,
+    memory: &Memory,
+    settings: &Settings,
+    now: Timestamp,
+) -> Vec<Plan> {
+    situations
+        .iter()
+        .map(|situation| match &situation.standing {
+            Standing::Broken(diagnostics) => Plan::broken(&situation.id, diagnostics.clone()),
+            Standing::Sound(sound) => {
+                let seen = observation(&situation.id, sound, sightings.as_ref(), memory);
+                Plan::of(&situation.id, sound, seen, settings, now)
+            }
+        })
+        .collect()
+}
+
+fn observation(
+    id: &CanaryId,
+    sound: &Sound,
+    sightings: Option<&BTreeMap<CanaryId, Sighting>>,
+    memory: &Memory,
+) -> Observation {
+    let observed = observed(id, &sound.state, sightings, memory);
+    let sighting = sightings.and_then(|sightings| sightings.get(id));
+    let wanted = rendered(&sound.canary, &sound.state);
+    Observation {
+        intervention: sound.intervention.clone(),
+        author: sound.author.clone(),
+        observed,
+        stable: sighting.map_or(Readiness::Unknown, |sighting| sighting.stable.clone()),
+        candidate: sighting.map_or(Readiness::Unknown, |sighting| sighting.candidate.clone()),
+        judgement: observed.and_then(|step| memory.verdict(id, step).cloned()),
+        stale: differing(&wanted, &sound.files).into_keys().collect(),
+    }
+}
+
+/// Everything that Serin owns of a canary, from spec and state alone.
+fn rendered(canary: &ValidatedCanary, state: &State) -> BTreeMap<RepoPath, Option<Vec<u8>>> {
+    let mut files = manifests::render(canary, state).files;
+    if let Some(path) = canary.home.folder.join(files::ROLLOUT) {
+        let steps = u16::try_from(canary.ladder.len()).unwrap_or(u16::MAX);
+        files.insert(
+            path,
+            Some(state_file::write(
+                &canary.id,
+                state,
+                steps,
+                &canary.home.file,
+            )),
+        );
+    }
+    files
+}
+
+/// What has to change in `present` to get `wanted`.
+fn differing(
+    wanted: &BTreeMap<RepoPath, Option<Vec<u8>>>,
+    present: &BTreeMap<RepoPath, Vec<u8>>,
+) -> BTreeMap<RepoPath, Option<Vec<u8>>> {
+    wanted
+        .iter()
+        .filter(|(path, content)| present.get(*path) != content.as_ref())
+        .map(|(path, content)| (path.clone(), content.clone()))
+        .collect()
+}
+
+impl Plan {
+    fn broken(id: &CanaryId, diagnostics: Vec<Diagnostic>) -> Self {
+        let message = diagnostics
+            .first()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        Self {
+            id: id.clone(),
+            canary: None,
+            drafts: Vec::new(),
+            transitions: Vec::new(),
+            state: None,
+            files: BTreeMap::new(),
+            head_files: BTreeMap::new(),
+            waiting: WaitingOn::Spec(message),
+            wake_at: None,
+            judgement: None,
+            diagnostics,
+            commits: Vec::new(),
+        }
+    }
+
+    fn of(
+        id: &CanaryId,
+        sound: &Sound,
+        seen: Observation,
+        settings: &Settings,
+        now: Timestamp,
+    ) -> Self {
+        let mut plan = Self {
+            id: id.clone(),
+            canary: Some(sound.canary.clone()),
+            drafts: Vec::new(),
+            transitions: Vec::new(),
+            state: Some(sound.state.clone()),
+            files: BTreeMap::new(),
+            head_files: sound.files.clone(),
+            waiting: WaitingOn::Observation,
+            wake_at: None,
+            judgement: seen.judgement.clone(),
+            diagnostics: Vec::new(),
+            commits: Vec::new(),
+        };
+        let mut present = sound.files.clone();
+        let mut before = sound.state.clone();
+        let mut seen = seen;
+        for _ in 0..MAX_CHAIN {
+            let decide = if sound.removed {
+                progression::decide_removal
+            } else {
+                progression::decide
+            };
+            let (decision, after) = decide(&sound.canary, before.clone(), &seen, now);
+            let transition = match decision {
+                Decision::Hold { on, wake_at } => {
+                    plan.waiting = on;
+                    plan.wake_at = wake_at;
+                    break;
+                }
+                Decision::Commit(transition) => *transition,
+            };
+            match plan.step(
+                sound,
+                &before,
+                after,
+                transition,
+                &seen,
+                (&mut present, settings, now),
+            ) {
+                Ok(next) => before = next,
+                Err(on) => {
+                    plan.waiting = on;
+                    break;
+                }
+            }
+            if plan
+                .transitions
+                .last()
+                .is_some_and(|last| ends_chain(last.kind))
+            {
+                break;
+            }
+            seen = Observation {
+                intervention: None,
+                observed: None,
+                judgement: None,
+                stale: Vec::new(),
+                ..seen
+            };
+        }
+        plan.state = Some(before);
+        plan
+    }
+
+    /// Adds one commit, if the checkers agree.
+    fn step(
+        &mut self,
+        sound: &Sound,
+        before: &State,
+        after: State,
+        transition: Transition,
+        seen: &Observation,
+        (present, settings, now): (&mut BTreeMap<RepoPath, Vec<u8>>, &Settings, Timestamp),
+    ) -> Result<State, WaitingOn> {
+        let wanted = match transition.kind {
+            TransitionKind::Remove => present.keys().map(|path| (path.clone(), None)).collect(),
+            TransitionKind::Promote => rendered(&promoted(&sound.canary, &transition), &after),
+            _ => rendered(&sound.canary, &after),
+        };
+        let mut changes = differing(&wanted, present);
+        if transition.kind == TransitionKind::Promote {
+            changes.extend(promotion_changes(sound, &transition)?);
+        }
+        check(sound, before, &after, &transition, seen, (&wanted, now))?;
+        for (path, content) in &wanted {
+            match content {
+                Some(content) => present.insert(path.clone(), content.clone()),
+                None => present.remove(path),
+            };
+        }
+        self.drafts.push(Draft {
+            canary: self.id.clone(),
+            message: message::write(&self.id, &transition, &settings.style),
+            changes,
+            at: now,
+        });
+        self.transitions.push(transition);
+        self.files = wanted;
+        Ok(after)
+    }
+
+    /// What the cluster should be made to show now, if anything is to be done.
+    pub(super) fn to_apply(&self, head: &CommitId, drifted: bool) -> Option<Manifests<Committed>> {
+        match self.commits.last() {
+            Some(commit) => Some(
+                Manifests::rendered(self.id.clone(), self.files.clone())
+                    .committed_at(commit.clone()),
+            ),
+            None if drifted && !self.head_files.is_empty() => {
+                let files = self
+                    .head_files
+                    .iter()
+                    .map(|(path, content)| (path.clone(), Some(content.clone())));
+                Some(
+                    Manifests::rendered(self.id.clone(), files.collect())
+                        .committed_at(head.clone()),
+                )
+            }
+            None => None,
+        }
+    }
+
+    fn is_urgent(&self) -> bool {
+        self.transitions
+            .iter()
+            .any(|transition| transition.kind.is_urgent())
+    }
+}
+
+/// After these the tree has to be read again.
+fn ends_chain(kind: TransitionKind) -> bool {
+    matches!(kind, TransitionKind::Promote | TransitionKind::Remove)
+}
+
+/// The canary as the promotion's own commit leaves it: in bring-your-own mode stable's labels are in the spec.
+fn promoted(canary: &ValidatedCanary, transition: &Transition) -> ValidatedCanary {
+    let mut canary = canary.clone();
+    if let Some(candidate) = &transition.candidate
+        && let CandidateContent::Labels(labels) = &candidate.content
+        && let Workload::BringYourOwn(two) = &mut canary.workload
+    {
+        two.stable = labels.clone();
+    }
+    canary
+}
+
+fn promotion_changes(
+    sound: &Sound,
+    transition: &Transition,
+) -> Result<BTreeMap<RepoPath, Option<Vec<u8>>>, WaitingOn> {
+    let Some(candidate) = &transition.candidate else {
+        return Err(WaitingOn::Invariant(
+            "a promotion without a candidate".to_owned(),
+        ));
+    };
+    let edits = promotion::promotion_edits(&sound.tree, &sound.canary, candidate)
+        .map_err(|diagnostic| WaitingOn::Spec(diagnostic.to_string()))?;
+    Ok(edits
+        .into_iter()
+        .map(|(path, content)| (path, Some(content)))
+        .collect())
+}
+
+/// The independent checkers. A violation is a mistake of ours: nothing is written, and it is said.
+fn check(
+    sound: &Sound,
+    before: &State,
+    after: &State,
+    transition: &Transition,
+    seen: &Observation,
+    (wanted, now): (&BTreeMap<RepoPath, Option<Vec<u8>>>, Timestamp),
+) -> Result<(), WaitingOn> {
+    let ours = match &seen.intervention {
+        Some(Intervention::StateEdited { ours, .. }) => ours.as_ref(),
+        _ => before,
+    };
+    let mut found = progression::violations(&sound.canary, ours, after, transition, seen, now);
+    if transition.kind != TransitionKind::Remove {
+        let canary = promoted(&sound.canary, transition);
+        found.extend(manifests::violations(&canary, after, wanted));
+    }
+    match found.first() {
+        None => Ok(()),
+        Some(first) => Err(WaitingOn::Invariant(first.clone())),
+    }
+}
+
+/// Commits that go out in one push.
+#[derive(Debug, Clone)]
+pub(super) struct Batch {
+    pub(super) drafts: Vec<Draft>,
+    /// The canaries, with how many of the drafts are theirs, in the same order.
+    pub(super) canaries: Vec<(CanaryId, usize)>,
+}
+
+/// What to push now: rollbacks first; without one, nothing before the interval has passed.
+pub(super) fn batch(
+    plans: &mut [Plan],
+    memory: &Memory,
+    settings: &Settings,
+    now: Timestamp,
+) -> Option<Batch> {
+    for plan in plans.iter_mut().filter(|plan| !plan.drafts.is_empty()) {
+        if let Some(refusal) = memory
+            .refusals
+            .get(&plan.id)
+            .filter(|refusal| refusal.next_try > now)
+        {
+            plan.put_off(
+                WaitingOn::PushRefused(refusal.words.clone()),
+                refusal.next_try,
+            );
+        }
+    }
+    let urgent = plans
+        .iter()
+        .any(|plan| !plan.drafts.is_empty() && plan.is_urgent());
+    let due = memory.last_push.and_then(|last| {
+        let interval = chrono::Duration::from_std(settings.push_interval).ok()?;
+        // A clock that was set back must not put off pushes for ever.
+        Some(last + interval).filter(|due| *due > now && last <= now)
+    });
+    if let Some(until) = due.filter(|_| !urgent) {
+        for plan in plans.iter_mut().filter(|plan| !plan.drafts.is_empty()) {
+            plan.put_off(WaitingOn::PushInterval { until }, until);
+        }
+    }
+    let mut order: Vec<&Plan> = plans
+        .iter()
+        .filter(|plan| !plan.drafts.is_empty())
+        .collect();
+    order.sort_by_key(|plan| !plan.is_urgent());
+    let canaries: Vec<(CanaryId, usize)> = order
+        .iter()
+        .map(|plan| (plan.id.clone(), plan.drafts.len()))
+        .collect();
+    let drafts: Vec<Draft> = order
+        .into_iter()
+        .flat_map(|plan| plan.drafts.clone())
+        .collect();
+    (!drafts.is_empty()).then_some(Batch { drafts, canaries })
+}
+
+impl Plan {
+    /// Nothing is written now.
+    fn put_off(&mut self, on: WaitingOn, until: Timestamp) {
+        self.drafts.clear();
+        self.transitions.clear();
+        self.waiting = on;
+        self.wake_at = Some(until);
+    }
+}
+
+impl Batch {
+    /// The same drafts, canary by canary.
+    pub(super) fn singly(&self) -> Vec<Self> {
+        let mut rest = self.drafts.iter().cloned();
+        self.canaries
+            .iter()
+            .map(|(id, count)| Self {
+                drafts: rest.by_ref().take(*count).collect(),
+                canaries: vec![(id.clone(), *count)],
+            })
+            .collect()
+    }
+
+    pub(super) fn accepted(
+        &self,
+        plans: &mut [Plan],
+        commits: &[CommitId],
+        memory: &mut Memory,
+        now: Timestamp,
+    ) {
+        let mut rest = commits.iter().cloned();
+        for (id, count) in &self.canaries {
+            let theirs: Vec<CommitId> = rest.by_ref().take(*count).collect();
+            memory.refusals.remove(id);
+            let Some(plan) = plans.iter_mut().find(|plan| &plan.id == id) else {
+                continue;
+            };
+            plan.commits = theirs;
+            if let Some(rollout) = plan.state.as_ref().and_then(State::rollout) {
+                let known = memory
+                    .observed
+                    .get(id)
+                    .is_some_and(|(since, _)| *since == rollout.since);
+                if !known {
+                    memory.observed.insert(id.clone(), (rollout.since, now));
+                }
+            }
+            if let Some(commit) = plan.commits.last() {
+                let manifests = Manifests::rendered(id.clone(), plan.files.clone())
+                    .committed_at(commit.clone());
+                memory.last_applied.insert(id.clone(), manifests);
+            }
+        }
+    }
+
+    pub(super) fn refused(
+        &self,
+        plans: &mut [Plan],
+        words: &str,
+        memory: &mut Memory,
+        now: Timestamp,
+    ) {
+        for (id, _) in &self.canaries {
+            memory.refuse(id, words, now);
+            let next_try = memory
+                .refusals
+                .get(id)
+                .map_or(now, |refusal| refusal.next_try);
+            if let Some(plan) = plans.iter_mut().find(|plan| &plan.id == id) {
+                plan.put_off(WaitingOn::PushRefused(words.to_owned()), next_try);
+            }
+        }
+    }
+}

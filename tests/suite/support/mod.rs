@@ -1,0 +1,3 @@
+//! Real programs that tests start and stop by themselves.
+
+pub(crate) mod prometheus;
