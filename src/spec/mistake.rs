@@ -130,12 +130,16 @@ pub(super) fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
         .join(", ")
 }
 
+/// Most bytes of a character.
+const MOST_BYTES: usize = 4;
+
 /// The known name that was probably meant.
 pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let name = name.to_lowercase();
     let farthest = (name.chars().count() / 3).max(1);
     known
         .into_iter()
+        .filter(|candidate| candidate.len().abs_diff(name.len()) <= farthest * MOST_BYTES)
         .map(|candidate| {
             let distance = strsim::damerau_levenshtein(&name, &candidate.to_lowercase());
             (distance, candidate)

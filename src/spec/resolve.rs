@@ -151,15 +151,14 @@ impl<'a> Job<'_, 'a> {
             }
         };
         let canary_name = canary_deployment(deployment);
-        if let Ok(other) = self
+        let other = self
             .tree
-            .deployment(&self.id.namespace, &canary_name, &self.home.file)
-        {
+            .deployment_file(&self.id.namespace, &canary_name, &self.home.file);
+        if let Some(other) = other {
             self.mistakes.error(
                 *place,
                 format!(
-                    "Serin would write a Deployment `{canary_name}`, but {} holds one already",
-                    other.file
+                    "Serin would write a Deployment `{canary_name}`, but {other} holds one already"
                 ),
             );
         }

@@ -193,6 +193,19 @@ impl<'a> Tree<'a> {
         Ok(found(placed))
     }
 
+    /// Where the user keeps a Deployment of this name; `None` when there is none.
+    pub(super) fn deployment_file(
+        &self,
+        namespace: &str,
+        name: &str,
+        home: &RepoPath,
+    ) -> Option<&'a RepoPath> {
+        let placed = at(&self.deployments, namespace, name).first();
+        placed
+            .or_else(|| beside(&self.deployments, name, home))
+            .map(|placed| placed.file)
+    }
+
     /// The Service `name` of the namespace, as near as possible to `home`.
     pub(super) fn service(
         &self,
@@ -273,11 +286,7 @@ fn find<'i, 'a, T>(
     if !exact.is_empty() {
         return closest(exact, kind, name, home);
     }
-    // Manifests often leave the namespace to whoever applies them. Those next to the canary are meant for it.
-    let beside = at(index, DEFAULT_NAMESPACE, name)
-        .iter()
-        .find(|placed| placed.anywhere && folder(placed.file) == folder(home));
-    if let Some(placed) = beside {
+    if let Some(placed) = beside(index, name, home) {
         return Ok(placed);
     }
     let known = index
@@ -299,6 +308,17 @@ fn find<'i, 'a, T>(
     Err(format!(
         "there is no {kind} `{name}` in namespace `{namespace}` in this repository{hint}"
     ))
+}
+
+/// Manifests often leave the namespace to whoever applies them. Those next to the canary are meant for it.
+fn beside<'i, 'a, T>(
+    index: &'i Index<'a, T>,
+    name: &str,
+    home: &RepoPath,
+) -> Option<&'i Placed<'a, T>> {
+    at(index, DEFAULT_NAMESPACE, name)
+        .iter()
+        .find(|placed| placed.anywhere && folder(placed.file) == folder(home))
 }
 
 fn at<'i, 'a, T>(index: &'i Index<'a, T>, namespace: &str, name: &str) -> &'i [Placed<'a, T>] {
@@ -367,7 +387,8 @@ fn found<'a>(placed: &Placed<'a, DeploymentFact>) -> FoundDeployment<'a> {
 /// Whether Serin writes this file: it lies in a folder of ours, or in one that is named as such.
 pub(super) fn is_ours(path: &RepoPath, ours: &BTreeSet<RepoPath>) -> bool {
     let in_named = folder(path).split('/').any(|part| part.ends_with(".serin"));
-    in_named || ours.iter().any(|folder| path.is_within(folder))
+    let mut above = std::iter::successors(path.parent(), RepoPath::parent);
+    in_named || above.any(|folder| ours.contains(&folder))
 }
 
 /// The folder of a file; empty at the top.
