@@ -100,29 +100,12 @@ pub(super) struct Console<'a> {
     out: &'a mut dyn Write,
     err: &'a mut dyn Write,
     color: bool,
-    live: bool,
 }
 
 impl<'a> Console<'a> {
     /// Writes results to `out` and remarks to `err`; `color` says whether styles show.
     pub(super) fn new(out: &'a mut dyn Write, err: &'a mut dyn Write, color: bool) -> Self {
-        Self {
-            out,
-            err,
-            color,
-            live: false,
-        }
-    }
-
-    /// The same, on a terminal whose lines may be drawn over.
-    pub(super) fn live(mut self, live: bool) -> Self {
-        self.live = live;
-        self
-    }
-
-    /// Whether somebody watches who can be shown a live view.
-    pub(super) fn is_live(&self) -> bool {
-        self.live
+        Self { out, err, color }
     }
 
     /// `text` in a style, or as it is where colours are off.
@@ -199,7 +182,7 @@ pub(super) fn with_stdout<T>(
     let color = choice.applies(is_terminal);
     let mut out = io::BufWriter::new(stdout.lock());
     let mut err = io::stderr();
-    let mut console = Console::new(&mut out, &mut err, color).live(is_terminal);
+    let mut console = Console::new(&mut out, &mut err, color);
     let result = body(&mut console);
     // What was found before a failure is worth reading too; the first error wins.
     let flushed = console.flush();

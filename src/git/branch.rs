@@ -179,8 +179,13 @@ impl Branch {
             "--template=",
             "--object-format=sha1",
         ];
-        let output = self.git.run(&arguments, self.settings.deadline).await;
-        match output {
+        self.on_the_copy(&arguments, Vec::new()).await
+    }
+
+    /// Runs `git` where only our copy is concerned.
+    async fn on_the_copy(&self, arguments: &[&str], input: Vec<u8>) -> Result<(), RepositoryError> {
+        let limit = self.settings.deadline;
+        match self.git.run_with(arguments, input, limit).await {
             Ok(output) if output.success => Ok(()),
             Ok(output) => Err(RepositoryError::Local(self.complaint(&output))),
             Err(error) => Err(RepositoryError::Local(error.to_string())),
@@ -556,7 +561,12 @@ impl Repository for Branch {
             blocking(move || write::commits(&folder, &parent, &drafts, &author, &committer))
                 .await?;
         let commits = match written {
-            Written::Commits(commits) => commits,
+            Written::Commits { ids, pack } => {
+                if let Some(pack) = pack {
+                    self.on_the_copy(&["index-pack", "--stdin"], pack).await?;
+                }
+                ids
+            }
             Written::Blocked(why) => return Ok(Published::Refused(why)),
         };
         match commits.last().cloned() {

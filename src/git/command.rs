@@ -9,8 +9,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::timeout;
 
 use super::remote::{PROTOCOLS, Remote};
@@ -183,9 +183,21 @@ impl Git {
         arguments: &[&str],
         limit: Duration,
     ) -> Result<Output, NoOutput> {
-        let mut child = self.start(arguments).map_err(NoOutput::NotRun)?;
+        self.run_with(arguments, Vec::new(), limit).await
+    }
+
+    /// The same with input.
+    pub(super) async fn run_with(
+        &self,
+        arguments: &[&str],
+        input: Vec<u8>,
+        limit: Duration,
+    ) -> Result<Output, NoOutput> {
+        let mut child = self
+            .start(arguments, !input.is_empty())
+            .map_err(NoOutput::NotRun)?;
         let group = Group::of(&child);
-        match timeout(limit, finish(&mut child)).await {
+        match timeout(limit, finish(&mut child, &input)).await {
             Ok(output) => {
                 group.leave();
                 output.map_err(NoOutput::NotRun)
@@ -206,7 +218,7 @@ impl Git {
         clippy::disallowed_methods,
         reason = "the one place that starts a process"
     )]
-    fn start(&self, arguments: &[&str]) -> std::io::Result<Child> {
+    fn start(&self, arguments: &[&str], has_input: bool) -> std::io::Result<Child> {
         Command::new("git")
             .arg("--git-dir")
             .arg(&self.folder)
@@ -214,7 +226,11 @@ impl Git {
             .env_clear()
             .envs(&self.environment)
             .current_dir(&self.folder)
-            .stdin(Stdio::null())
+            .stdin(if has_input {
+                Stdio::piped()
+            } else {
+                Stdio::null()
+            })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)
@@ -241,12 +257,17 @@ fn is_passed_on(name: &str) -> bool {
             .any(|prefix| name.starts_with(prefix))
 }
 
-async fn finish(child: &mut Child) -> std::io::Result<Output> {
+async fn finish(child: &mut Child, input: &[u8]) -> std::io::Result<Output> {
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     let pipes = (child.stdout.take(), child.stderr.take());
+    let stdin = child.stdin.take();
     let status = {
         let mut reading = pin!(async {
-            tokio::join!(drain(pipes.0, &mut stdout), drain(pipes.1, &mut stderr));
+            tokio::join!(
+                feed(stdin, input),
+                drain(pipes.0, &mut stdout),
+                drain(pipes.1, &mut stderr)
+            );
         });
         tokio::select! {
             status = child.wait() => {
@@ -261,6 +282,13 @@ async fn finish(child: &mut Child) -> std::io::Result<Output> {
         stdout,
         stderr,
     })
+}
+
+/// Writes all and closes. A program that ends before has said why.
+async fn feed(pipe: Option<ChildStdin>, input: &[u8]) {
+    if let Some(mut pipe) = pipe {
+        let _ = pipe.write_all(input).await;
+    }
 }
 
 /// Reads to the end, so that the writer never blocks, and keeps the beginning.

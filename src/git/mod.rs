@@ -12,6 +12,7 @@ mod lineage;
 mod local;
 mod message;
 mod objects;
+mod pack;
 mod paths;
 mod porcelain;
 mod remote;

@@ -15,7 +15,7 @@ use crate::ports::RepositoryError;
 #[derive(Debug, Default)]
 pub(super) struct Trie {
     watched: Vec<usize>,
-    children: BTreeMap<BString, Trie>,
+    children: BTreeMap<BString, Self>,
 }
 
 /// The two sides of an entry that differs.

@@ -4,18 +4,28 @@ use std::path::Path;
 
 use gix::ObjectId;
 use gix::actor::Signature;
+use gix::objs::Write;
 use gix::objs::tree::EntryKind;
 
 use super::message;
 use super::objects::{self, At, local};
+use super::pack::{self, Objects};
 use crate::domain::{CommitId, Person, RepoPath, Timestamp};
 use crate::ports::{Draft, RepositoryError};
+
+/// Up to here objects are files of their own; above, one pack. The same limit as `git`'s for what it fetches.
+const MAX_LOOSE: usize = 100;
 
 /// How writing ended.
 #[derive(Debug)]
 pub(super) enum Written {
     /// One commit per draft; a draft that changes nothing has its parent's.
-    Commits(Vec<CommitId>),
+    Commits {
+        /// In the order of the drafts.
+        ids: Vec<CommitId>,
+        /// A pack that the object database has yet to take in before the commits exist.
+        pack: Option<Vec<u8>>,
+    },
     /// The tree holds something else where a file is to be written; nothing was.
     Blocked(String),
 }
@@ -28,7 +38,7 @@ pub(super) fn commits(
     author: &Person,
     committer: &Person,
 ) -> Result<Written, RepositoryError> {
-    let repo = objects::open(folder)?;
+    let mut repo = objects::open(folder)?.with_object_memory();
     let mut parent = objects::object_id(base)?;
     let mut tree = objects::commit(&repo, parent)?.tree;
     let mut editor = repo.edit_tree(tree).map_err(local)?;
@@ -67,7 +77,19 @@ pub(super) fn commits(
         }
         ids.push(objects::commit_id(parent));
     }
-    Ok(Written::Commits(ids))
+    drop(editor);
+    let new: Objects = match repo.objects.take_object_memory() {
+        Some(mut memory) => memory.drain().collect(),
+        None => Objects::new(),
+    };
+    if new.len() > MAX_LOOSE {
+        let pack = Some(pack::pack(&new)?);
+        return Ok(Written::Commits { ids, pack });
+    }
+    for (kind, content) in new.values() {
+        repo.objects.write_buf(*kind, content).map_err(local)?;
+    }
+    Ok(Written::Commits { ids, pack: None })
 }
 
 /// The kind of the file at a path; `None` when there is none; `Err` in words when a file cannot be there.

@@ -75,7 +75,6 @@ fn damaged(file: &str, damage: impl Fn(&mut Value)) -> String {
 }
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "one line for each kind of damage")]
 fn the_checker_sees_damage() {
     let set = |file: &'static str| {
         move |pointer: &'static str, value: Value| {

@@ -52,7 +52,7 @@ pub(super) fn is_token(text: &str) -> bool {
 /// Whether `text` can be a host of a VirtualService: a DNS name, `*.` before one, `*`, or an IP address.
 pub(super) fn is_host(text: &str) -> bool {
     let name = text.strip_prefix("*.").unwrap_or(text);
-    text == "*" || is_dns_name(name) || text.parse::<std::net::IpAddr>().is_ok()
+    text == "*" || is_dns_name(name) || text.parse::<core::net::IpAddr>().is_ok()
 }
 
 /// Whether `text` can be a gateway of a VirtualService: `mesh`, `<name>`, `<namespace>/<name>`.

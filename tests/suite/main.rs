@@ -1,5 +1,14 @@
 //! The one integration test binary: every file beside this one is a module of it (`tidy` checks that none is forgotten).
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    clippy::too_many_lines,
+    reason = "tests fail by panicking, start programs and wait for them"
+)]
+
 mod git;
 mod git_servers;
 mod istio_schema;

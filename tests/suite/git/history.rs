@@ -291,7 +291,9 @@ async fn many_canaries_are_one_walk_and_new_ones_join_later() {
         .zip(0..)
         .map(|(name, second)| step(name, second, "step: 1\n"))
         .collect();
-    branch.publish(&base, drafts).await.unwrap();
+    // Enough objects for a pack of their own.
+    accepted(branch.publish(&base, drafts).await.unwrap());
+    assert_eq!(rig.server(&["fsck", "--strict"]), "");
     let mut watches: Vec<Watch> = names
         .iter()
         .take(39)
