@@ -1,10 +1,5 @@
 //! What a user writes: workload or versions, the proposal, the ladder, and the switches to steer with.
 
-#![expect(
-    clippy::duplicated_attributes,
-    reason = "kube's derive takes one `printcolumn` per column"
-)]
-
 use std::collections::BTreeMap;
 
 use kube::CustomResource;
