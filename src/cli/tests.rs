@@ -87,7 +87,6 @@ fn the_examples_parse() {
 fn values_are_checked_when_they_are_parsed() {
     for bad in [
         "serin reconcile --repo a --prometheus http://p --now yesterday",
-        "serin reconcile --repo a --prometheus http://u:p@p",
         "serin reconcile --repo a --path ../b",
         "serin render canary.yaml --weight 101",
         "serin render canary.yaml --weight 10 --step 2",
@@ -95,7 +94,10 @@ fn values_are_checked_when_they_are_parsed() {
         "serin validate --output xml .",
         "serin frobnicate",
     ] {
-        let error = Cli::try_parse_from(bad.split_whitespace()).unwrap_err();
+        let parsed = Cli::try_parse_from(bad.split_whitespace());
+        let Err(error) = parsed else {
+            panic!("accepted: {bad}");
+        };
         assert_eq!(error.exit_code(), 2, "{bad}");
     }
 }

@@ -75,9 +75,9 @@ fn defaults_are_those_of_the_documentation() {
 fn mistakes_say_where_and_what_was_meant() {
     insta::assert_snapshot!(mistake("repositores: []\n"), @"1:1: unknown field `repositores`; did you mean `repositories`?");
     insta::assert_snapshot!(mistake("repositories:\n  - url: a\n    pushintervall: 10s\n"), @"3:5: unknown field `pushintervall`; did you mean `pushInterval`?");
-    insta::assert_snapshot!(mistake("repositories:\n  - url: a\n    colour: red\n"), @"3:5: unknown field `colour`; known here are url, branch, path, poll, pushInterval, author, committer, skipCi");
+    insta::assert_snapshot!(mistake("repositories:\n  - url: a\n    colour: red\n"), @"3:5: unknown field `colour`; known here are url, branch, path, poll, pushInterval, author, committer, timeout, acceptRewrittenHistory, skipCi");
     insta::assert_snapshot!(mistake("repositories:\n  - url: a\n    poll: 10\n"), @"3:11: `10` is not a length of time; write it like 500ms, 30s, 2m or 1h30m");
-    insta::assert_snapshot!(mistake("repositories:\n  - url: a\n    poll: 0s\n"), @"3:11: an interval cannot be zero");
+    insta::assert_snapshot!(mistake("repositories:\n  - url: a\n    poll: 0s\n"), @"3:11: this cannot be zero");
     insta::assert_snapshot!(mistake("repositories:\n  - branch: main\n"), @"2:5: missing field `url`");
     insta::assert_snapshot!(mistake("repositories:\n  - url: a\n    path: ../b\n"), @"3:11: write a path inside the repository, like clusters/prod, without `..` and a leading `/`");
     insta::assert_snapshot!(mistake("repositories:\n  - url: a\n    author: {name: '', email: a@b}\n"), @"3:13: a name cannot be empty or hold `<`, `>` or line breaks");
@@ -94,7 +94,7 @@ fn what_does_not_go_together_is_refused() {
     insta::assert_snapshot!(mistake("repositories: [{url: a}]\n"), @"there is no Prometheus to ask: give --prometheus URL, or --config FILE with `prometheus`");
     insta::assert_snapshot!(
         mistake(&format!("repositories: [{{url: 'https://u:pw@h/a'}}, {{url: 'https://u:pw@h/a', path: b}}]\n{prometheus}")),
-        @"the default branch of https://u:***@h/a is listed twice: one entry may cover several folders, leave out `path`"
+        @"the default branch of https://h/a is listed twice: one entry may cover several folders, leave out `path`"
     );
     let with = |more: &str| {
         mistake(&format!(
