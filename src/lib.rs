@@ -47,6 +47,7 @@ pub mod git;
 pub mod prometheus;
 pub mod cluster;
 pub mod reconcile;
+pub mod status;
 pub mod simulation;
 pub mod operator;
 pub mod demo;
