@@ -49,6 +49,8 @@ pub mod cluster;
 pub mod reconcile;
 pub mod status;
 pub mod simulation;
+pub mod instruments;
+pub mod endpoints;
 pub mod operator;
 pub mod demo;
 pub mod cli;

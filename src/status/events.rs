@@ -108,22 +108,22 @@ fn reason(kind: TransitionKind) -> &'static str {
 
 /// Waiting that somebody should hear of. Soaking, evidence and the like are the normal course of a rollout.
 fn is_news(waiting: &WaitingOn) -> bool {
-    match waiting {
+    matches!(
+        waiting,
         WaitingOn::Retry(_)
-        | WaitingOn::DowngradeConsent { .. }
-        | WaitingOn::TrackLabel { .. }
-        | WaitingOn::Person(_)
-        | WaitingOn::Stable(_)
-        | WaitingOn::Candidate(_)
-        | WaitingOn::Approval { .. }
-        | WaitingOn::Metrics(_)
-        | WaitingOn::PushRefused(_)
-        | WaitingOn::Remote(_)
-        | WaitingOn::HistoryRewritten { .. }
-        | WaitingOn::Spec(_)
-        | WaitingOn::Invariant(_) => true,
-        _ => false,
-    }
+            | WaitingOn::DowngradeConsent { .. }
+            | WaitingOn::TrackLabel { .. }
+            | WaitingOn::Person(_)
+            | WaitingOn::Stable(_)
+            | WaitingOn::Candidate(_)
+            | WaitingOn::Approval { .. }
+            | WaitingOn::Metrics(_)
+            | WaitingOn::PushRefused(_)
+            | WaitingOn::Remote(_)
+            | WaitingOn::HistoryRewritten { .. }
+            | WaitingOn::Spec(_)
+            | WaitingOn::Invariant(_)
+    )
 }
 
 /// Cut at a character, within the limit in bytes.
