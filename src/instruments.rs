@@ -300,6 +300,14 @@ impl Instruments {
         self.leader.set(i64::from(leads));
     }
 
+    /// The names of all metrics, for whoever writes queries about them.
+    pub fn describe(&self) -> Vec<String> {
+        let text = self.exposition();
+        let lines = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        let names = lines.filter_map(|line| line.split(' ').next());
+        names.map(str::to_owned).collect()
+    }
+
     /// Everything in the OpenMetrics text format.
     pub fn exposition(&self) -> String {
         let mut text = String::new();

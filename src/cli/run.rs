@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::FalseyValueParser;
 
 use super::config::{Config, ConfigFile};
 use super::failure::{Failure, Outcome, chain};
@@ -60,6 +61,9 @@ pub(super) struct RunArgs {
     /// Shortest time between two pushes; rollbacks do not wait for it [default: 10s].
     #[arg(long, value_name = "TIME", env = "SERIN_PUSH_INTERVAL", value_parser = values::duration)]
     push_interval: Option<std::time::Duration>,
+    /// Check the configuration, and run nothing. Files that it names are not read.
+    #[arg(long, env = "SERIN_CHECK", value_parser = FalseyValueParser::new())]
+    check: bool,
     #[command(flatten)]
     repository: RepositoryFlags,
     #[command(flatten)]
@@ -92,6 +96,9 @@ impl RunArgs {
 
     pub(super) fn execute(&self, log_level: SetLogLevel) -> Result<Outcome, Failure> {
         let config = self.settings()?;
+        if self.check {
+            return Ok(Outcome::Done);
+        }
         let ClusterChoice::None = config.cluster;
         let Wirings { engines, locks } = Wirings::of(&config)?;
         let exposure = operator::Exposure {

@@ -29,7 +29,7 @@ impl std::fmt::Display for Breach {
 const MAX_LINES: usize = 800;
 
 /// Modules that compute and do nothing else.
-const PURE: [&str; 9] = [
+const PURE: [&str; 10] = [
     "domain",
     "yaml",
     "crd",
@@ -38,6 +38,7 @@ const PURE: [&str; 9] = [
     "progression",
     "manifests",
     "record",
+    "lease",
     "status",
 ];
 
