@@ -223,3 +223,27 @@ pub struct ApplyError {
     /// The server's words.
     pub words: String,
 }
+
+/// Whether somebody should look at it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// A step on the way.
+    Normal,
+    /// Something that somebody may have to do something about.
+    Warning,
+}
+
+/// One event to be shown on the canary's object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// The canary.
+    pub canary: CanaryId,
+    /// How urgent it is.
+    pub severity: Severity,
+    /// A stable CamelCase word: why.
+    pub reason: &'static str,
+    /// A stable CamelCase word: what was done about it.
+    pub action: &'static str,
+    /// A sentence, at most 1,024 bytes.
+    pub text: String,
+}
