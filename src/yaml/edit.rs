@@ -38,16 +38,81 @@ pub fn rewrite(
     wanted: &Value,
 ) -> Result<Vec<u8>, EditError> {
     let before = node::parse(content);
+    let steps: Vec<Step> = path
+        .iter()
+        .map(|key| Step::Key((*key).to_owned()))
+        .collect();
+    edit(content, &before, (index, &steps), wanted)
+}
+
+/// The bytes of `content` with the scalar that begins at byte `start`, in document `index`, turned into `text`.
+pub fn replace_scalar(
+    content: &[u8],
+    index: usize,
+    start: usize,
+    text: &str,
+) -> Result<Vec<u8>, EditError> {
+    let before = node::parse(content);
+    let document = before
+        .documents
+        .iter()
+        .find(|document| document.index == index);
+    let mut steps = Vec::new();
+    if !document.is_some_and(|document| find(&document.root, start, &mut steps)) {
+        return Err(gone());
+    }
+    edit(content, &before, (index, &steps), &Value::from(text))
+}
+
+/// A step from a value to one inside it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Step {
+    Key(String),
+    Item(usize),
+}
+
+/// Collects the way to the scalar that begins at `start`.
+fn find(node: &Node, start: usize, steps: &mut Vec<Step>) -> bool {
+    let mut inside = |step: Step, inner: &Node| {
+        steps.push(step);
+        let found = find(inner, start, steps);
+        if !found {
+            steps.pop();
+        }
+        found
+    };
+    match &node.value {
+        NodeValue::Scalar { .. } => node.span.start == start,
+        NodeValue::Sequence(items) => items
+            .iter()
+            .enumerate()
+            .any(|(index, item)| inside(Step::Item(index), item)),
+        NodeValue::Mapping(entries) => entries
+            .iter()
+            .any(|(key, value)| inside(Step::Key(key.json_key()), value)),
+    }
+}
+
+fn gone() -> EditError {
+    EditError {
+        line: 1,
+        problem: "the value is not there any more".to_owned(),
+    }
+}
+
+fn edit(
+    content: &[u8],
+    before: &node::Parsed,
+    (index, steps): (usize, &[Step]),
+    wanted: &Value,
+) -> Result<Vec<u8>, EditError> {
     let root = before
         .documents
         .iter()
         .find(|document| document.index == index)
         .map(|document| &document.root)
-        .ok_or_else(|| EditError {
-            line: 1,
-            problem: "the document is not there any more".to_owned(),
-        })?;
-    let (target, place) = descend(content, root, path)?;
+        .ok_or_else(gone)?;
+    let (target, place) = descend(content, root, steps)?;
     let attempt = |aliases| {
         let mut editor = Editor {
             content,
@@ -57,7 +122,7 @@ pub fn rewrite(
         };
         editor.change(target, wanted, place)?;
         let out = editor.applied();
-        verify(&before, &out, (index, path), wanted, target)?;
+        verify(before, &out, (index, steps), wanted, target)?;
         Ok(out)
     };
     attempt(Aliases::Follow).or_else(|_| attempt(Aliases::Replace))
@@ -67,16 +132,27 @@ pub fn rewrite(
 fn descend<'n>(
     content: &[u8],
     root: &'n Node,
-    path: &[&str],
+    steps: &[Step],
 ) -> Result<(&'n Node, Place), EditError> {
     let mut found = (root, Place { after: None });
-    for key in path {
-        let (key, value) = found
-            .0
-            .entry(key)
-            .ok_or_else(|| refuse(root, format!("`{}` is not there", path.join("."))))?;
-        let after = mapping::colon(content, key);
-        found = (value, Place { after });
+    for step in steps {
+        found = match step {
+            Step::Key(name) => {
+                let entry = found
+                    .0
+                    .entries()
+                    .iter()
+                    .find(|(key, _)| key.json_key() == *name);
+                let (key, value) =
+                    entry.ok_or_else(|| refuse(found.0, format!("`{name}` is not there")))?;
+                let after = mapping::colon(content, key);
+                (value, Place { after })
+            }
+            Step::Item(index) => {
+                let item = found.0.items().get(*index).ok_or_else(gone)?;
+                (item, Place { after: None })
+            }
+        };
     }
     Ok(found)
 }
@@ -219,7 +295,7 @@ impl Editor<'_> {
 fn verify(
     before: &node::Parsed,
     out: &[u8],
-    (index, path): (usize, &[&str]),
+    (index, steps): (usize, &[Step]),
     wanted: &Value,
     target: &Node,
 ) -> Result<(), EditError> {
@@ -235,7 +311,12 @@ fn verify(
         .position(|document| document.index == index);
     let slot = position
         .and_then(|position| expected.get_mut(position))
-        .and_then(|root| path.iter().try_fold(root, |value, key| value.get_mut(*key)));
+        .and_then(|root| {
+            steps.iter().try_fold(root, |value, step| match step {
+                Step::Key(key) => value.get_mut(key),
+                Step::Item(index) => value.get_mut(index),
+            })
+        });
     if let Some(slot) = slot {
         *slot = wanted.clone();
     }
