@@ -96,8 +96,9 @@ impl Memory {
     /// What the cluster should show as far as is known: of the branch as it was read, and what was pushed since.
     pub(super) fn wanted(&self) -> Vec<Manifests<Committed>> {
         let read = self.view.iter().flat_map(|view| &view.wanted);
-        let mut wanted: BTreeMap<&CanaryId, &Manifests<Committed>> =
-            read.map(|manifests| (&manifests.canary, manifests)).collect();
+        let mut wanted: BTreeMap<&CanaryId, &Manifests<Committed>> = read
+            .map(|manifests| (&manifests.canary, manifests))
+            .collect();
         wanted.extend(self.ahead.iter());
         wanted.into_values().cloned().collect()
     }

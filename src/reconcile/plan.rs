@@ -183,12 +183,7 @@ impl Plan {
         }
     }
 
-    fn of(
-        id: &CanaryId,
-        sound: &Sound,
-        seen: Observation,
-        room: &Room<'_>,
-    ) -> Self {
+    fn of(id: &CanaryId, sound: &Sound, seen: Observation, room: &Room<'_>) -> Self {
         let mut plan = Self {
             id: id.clone(),
             canary: Some(Arc::clone(&sound.canary)),
@@ -255,8 +250,11 @@ impl Plan {
         seen: &Observation,
         room: &Room<'_>,
     ) -> Result<State, WaitingOn> {
-        let mut present: BTreeMap<&RepoPath, &[u8]> =
-            sound.files.iter().map(|(path, content)| (path, &**content)).collect();
+        let mut present: BTreeMap<&RepoPath, &[u8]> = sound
+            .files
+            .iter()
+            .map(|(path, content)| (path, &**content))
+            .collect();
         for (path, content) in &self.files {
             match content {
                 Some(content) => present.insert(path, content),
@@ -272,7 +270,14 @@ impl Plan {
         if transition.kind == TransitionKind::Promote {
             changes.extend(promotion_changes(sound, &transition, room.tree)?);
         }
-        check(sound, before, &after, &transition, seen, (&wanted, room.now))?;
+        check(
+            sound,
+            before,
+            &after,
+            &transition,
+            seen,
+            (&wanted, room.now),
+        )?;
         self.drafts.push(Draft {
             canary: self.id.clone(),
             message: message::write(&self.id, &transition, &room.settings.style),

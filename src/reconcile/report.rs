@@ -172,12 +172,7 @@ pub(super) fn pass(
 }
 
 /// Nothing moves on the whole branch, for one reason.
-pub(super) fn blocked(
-    view: &View,
-    on: &WaitingOn,
-    now: Timestamp,
-    poll: Duration,
-) -> Pass {
+pub(super) fn blocked(view: &View, on: &WaitingOn, now: Timestamp, poll: Duration) -> Pass {
     let canaries = view
         .situations
         .iter()

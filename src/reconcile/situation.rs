@@ -297,7 +297,9 @@ impl Draft<'_> {
         let ours = lineage.ours.as_ref().map(|ours| {
             let own = |(path, _): &(&RepoPath, _)| names.contains(&path.file_name());
             let copies = ours.files.iter().filter(own);
-            copies.map(|(path, file)| (path.clone(), file.clone())).collect()
+            copies
+                .map(|(path, file)| (path.clone(), file.clone()))
+                .collect()
         });
         let ours: Option<BTreeMap<_, _>> = ours.filter(|files: &BTreeMap<_, _>| !files.is_empty());
         let (state, intervention) = match read_state(&self.canary, &files, ours.as_ref(), &by) {
@@ -311,8 +313,9 @@ impl Draft<'_> {
             _ => stale(&rendered(&self.canary, &state), &files),
         };
         // An edit that gave exactly what is rendered from now on changes nothing, and must not stop the judging.
-        let intervention = intervention
-            .filter(|what| !stale.is_empty() || !matches!(what, Intervention::ManifestEdited { .. }));
+        let intervention = intervention.filter(|what| {
+            !stale.is_empty() || !matches!(what, Intervention::ManifestEdited { .. })
+        });
         Standing::Sound(Arc::new(Sound {
             canary: Arc::new(self.canary),
             removed: self.removed,
@@ -373,7 +376,9 @@ fn read_state(
             let intervention = if untouched {
                 None
             } else {
-                let head = head.iter().map(|(path, file)| (path.clone(), file.to_vec()));
+                let head = head
+                    .iter()
+                    .map(|(path, file)| (path.clone(), file.to_vec()));
                 people::classify(canary, ours, &head.collect(), &file, by)
             };
             Ok((file.into_state(intervention.as_ref()), intervention))
