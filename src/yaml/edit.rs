@@ -121,7 +121,7 @@ fn edit(
             patches: Vec::new(),
         };
         editor.change(target, wanted, place)?;
-        let out = editor.applied();
+        let out = editor.spliced();
         verify(before, &out, (index, steps), wanted, target)?;
         Ok(out)
     };
@@ -275,7 +275,7 @@ impl Editor<'_> {
     }
 
     /// The content with all patches in it.
-    fn applied(mut self) -> Vec<u8> {
+    fn spliced(mut self) -> Vec<u8> {
         self.patches
             .sort_by_key(|patch| std::cmp::Reverse((patch.start, patch.end)));
         let mut out = self.content.to_vec();
