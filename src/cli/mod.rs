@@ -3,6 +3,7 @@
 //! Commands are thin: they read files and repositories, call the layers below, and print. Rules live below.
 
 mod adopt;
+mod bench;
 mod clone;
 mod completions;
 mod config;
@@ -110,6 +111,7 @@ enum Command {
     History(history::HistoryArgs),
     Explain(explain::ExplainArgs),
     Adopt(adopt::AdoptArgs),
+    Bench(bench::BenchArgs),
     Crd(crd::CrdArgs),
     Completions(completions::CompletionsArgs),
     Man(completions::ManArgs),
@@ -129,6 +131,7 @@ impl Command {
             | Self::History(_)
             | Self::Explain(_)
             | Self::Adopt(_)
+            | Self::Bench(_)
             | Self::Crd(_)
             | Self::Completions(_)
             | Self::Man(_) => Chattiness::Quiet,
@@ -147,6 +150,7 @@ impl Command {
             Self::History(args) => args.execute(verbose > 0, console),
             Self::Explain(args) => args.execute(console),
             Self::Adopt(args) => args.execute(console),
+            Self::Bench(args) => args.execute(console),
             Self::Crd(args) => args.execute(console),
             Self::Completions(args) => args.execute(console),
             Self::Man(args) => args.execute(console),

@@ -1,0 +1,525 @@
+//! Plots, for terminals and as SVG files. Data in, text out; nothing here knows what a verdict is.
+
+use std::fmt::Write as _;
+
+/// One line of a range plot: a value and the interval around it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Range {
+    /// What it is about.
+    pub label: String,
+    /// The value.
+    pub value: f64,
+    /// Lower limit.
+    pub low: f64,
+    /// Upper limit.
+    pub high: f64,
+    /// The value in words.
+    pub text: String,
+    /// Whether to draw attention to it.
+    pub is_ours: bool,
+}
+
+/// Values with intervals under a heading, on a scale of decades: shares of 0.01 % and of 60 % in one picture.
+#[derive(Debug, Clone)]
+pub struct RangePlot {
+    /// The heading.
+    pub title: String,
+    /// The rows.
+    pub rows: Vec<Range>,
+    /// Least and greatest value of the scale; what is outside is drawn at the edge.
+    pub scale: (f64, f64),
+    /// Writes a value at the scale's marks.
+    pub mark: fn(f64) -> String,
+}
+
+impl RangePlot {
+    /// Where a value is, 0 to 1.
+    fn position(&self, value: f64) -> f64 {
+        let (low, high) = self.scale;
+        ((value.max(low) / low).ln() / (high / low).ln()).clamp(0.0, 1.0)
+    }
+
+    fn decades(&self) -> Vec<f64> {
+        let mut marks = Vec::new();
+        let mut mark = self.scale.0;
+        while mark <= self.scale.1 * 1.000_1 {
+            marks.push(mark);
+            mark *= 10.0;
+        }
+        marks
+    }
+
+    /// Lines for a terminal of which the plot takes `width` columns.
+    pub fn lines(&self, width: usize) -> Vec<String> {
+        let label = self
+            .rows
+            .iter()
+            .map(|row| row.label.chars().count())
+            .max()
+            .unwrap_or_default();
+        let column = |value: f64| (self.position(value) * (width - 1) as f64).round() as usize;
+        let mut lines = vec![self.title.clone()];
+        for row in &self.rows {
+            let mut cells = vec![' '; width];
+            for cell in cells
+                .iter_mut()
+                .take(column(row.high) + 1)
+                .skip(column(row.low))
+            {
+                *cell = '─';
+            }
+            if let Some(cell) = cells.get_mut(column(row.value)) {
+                *cell = if row.is_ours { '●' } else { '○' };
+            }
+            let cells: String = cells.into_iter().collect();
+            lines.push(format!("  {:<label$}  {cells}  {}", row.label, row.text));
+        }
+        let mut axis = vec![' '; width + 8];
+        for mark in self.decades() {
+            for (offset, letter) in (self.mark)(mark).chars().enumerate() {
+                if let Some(cell) = axis.get_mut(column(mark) + offset) {
+                    *cell = letter;
+                }
+            }
+        }
+        let axis: String = axis.into_iter().collect();
+        lines.push(format!("  {:<label$}  {axis}", "").trim_end().to_owned());
+        lines
+    }
+}
+
+/// One curve of a line plot.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Curve {
+    /// What it is.
+    pub name: String,
+    /// Points from left to right.
+    pub points: Vec<(f64, f64)>,
+    /// Lower and upper limits at the same places, if there are any.
+    pub band: Vec<(f64, f64)>,
+    /// The character that draws it on a terminal.
+    pub letter: char,
+}
+
+/// A vertical line with a word.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Moment {
+    /// Where.
+    pub at: f64,
+    /// What happened there.
+    pub text: String,
+}
+
+/// Curves over a common axis.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LinePlot {
+    /// The heading.
+    pub title: String,
+    /// What is on the horizontal axis.
+    pub across: String,
+    /// What is on the vertical axis.
+    pub up: String,
+    /// The curves.
+    pub curves: Vec<Curve>,
+    /// A horizontal line with a word, such as a threshold.
+    pub level: Option<(f64, String)>,
+    /// Moments.
+    pub moments: Vec<Moment>,
+    /// The range of the vertical axis.
+    pub range: (f64, f64),
+}
+
+impl LinePlot {
+    fn span(&self) -> (f64, f64) {
+        let places = || {
+            let points = self.curves.iter().flat_map(|curve| &curve.points);
+            points
+                .map(|(x, _)| *x)
+                .chain(self.moments.iter().map(|moment| moment.at))
+        };
+        let low = places().fold(f64::INFINITY, f64::min);
+        let high = places().fold(f64::NEG_INFINITY, f64::max);
+        if low < high {
+            (low, high)
+        } else {
+            (low.min(0.0), low.max(0.0) + 1.0)
+        }
+    }
+
+    /// Lines for a terminal.
+    pub fn lines(&self, width: usize, height: usize) -> Vec<String> {
+        let (left, right) = self.span();
+        let (bottom, top) = self.range;
+        let column = |x: f64| ((x - left) / (right - left) * (width - 1) as f64).round() as usize;
+        let row = |y: f64| {
+            let share = ((y - bottom) / (top - bottom)).clamp(0.0, 1.0);
+            height - 1 - (share * (height - 1) as f64).round() as usize
+        };
+        let mut cells = vec![vec![' '; width]; height];
+        let mut set = |x: usize, y: usize, letter: char| {
+            if let Some(cell) = cells.get_mut(y).and_then(|line| line.get_mut(x)) {
+                *cell = letter;
+            }
+        };
+        if let Some((level, _)) = &self.level {
+            for x in 0..width {
+                set(x, row(*level), '╌');
+            }
+        }
+        for moment in &self.moments {
+            for y in 0..height {
+                set(column(moment.at), y, '┊');
+            }
+        }
+        for curve in &self.curves {
+            for (x, y) in sampled(&curve.points, left, right, width)
+                .into_iter()
+                .enumerate()
+            {
+                if let Some(y) = y {
+                    set(x, row(y), curve.letter);
+                }
+            }
+        }
+        let mut lines = vec![self.title.clone()];
+        for (index, line) in cells.into_iter().enumerate() {
+            let value = top - (top - bottom) * index as f64 / (height - 1).max(1) as f64;
+            let text: String = line.into_iter().collect();
+            let edge = if index % 3 == 0 {
+                super::interval::number(value)
+            } else {
+                String::new()
+            };
+            lines.push(format!("{edge:>8} │{}", text.trim_end()));
+        }
+        lines.push(format!("{:>8} └{}", "", "─".repeat(width)));
+        let (low, high) = (
+            super::interval::number(left),
+            super::interval::number(right),
+        );
+        let gap = width.saturating_sub(low.len() + high.len());
+        lines.push(format!(
+            "{:>10}{low}{}{high}  {}",
+            "",
+            " ".repeat(gap),
+            self.across
+        ));
+        for curve in &self.curves {
+            lines.push(format!("{:>10}{} {}", "", curve.letter, curve.name));
+        }
+        if let Some((_, text)) = &self.level {
+            lines.push(format!("{:>10}╌ {text}", ""));
+        }
+        for moment in &self.moments {
+            let at = super::interval::number(moment.at);
+            lines.push(format!("{:>10}┊ {at}: {}", "", moment.text));
+        }
+        lines
+    }
+}
+
+/// The value of a curve at each column: the last point at or before it.
+fn sampled(points: &[(f64, f64)], left: f64, right: f64, width: usize) -> Vec<Option<f64>> {
+    let step = (right - left) / (width.max(2) - 1) as f64;
+    (0..width)
+        .map(|x| {
+            let until = left + step * (x as f64 + 0.5);
+            let (first, last) = (points.first()?.0, points.last()?.0);
+            if until < first || until - step > last {
+                return None;
+            }
+            points
+                .iter()
+                .rev()
+                .find(|(at, _)| *at <= until)
+                .map(|(_, y)| *y)
+        })
+        .collect()
+}
+
+// === SVG ===
+
+const COLOURS: [&str; 6] = [
+    "#0b7285", "#c92a2a", "#e8590c", "#868e96", "#5f3dc4", "#2b8a3e",
+];
+const FONT: &str = "font-family=\"system-ui, sans-serif\" font-size=\"12\"";
+
+/// Range plots one below the other, as one SVG document.
+pub fn ranges_svg(heading: &str, plots: &[RangePlot]) -> String {
+    let (left, width, row, gap) = (190.0, 420.0, 20.0, 64.0);
+    let heights: Vec<f64> = plots
+        .iter()
+        .map(|p| p.rows.len() as f64 * row + gap)
+        .collect();
+    let height = 40.0 + heights.iter().sum::<f64>();
+    let mut out = opened(820.0, height, heading);
+    let mut top = 64.0;
+    for (plot, height) in plots.iter().zip(&heights) {
+        let bottom = top + plot.rows.len() as f64 * row;
+        text(&mut out, 12.0, top - 12.0, "start", "600", &plot.title);
+        for mark in plot.decades() {
+            let x = left + width * plot.position(mark);
+            let _ = writeln!(
+                out,
+                "<line x1=\"{x:.1}\" y1=\"{top:.1}\" x2=\"{x:.1}\" y2=\"{bottom:.1}\" stroke=\"#dee2e6\"/>"
+            );
+            text(
+                &mut out,
+                x,
+                bottom + 15.0,
+                "middle",
+                "400",
+                &(plot.mark)(mark),
+            );
+        }
+        for (index, one) in plot.rows.iter().enumerate() {
+            let y = top + (index as f64 + 0.5) * row;
+            let colour = if one.is_ours { COLOURS[0] } else { COLOURS[3] };
+            let [low, at, high] =
+                [one.low, one.value, one.high].map(|value| left + width * plot.position(value));
+            let weight = if one.is_ours { "600" } else { "400" };
+            text(&mut out, left - 10.0, y + 4.0, "end", weight, &one.label);
+            let _ = writeln!(
+                out,
+                "<line x1=\"{low:.1}\" y1=\"{y:.1}\" x2=\"{high:.1}\" y2=\"{y:.1}\" stroke=\"{colour}\" stroke-width=\"2\"/>\n\
+                 <circle cx=\"{at:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"{colour}\"/>"
+            );
+            text(
+                &mut out,
+                left + width + 14.0,
+                y + 4.0,
+                "start",
+                weight,
+                &one.text,
+            );
+        }
+        top += height;
+    }
+    out.push_str("</svg>\n");
+    out
+}
+
+/// A line plot as an SVG document.
+pub fn lines_svg(plot: &LinePlot) -> String {
+    let (left, top, width, height) = (70.0, 50.0, 700.0, 280.0);
+    let mut out = opened(
+        820.0,
+        top + height + 60.0 + 18.0 * plot.curves.len() as f64,
+        &plot.title,
+    );
+    let (from, to) = plot.span();
+    let (bottom, ceiling) = plot.range;
+    let x = |value: f64| left + width * (value - from) / (to - from);
+    let y = |value: f64| {
+        let share = ((value - bottom) / (ceiling - bottom)).clamp(0.0, 1.0);
+        top + height * (1.0 - share)
+    };
+    for index in 0..=4 {
+        let part = f64::from(index) / 4.0;
+        let (value, place) = (
+            bottom + (ceiling - bottom) * part,
+            from + (to - from) * part,
+        );
+        let _ = writeln!(
+            out,
+            "<line x1=\"{left}\" y1=\"{0:.1}\" x2=\"{1}\" y2=\"{0:.1}\" stroke=\"#dee2e6\"/>",
+            y(value),
+            left + width
+        );
+        let [value, place_text] = [value, place].map(super::interval::number);
+        text(
+            &mut out,
+            left - 8.0,
+            y(bottom + (ceiling - bottom) * part) + 4.0,
+            "end",
+            "400",
+            &value,
+        );
+        text(
+            &mut out,
+            x(place),
+            top + height + 18.0,
+            "middle",
+            "400",
+            &place_text,
+        );
+    }
+    text(
+        &mut out,
+        left + width,
+        top + height + 34.0,
+        "end",
+        "400",
+        &plot.across,
+    );
+    text(&mut out, left - 8.0, top - 10.0, "start", "400", &plot.up);
+    if let Some((level, name)) = &plot.level {
+        let _ = writeln!(
+            out,
+            "<line x1=\"{left}\" y1=\"{0:.1}\" x2=\"{1}\" y2=\"{0:.1}\" stroke=\"#c92a2a\" stroke-dasharray=\"5 4\"/>",
+            y(*level),
+            left + width
+        );
+        text(&mut out, left + width, y(*level) - 5.0, "end", "400", name);
+    }
+    for (index, moment) in plot.moments.iter().enumerate() {
+        let at = x(moment.at);
+        let _ = writeln!(
+            out,
+            "<line x1=\"{at:.1}\" y1=\"{top}\" x2=\"{at:.1}\" y2=\"{0}\" stroke=\"#868e96\" stroke-dasharray=\"2 3\"/>",
+            top + height
+        );
+        text(
+            &mut out,
+            at + 4.0,
+            top + 12.0 + 14.0 * (index % 8) as f64,
+            "start",
+            "400",
+            &moment.text,
+        );
+    }
+    for (index, curve) in plot.curves.iter().enumerate() {
+        let colour = COLOURS
+            .get(index % COLOURS.len())
+            .copied()
+            .unwrap_or("#000");
+        if !curve.band.is_empty() {
+            let lower = curve
+                .points
+                .iter()
+                .zip(&curve.band)
+                .map(|((at, _), (low, _))| (*at, *low));
+            let upper = curve
+                .points
+                .iter()
+                .zip(&curve.band)
+                .map(|((at, _), (_, high))| (*at, *high));
+            let around: Vec<String> = lower
+                .chain(upper.rev())
+                .map(|(at, value)| format!("{:.1},{:.1}", x(at), y(value)))
+                .collect();
+            let _ = writeln!(
+                out,
+                "<polygon points=\"{}\" fill=\"{colour}\" opacity=\"0.15\"/>",
+                around.join(" ")
+            );
+        }
+        let points: Vec<String> = curve
+            .points
+            .iter()
+            .map(|(at, value)| format!("{:.1},{:.1}", x(*at), y(*value)))
+            .collect();
+        let _ = writeln!(
+            out,
+            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>",
+            points.join(" ")
+        );
+        let line = top + height + 52.0 + 18.0 * index as f64;
+        let _ = writeln!(
+            out,
+            "<rect x=\"{left}\" y=\"{:.1}\" width=\"18\" height=\"4\" fill=\"{colour}\"/>",
+            line - 6.0
+        );
+        text(&mut out, left + 26.0, line, "start", "400", &curve.name);
+    }
+    out.push_str("</svg>\n");
+    out
+}
+
+fn opened(width: f64, height: f64, heading: &str) -> String {
+    let mut out = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\">\n\
+         <rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n"
+    );
+    text(&mut out, 12.0, 24.0, "start", "700", heading);
+    out
+}
+
+fn text(out: &mut String, x: f64, y: f64, anchor: &str, weight: &str, words: &str) {
+    let words = words
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;");
+    let _ = writeln!(
+        out,
+        "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" font-weight=\"{weight}\" {FONT} fill=\"#212529\">{words}</text>"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plot() -> RangePlot {
+        let row = |label: &str, value: f64, is_ours| Range {
+            label: label.to_owned(),
+            value,
+            low: value * 0.5,
+            high: value * 2.0,
+            text: format!("{}%", super::super::interval::number(value * 100.0)),
+            is_ours,
+        };
+        RangePlot {
+            title: "false rollback".to_owned(),
+            rows: vec![
+                row("ours", 0.002, true),
+                row("a < b", 0.33, false),
+                row("none", 0.0, false),
+            ],
+            scale: (1e-4, 1.0),
+            mark: |value| format!("{}%", super::super::interval::number(value * 100.0)),
+        }
+    }
+
+    #[test]
+    fn ranges_on_a_terminal() {
+        insta::assert_snapshot!(plot().lines(40).join("\n"), @r"");
+    }
+
+    #[test]
+    fn svg_documents_are_well_formed() {
+        let svg = ranges_svg("a & b", &[plot(), plot()]);
+        assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
+        assert!(svg.contains("a &lt; b") && svg.contains("a &amp; b"));
+        assert_eq!(svg.matches("<circle").count(), 6);
+        assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+    }
+
+    fn curves() -> LinePlot {
+        LinePlot {
+            title: "evidence".to_owned(),
+            across: "seconds".to_owned(),
+            up: "ln E".to_owned(),
+            curves: vec![Curve {
+                name: "Serin".to_owned(),
+                points: (0..=10)
+                    .map(|x| (f64::from(x) * 15.0, f64::from(x) * 0.6))
+                    .collect(),
+                band: Vec::new(),
+                letter: '*',
+            }],
+            level: Some((4.6, "roll back".to_owned())),
+            moments: vec![Moment {
+                at: 60.0,
+                text: "20%".to_owned(),
+            }],
+            range: (0.0, 6.0),
+        }
+    }
+
+    #[test]
+    fn curves_on_a_terminal() {
+        insta::assert_snapshot!(curves().lines(31, 7).join("\n"), @r"");
+        let svg = lines_svg(&curves());
+        assert!(svg.contains("<polyline") && !svg.contains("NaN"));
+    }
+
+    #[test]
+    fn nothing_to_draw_is_drawn() {
+        let mut empty = curves();
+        empty.curves.clear();
+        empty.moments.clear();
+        assert!(!empty.lines(20, 5).is_empty());
+        assert!(!lines_svg(&empty).contains("NaN"));
+    }
+}
