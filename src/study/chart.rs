@@ -139,10 +139,10 @@ impl LinePlot {
         };
         let low = places().fold(f64::INFINITY, f64::min);
         let high = places().fold(f64::NEG_INFINITY, f64::max);
-        if low < high {
-            (low, high)
-        } else {
-            (low.min(0.0), low.max(0.0) + 1.0)
+        match (low.is_finite() && high.is_finite(), low < high) {
+            (true, true) => (low, high),
+            (true, false) => (low - 0.5, low + 0.5),
+            (false, _) => (0.0, 1.0),
         }
     }
 
@@ -473,7 +473,13 @@ mod tests {
 
     #[test]
     fn ranges_on_a_terminal() {
-        insta::assert_snapshot!(plot().lines(40).join("\n"), @r"");
+        insta::assert_snapshot!(plot().lines(40).join("\n"), @r"
+        false rollback
+          ours             ───●───                         0.2%
+          a < b                                 ───○───    33%
+          none   ○                                         0%
+                 0.01%     0.1%      1%       10%       100%
+        ");
     }
 
     #[test]
@@ -509,7 +515,21 @@ mod tests {
 
     #[test]
     fn curves_on_a_terminal() {
-        insta::assert_snapshot!(curves().lines(31, 7).join("\n"), @r"");
+        insta::assert_snapshot!(curves().lines(31, 7).join("\n"), @r"
+        evidence
+               6 │            ┊                 *
+                 │╌╌╌╌╌╌╌╌╌╌╌╌┊╌╌╌╌╌╌╌╌╌╌╌******╌
+                 │            ┊     ******
+               3 │            ┊  ***
+                 │         ******
+                 │   ******   ┊
+               0 │***         ┊
+                 └───────────────────────────────
+                  0                           150  seconds
+                  * Serin
+                  ╌ roll back
+                  ┊ 60: 20%
+        ");
         let svg = lines_svg(&curves());
         assert!(svg.contains("<polyline") && !svg.contains("NaN"));
     }
@@ -520,6 +540,7 @@ mod tests {
         empty.curves.clear();
         empty.moments.clear();
         assert!(!empty.lines(20, 5).is_empty());
-        assert!(!lines_svg(&empty).contains("NaN"));
+        let svg = lines_svg(&empty);
+        assert!(!svg.contains("NaN"), "{svg}");
     }
 }

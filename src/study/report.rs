@@ -260,11 +260,13 @@ fn goals(summaries: &[Summary], scores: &[Score], delays: &[Delay]) -> Vec<Goal>
     };
     if let Some(serin) = pooled(Rule::Serin) {
         let share = serin.false_rollback;
-        add(
-            "false rollback <= 0.2% pooled",
-            share.shown(),
-            share.value() <= 0.002,
-        );
+        if share.of > 0 {
+            add(
+                "false rollback <= 0.2% pooled",
+                share.shown(),
+                share.value() <= 0.002,
+            );
+        }
         let worst = core()
             .filter(|score| score.truth == Truth::Healthy)
             .max_by(|a, b| a.rolled_back.value().total_cmp(&b.rolled_back.value()));
@@ -362,7 +364,31 @@ mod tests {
 
     #[test]
     fn the_report_as_markdown() {
-        insta::assert_snapshot!(report().markdown(), @r"");
+        let markdown = report().markdown();
+        for line in markdown.lines() {
+            let columns = line.matches('|').count();
+            assert!(columns == 0 || columns > 3, "{line}");
+        }
+        let cells: Vec<&str> = markdown
+            .lines()
+            .filter(|line| line.starts_with("| nothing fails") || line.starts_with("| bad "))
+            .collect();
+        insta::assert_snapshot!(cells.join("\n"), @r"
+        | bad 0.1 -> 100% | 20 | 100 / 0 / 0, 30 s | 100 / 0 / 0, 120 s |
+        | nothing fails, scrapes and Prometheus lost | 20 | 0 / 100 / 0, 405 s | 100 / 0 / 0, 360 s |
+        | nothing fails, pods come and go | 20 | 0 / 100 / 0, 300 s | 0 / 100 / 0, 300 s |
+        ");
+        let goals: Vec<&str> = markdown
+            .lines()
+            .filter(|line| line.ends_with("met |") || line.ends_with("met** |"))
+            .map(|line| line.split(" | ").next().unwrap_or_default())
+            .collect();
+        insta::assert_snapshot!(goals.join("\n"), @r"
+        | missed <= 0.05% at >= 20 requests/s
+        | failures of 20% and more rolled back within two ticks (>= 20 requests/s)
+        | excess bad answers <= 1/4 of Flagger's default
+        | no rollback from missing data
+        ");
     }
 
     #[test]

@@ -101,7 +101,14 @@ mod tests {
                 format!("{} {:?} {}s", rule.name(), record.end, record.at / 1000)
             })
             .collect();
-        insta::assert_snapshot!(ends.join("\n"), @r"");
+        insta::assert_snapshot!(ends.join("\n"), @r"
+        Serin RolledBack 30s
+        Flagger, threshold 1 RolledBack 120s
+        Flagger, threshold 5 RolledBack 360s
+        Argo docs, service-wide RolledBack 1500s
+        Argo docs, canary only RolledBack 1800s
+        Argo 1 min, 99% RolledBack 300s
+        ");
     }
 
     #[test]

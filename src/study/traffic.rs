@@ -18,6 +18,8 @@ pub const SCRAPE: Ms = 15_000;
 pub const HISTORY: Ms = 41 * SCRAPE;
 /// Past this no scenario changes any more; no rule lets a rollout last that long.
 const HORIZON: Ms = 3 * 3_600_000;
+/// A year: longer ago, or later, than anything here.
+const EVER: Ms = 365 * 86_400_000;
 /// How long an instant query takes the last sample for the present, as the engine asks: twice the scrape interval.
 pub const LOOKBACK: Ms = 2 * SCRAPE;
 /// Samples that are kept of a pod: five minutes and some, for the longest window that a rule looks at.
@@ -173,7 +175,7 @@ impl World {
         // A day of history; its failures are there from the start if there were any.
         let day = 86_400.0 * self.rps / stable as f64;
         for _ in 0..stable {
-            let mut pod = self.pod(Side::Stable, Ms::MIN / 2, Ms::MAX);
+            let mut pod = self.pod(Side::Stable, -EVER, EVER);
             let requests = self.random.poisson(day);
             pod.counted.failed = self.random.binomial(requests, self.scenario.stable);
             pod.counted.ok = requests - pod.counted.failed;
@@ -183,7 +185,7 @@ impl World {
             self.pods.push(pod);
         }
         for index in 0..candidate {
-            let mut pod = self.pod(Side::Candidate, -60_000, Ms::MAX);
+            let mut pod = self.pod(Side::Candidate, -60_000, EVER);
             if self.scenario.has(Condition::OneBadPod) {
                 pod.tilt = if index == 0 { 2.0 } else { 0.0 };
             }
@@ -251,7 +253,7 @@ impl World {
                 }
             }
             for _ in live.len()..wanted {
-                let pod = self.pod(Side::Stable, at, Ms::MAX);
+                let pod = self.pod(Side::Stable, at, EVER);
                 self.pods.push(pod);
             }
             at += 120_000;
@@ -260,7 +262,7 @@ impl World {
         if let Some(pod) = self.pods.iter_mut().find(|pod| pod.side == Side::Candidate) {
             pod.ends = at;
         }
-        let pod = self.pod(Side::Candidate, at, Ms::MAX);
+        let pod = self.pod(Side::Candidate, at, EVER);
         self.pods.push(pod);
     }
 
@@ -320,7 +322,7 @@ impl World {
     /// Lets the time pass until `to`.
     pub fn advance(&mut self, to: Ms) {
         while self.now < to {
-            let change = self.changes.last().copied().unwrap_or(Ms::MAX);
+            let change = self.changes.last().copied().unwrap_or(EVER);
             let until = to.min(change);
             self.pass(until);
             if until == change {
