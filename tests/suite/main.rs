@@ -15,5 +15,6 @@ mod istio_schema;
 mod prometheus;
 mod scenarios;
 mod story;
+mod study;
 mod support;
 mod tidy;
