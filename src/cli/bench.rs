@@ -9,12 +9,12 @@ use super::failure::{Failure, Outcome};
 use super::flags::OutputFlag;
 use super::output::{Console, Style, Table};
 use crate::study::bench::{self, Settings, Summary};
-use crate::study::chart;
 use crate::study::delay::{self, Delay};
 use crate::study::interval::number;
 use crate::study::report::Report;
 use crate::study::rule::Rule;
 use crate::study::scenario::Suite;
+use crate::study::svg;
 
 /// Rollouts of each cell under each rule, without a flag that says otherwise.
 const QUICK: u64 = 100;
@@ -116,7 +116,7 @@ impl JudgementArgs {
                 "Verdicts on {} simulated rollouts per cell, seed {}, 95% intervals",
                 report.rollouts, report.seed
             );
-            write(path, &chart::ranges_svg(&heading, &report.plots()))?;
+            write(path, &svg::ranges(&heading, &report.plots()))?;
         }
         if let Some(path) = &self.markdown {
             write(path, &report.markdown())?;

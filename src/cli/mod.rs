@@ -14,6 +14,7 @@ mod failure;
 mod flags;
 mod history;
 mod output;
+mod plan;
 mod prose;
 mod reconcile;
 mod render;
@@ -113,6 +114,7 @@ enum Command {
     Explain(explain::ExplainArgs),
     Adopt(adopt::AdoptArgs),
     Bench(bench::BenchArgs),
+    Plan(plan::PlanArgs),
     Crd(crd::CrdArgs),
     Completions(completions::CompletionsArgs),
     Man(completions::ManArgs),
@@ -133,6 +135,7 @@ impl Command {
             | Self::Explain(_)
             | Self::Adopt(_)
             | Self::Bench(_)
+            | Self::Plan(_)
             | Self::Crd(_)
             | Self::Completions(_)
             | Self::Man(_) => Chattiness::Quiet,
@@ -157,6 +160,7 @@ impl Command {
             Self::Explain(args) => args.execute(console),
             Self::Adopt(args) => args.execute(console),
             Self::Bench(args) => args.execute(console),
+            Self::Plan(args) => args.execute(console),
             Self::Crd(args) => args.execute(console),
             Self::Completions(args) => args.execute(console),
             Self::Man(args) => args.execute(console),

@@ -1,6 +1,4 @@
-//! Plots, for terminals and as SVG files. Data in, text out; nothing here knows what a verdict is.
-
-use std::fmt::Write as _;
+//! Plots as data, and drawn on a terminal; `svg` draws the same as files. Nothing here knows what a verdict is.
 
 /// One line of a range plot: a value and the interval around it.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,12 +32,12 @@ pub struct RangePlot {
 
 impl RangePlot {
     /// Where a value is, 0 to 1.
-    fn position(&self, value: f64) -> f64 {
+    pub(super) fn position(&self, value: f64) -> f64 {
         let (low, high) = self.scale;
         ((value.max(low) / low).ln() / (high / low).ln()).clamp(0.0, 1.0)
     }
 
-    fn decades(&self) -> Vec<f64> {
+    pub(super) fn decades(&self) -> Vec<f64> {
         let mut marks = Vec::new();
         let mut mark = self.scale.0;
         while mark <= self.scale.1 * 1.000_1 {
@@ -130,7 +128,7 @@ pub struct LinePlot {
 }
 
 impl LinePlot {
-    fn span(&self) -> (f64, f64) {
+    pub(super) fn span(&self) -> (f64, f64) {
         let places = || {
             let points = self.curves.iter().flat_map(|curve| &curve.points);
             points
@@ -237,215 +235,6 @@ fn sampled(points: &[(f64, f64)], left: f64, right: f64, width: usize) -> Vec<Op
         .collect()
 }
 
-// === SVG ===
-
-const COLOURS: [&str; 6] = [
-    "#0b7285", "#c92a2a", "#e8590c", "#868e96", "#5f3dc4", "#2b8a3e",
-];
-const FONT: &str = "font-family=\"system-ui, sans-serif\" font-size=\"12\"";
-
-/// Range plots one below the other, as one SVG document.
-pub fn ranges_svg(heading: &str, plots: &[RangePlot]) -> String {
-    let (left, width, row, gap) = (190.0, 420.0, 20.0, 64.0);
-    let heights: Vec<f64> = plots
-        .iter()
-        .map(|p| p.rows.len() as f64 * row + gap)
-        .collect();
-    let height = 40.0 + heights.iter().sum::<f64>();
-    let mut out = opened(820.0, height, heading);
-    let mut top = 64.0;
-    for (plot, height) in plots.iter().zip(&heights) {
-        let bottom = top + plot.rows.len() as f64 * row;
-        text(&mut out, 12.0, top - 12.0, "start", "600", &plot.title);
-        for mark in plot.decades() {
-            let x = left + width * plot.position(mark);
-            let _ = writeln!(
-                out,
-                "<line x1=\"{x:.1}\" y1=\"{top:.1}\" x2=\"{x:.1}\" y2=\"{bottom:.1}\" stroke=\"#dee2e6\"/>"
-            );
-            text(
-                &mut out,
-                x,
-                bottom + 15.0,
-                "middle",
-                "400",
-                &(plot.mark)(mark),
-            );
-        }
-        for (index, one) in plot.rows.iter().enumerate() {
-            let y = top + (index as f64 + 0.5) * row;
-            let colour = if one.is_ours { COLOURS[0] } else { COLOURS[3] };
-            let [low, at, high] =
-                [one.low, one.value, one.high].map(|value| left + width * plot.position(value));
-            let weight = if one.is_ours { "600" } else { "400" };
-            text(&mut out, left - 10.0, y + 4.0, "end", weight, &one.label);
-            let _ = writeln!(
-                out,
-                "<line x1=\"{low:.1}\" y1=\"{y:.1}\" x2=\"{high:.1}\" y2=\"{y:.1}\" stroke=\"{colour}\" stroke-width=\"2\"/>\n\
-                 <circle cx=\"{at:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"{colour}\"/>"
-            );
-            text(
-                &mut out,
-                left + width + 14.0,
-                y + 4.0,
-                "start",
-                weight,
-                &one.text,
-            );
-        }
-        top += height;
-    }
-    out.push_str("</svg>\n");
-    out
-}
-
-/// A line plot as an SVG document.
-pub fn lines_svg(plot: &LinePlot) -> String {
-    let (left, top, width, height) = (70.0, 50.0, 700.0, 280.0);
-    let mut out = opened(
-        820.0,
-        top + height + 60.0 + 18.0 * plot.curves.len() as f64,
-        &plot.title,
-    );
-    let (from, to) = plot.span();
-    let (bottom, ceiling) = plot.range;
-    let x = |value: f64| left + width * (value - from) / (to - from);
-    let y = |value: f64| {
-        let share = ((value - bottom) / (ceiling - bottom)).clamp(0.0, 1.0);
-        top + height * (1.0 - share)
-    };
-    for index in 0..=4 {
-        let part = f64::from(index) / 4.0;
-        let (value, place) = (
-            bottom + (ceiling - bottom) * part,
-            from + (to - from) * part,
-        );
-        let _ = writeln!(
-            out,
-            "<line x1=\"{left}\" y1=\"{0:.1}\" x2=\"{1}\" y2=\"{0:.1}\" stroke=\"#dee2e6\"/>",
-            y(value),
-            left + width
-        );
-        let [value, place_text] = [value, place].map(super::interval::number);
-        text(
-            &mut out,
-            left - 8.0,
-            y(bottom + (ceiling - bottom) * part) + 4.0,
-            "end",
-            "400",
-            &value,
-        );
-        text(
-            &mut out,
-            x(place),
-            top + height + 18.0,
-            "middle",
-            "400",
-            &place_text,
-        );
-    }
-    text(
-        &mut out,
-        left + width,
-        top + height + 34.0,
-        "end",
-        "400",
-        &plot.across,
-    );
-    text(&mut out, left - 8.0, top - 10.0, "start", "400", &plot.up);
-    if let Some((level, name)) = &plot.level {
-        let _ = writeln!(
-            out,
-            "<line x1=\"{left}\" y1=\"{0:.1}\" x2=\"{1}\" y2=\"{0:.1}\" stroke=\"#c92a2a\" stroke-dasharray=\"5 4\"/>",
-            y(*level),
-            left + width
-        );
-        text(&mut out, left + width, y(*level) - 5.0, "end", "400", name);
-    }
-    for (index, moment) in plot.moments.iter().enumerate() {
-        let at = x(moment.at);
-        let _ = writeln!(
-            out,
-            "<line x1=\"{at:.1}\" y1=\"{top}\" x2=\"{at:.1}\" y2=\"{0}\" stroke=\"#868e96\" stroke-dasharray=\"2 3\"/>",
-            top + height
-        );
-        text(
-            &mut out,
-            at + 4.0,
-            top + 12.0 + 14.0 * (index % 8) as f64,
-            "start",
-            "400",
-            &moment.text,
-        );
-    }
-    for (index, curve) in plot.curves.iter().enumerate() {
-        let colour = COLOURS
-            .get(index % COLOURS.len())
-            .copied()
-            .unwrap_or("#000");
-        if !curve.band.is_empty() {
-            let lower = curve
-                .points
-                .iter()
-                .zip(&curve.band)
-                .map(|((at, _), (low, _))| (*at, *low));
-            let upper = curve
-                .points
-                .iter()
-                .zip(&curve.band)
-                .map(|((at, _), (_, high))| (*at, *high));
-            let around: Vec<String> = lower
-                .chain(upper.rev())
-                .map(|(at, value)| format!("{:.1},{:.1}", x(at), y(value)))
-                .collect();
-            let _ = writeln!(
-                out,
-                "<polygon points=\"{}\" fill=\"{colour}\" opacity=\"0.15\"/>",
-                around.join(" ")
-            );
-        }
-        let points: Vec<String> = curve
-            .points
-            .iter()
-            .map(|(at, value)| format!("{:.1},{:.1}", x(*at), y(*value)))
-            .collect();
-        let _ = writeln!(
-            out,
-            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>",
-            points.join(" ")
-        );
-        let line = top + height + 52.0 + 18.0 * index as f64;
-        let _ = writeln!(
-            out,
-            "<rect x=\"{left}\" y=\"{:.1}\" width=\"18\" height=\"4\" fill=\"{colour}\"/>",
-            line - 6.0
-        );
-        text(&mut out, left + 26.0, line, "start", "400", &curve.name);
-    }
-    out.push_str("</svg>\n");
-    out
-}
-
-fn opened(width: f64, height: f64, heading: &str) -> String {
-    let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\">\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n"
-    );
-    text(&mut out, 12.0, 24.0, "start", "700", heading);
-    out
-}
-
-fn text(out: &mut String, x: f64, y: f64, anchor: &str, weight: &str, words: &str) {
-    let words = words
-        .replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;");
-    let _ = writeln!(
-        out,
-        "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" font-weight=\"{weight}\" {FONT} fill=\"#212529\">{words}</text>"
-    );
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -480,15 +269,6 @@ mod tests {
           none   ○                                         0%
                  0.01%     0.1%      1%       10%       100%
         ");
-    }
-
-    #[test]
-    fn svg_documents_are_well_formed() {
-        let svg = ranges_svg("a & b", &[plot(), plot()]);
-        assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
-        assert!(svg.contains("a &lt; b") && svg.contains("a &amp; b"));
-        assert_eq!(svg.matches("<circle").count(), 6);
-        assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
     }
 
     fn curves() -> LinePlot {
@@ -530,8 +310,6 @@ mod tests {
                   ╌ roll back
                   ┊ 60: 20%
         ");
-        let svg = lines_svg(&curves());
-        assert!(svg.contains("<polyline") && !svg.contains("NaN"));
     }
 
     #[test]
@@ -540,7 +318,5 @@ mod tests {
         empty.curves.clear();
         empty.moments.clear();
         assert!(!empty.lines(20, 5).is_empty());
-        let svg = lines_svg(&empty);
-        assert!(!svg.contains("NaN"), "{svg}");
     }
 }

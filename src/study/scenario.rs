@@ -124,7 +124,7 @@ impl Scenario {
         self
     }
 
-    fn from_second(mut self, second: i64) -> Self {
+    fn beginning(mut self, second: i64) -> Self {
         self.onset = second * 1000;
         self
     }
@@ -224,7 +224,7 @@ pub fn core() -> Vec<Cell> {
         Scenario::bad("bad 0.1 -> 20%", 0.001, 0.20),
         Scenario::bad("bad 0.1 -> 100%", 0.001, 1.0),
         Scenario::bad("bad 0.5 -> 1.5%", 0.005, 0.015),
-        Scenario::bad("bad 0.1 -> 5% after 2 min", 0.001, 0.05).from_second(120),
+        Scenario::bad("bad 0.1 -> 5% after 2 min", 0.001, 0.05).beginning(120),
         Scenario::new(
             "within the limit, 0.1 -> 0.8%",
             Truth::WithinLimit,

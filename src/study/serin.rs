@@ -37,6 +37,31 @@ impl Default for Ladder {
     }
 }
 
+/// All that a rollout is judged by.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Setup {
+    /// The constants of the test.
+    pub rule: comparison::Rule,
+    /// Limit, floor, and how long to wait.
+    pub policy: Policy,
+    /// The steps.
+    pub ladder: Ladder,
+    /// Time between two looks.
+    pub every: Duration,
+}
+
+impl Default for Setup {
+    /// The benchmark's: 99 %, Flagger's ladder, a look at each scrape.
+    fn default() -> Self {
+        Self {
+            rule: comparison::Rule::default(),
+            policy: Policy::of_limit(LIMIT),
+            ladder: Ladder::default(),
+            every: Duration::from_millis(SCRAPE as u64),
+        }
+    }
+}
+
 /// Serin in one rollout.
 #[derive(Debug)]
 pub struct Serin {
@@ -57,24 +82,28 @@ pub struct Serin {
 impl Serin {
     /// With the benchmark's ladder, limit and tick.
     pub fn begin(world: &World) -> Self {
-        let policy = Policy::of_limit(LIMIT);
-        Self::with(
-            world,
-            comparison::Rule::default(),
-            policy,
-            Ladder::default(),
-        )
+        Self::with(world, Setup::default())
     }
 
-    /// With another rule, limits and ladder.
-    pub fn with(world: &World, rule: comparison::Rule, policy: Policy, ladder: Ladder) -> Self {
+    /// With another setup.
+    pub fn with(world: &World, setup: Setup) -> Self {
+        let Setup {
+            rule,
+            policy,
+            ladder,
+            every,
+        } = setup;
+        // Looking more often than there are scrapes would see each of them twice.
+        let every = Ms::try_from(every.as_millis())
+            .unwrap_or(SCRAPE)
+            .max(SCRAPE);
         let mut serin = Self {
             register: Register::default(),
             failures: Comparison::new(rule),
             slow: world.scenario().slow.map(|_| Comparison::new(rule)),
             policy,
             ladder,
-            every: SCRAPE,
+            every,
             step: None,
             since: 0,
             of_step: (0, 0),

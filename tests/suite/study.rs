@@ -89,3 +89,69 @@ fn a_file_that_cannot_be_written_is_said() {
         "{message}"
     );
 }
+
+#[test]
+fn a_plan_before_the_rollout() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = [
+        "plan",
+        "--rps",
+        "100",
+        "--ladder",
+        "10:1m,50:2m",
+        "--regression",
+        "5%,30%",
+        "--rollouts",
+        "40",
+        "--svg",
+        "plan.svg",
+    ];
+    let text = stdout(&run(&folder, &arguments));
+    let head: Vec<&str> = text.lines().take(1).collect();
+    insta::assert_snapshot!(head.join("\n"), @"ladder   10% for 1m, 50% for 2m");
+    assert!(
+        text.contains("detects  5% failures and more are rolled back"),
+        "{text}"
+    );
+    assert!(
+        text.contains("40 simulated rollouts each, seed 1"),
+        "{text}"
+    );
+    let svg = std::fs::read_to_string(folder.path().join("plan.svg")).unwrap();
+    assert!(svg.contains("30% fail"), "{svg}");
+
+    // Next to no traffic: nothing is caught in time, and the exit status says so.
+    let idle = run(
+        &folder,
+        &[
+            "plan",
+            "--rps",
+            "0.02",
+            "--regression",
+            "2%",
+            "--rollouts",
+            "10",
+            "-o",
+            "json",
+        ],
+    );
+    assert_eq!(idle.status.code(), Some(1));
+    let plan: serde_json::Value = serde_json::from_slice(&idle.stdout).unwrap();
+    assert_eq!(plan["detects"], serde_json::Value::Null);
+    assert_eq!(plan["healthy"]["rolled_back"]["count"], 0);
+}
+
+#[test]
+fn a_plan_for_a_canary_in_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let canary = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/story.yaml");
+    assert!(canary.exists());
+    let missing = run(&folder, &["plan", "--rps", "20", "--file", "nowhere"]);
+    assert_eq!(missing.status.code(), Some(2));
+    let message = String::from_utf8_lossy(&missing.stderr);
+    assert!(message.contains("there is no nowhere"), "{message}");
+    let empty = run(&folder, &["plan", "--rps", "20", "--file", "."]);
+    assert_eq!(empty.status.code(), Some(2));
+    let nobody = run(&folder, &["plan", "--rps", "20", "--ladder", "0:1m"]);
+    assert_eq!(nobody.status.code(), Some(2));
+}
