@@ -443,6 +443,13 @@ pub(super) fn batch(
 }
 
 impl Plan {
+    /// Nothing is written until this is over.
+    pub(super) fn stand_still(&mut self, on: &WaitingOn) {
+        self.drafts.clear();
+        self.transitions.clear();
+        self.waiting = on.clone();
+    }
+
     /// Nothing is written now.
     fn put_off(&mut self, on: WaitingOn, until: Timestamp) {
         self.drafts.clear();

@@ -9,7 +9,7 @@ use super::plan::Plan;
 use super::situation::Situation;
 use crate::analysis::Judgement;
 use crate::domain::{CanaryId, CommitId, Timestamp, Weight};
-use crate::ports::{Draft, RepositoryError};
+use crate::ports::Draft;
 use crate::progression::{State, Transition, WaitingOn};
 use crate::spec::{Diagnostic, ValidatedCanary};
 
@@ -177,6 +177,7 @@ pub(super) fn blocked(
     head: &CommitId,
     situations: &[Situation],
     on: &WaitingOn,
+    mut problems: BTreeMap<CanaryId, String>,
     now: Timestamp,
     poll: Duration,
 ) -> Pass {
@@ -192,7 +193,7 @@ pub(super) fn blocked(
             waiting: on.clone(),
             judgement: None,
             diagnostics: Vec::new(),
-            problem: None,
+            problem: problems.remove(&situation.id),
         })
         .collect();
     Pass {
@@ -204,13 +205,8 @@ pub(super) fn blocked(
     }
 }
 
-/// The remote cannot be used.
-pub(super) fn unreachable(
-    error: &RepositoryError,
-    memory: &Memory,
-    now: Timestamp,
-    poll: Duration,
-) -> Pass {
+/// There is no commit to go by.
+pub(super) fn headless(on: &WaitingOn, memory: &Memory, now: Timestamp, poll: Duration) -> Pass {
     let canaries = memory
         .last_applied
         .keys()
@@ -219,7 +215,7 @@ pub(super) fn unreachable(
             state: None,
             steps: 0,
             moves: Vec::new(),
-            waiting: WaitingOn::Remote(error.to_string()),
+            waiting: on.clone(),
             judgement: None,
             diagnostics: Vec::new(),
             problem: None,
@@ -229,7 +225,7 @@ pub(super) fn unreachable(
         at: now,
         head: None,
         canaries,
-        problem: Some(error.to_string()),
+        problem: Some(on.to_string()),
         wake_at: after(now, poll),
     }
 }

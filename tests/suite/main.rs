@@ -14,6 +14,7 @@ mod git_servers;
 mod istio_schema;
 mod prometheus;
 mod scenarios;
+mod signing;
 mod story;
 mod support;
 mod tidy;
