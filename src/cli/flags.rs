@@ -79,7 +79,7 @@ pub(super) struct SignatureFlags {
     #[arg(
         long,
         value_name = "FINGERPRINT",
-        env = "SERIN_VERIFY_FINGERPRINTS",
+        env = "SERIN_VERIFY_FINGERPRINT",
         value_delimiter = ','
     )]
     pub(super) verify_fingerprint: Vec<Fingerprint>,

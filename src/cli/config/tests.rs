@@ -193,7 +193,7 @@ fn signing_and_verifying_are_read() {
 fn signatures_that_cannot_work_are_refused() {
     let refused = |more: &str| mistake(&with_repository(more));
     let sign = format!("sign: {{key: {SOME_FILE}}}");
-    insta::assert_snapshot!(refused("sign: {format: x509, key: a}"), @"1:40: unknown variant `x509`, expected `ssh` or `openpgp`");
+    insta::assert_snapshot!(refused("sign: {format: x509, key: a}"), @"1:40: unknown variant `x509`, expected one of ssh, openpgp");
     insta::assert_snapshot!(refused("sign: {key: nowhere}"), @"the key to sign with cannot be read: nowhere: No such file or directory (os error 2)");
     insta::assert_snapshot!(refused(&format!("verify: {{signers: {SOME_FILE}}}")), @"the head has to be signed, but Serin's own commits would not be: give `sign` a key, and add it to the allowed ones");
     insta::assert_snapshot!(refused(&format!("{sign}, verify: {{strict: true}}")), @"nobody's signature would be good: `verify` needs `signers` for SSH keys, or `keyring` or `fingerprints` for OpenPGP keys");

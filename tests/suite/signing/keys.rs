@@ -249,8 +249,6 @@ pub(super) fn verifies(
     if let Some(gnupg) = gnupg {
         git.env("GNUPGHOME", gnupg);
     }
-    git.args(["verify-commit", commit])
-        .status()
-        .unwrap()
-        .success()
+    let output = git.args(["verify-commit", commit]).output().unwrap();
+    output.status.success()
 }
