@@ -7,6 +7,7 @@
 //!
 //! Never decides to try again, never knows what a file means.
 
+mod bare;
 mod branch;
 mod command;
 mod copy;
@@ -26,6 +27,7 @@ mod snapshot;
 mod verify;
 mod write;
 
+pub use bare::{First, create_bare};
 pub use branch::Branch;
 pub use local::{Local, LogEntry};
 pub use remote::{InvalidRemote, Remote};
