@@ -15,6 +15,8 @@ mod git_servers;
 mod istio_schema;
 mod prometheus;
 mod scenarios;
+mod signing;
 mod story;
+mod study;
 mod support;
 mod tidy;
