@@ -10,11 +10,14 @@
 )]
 
 mod chart;
+mod demo;
 mod git;
 mod git_servers;
 mod istio_schema;
 mod prometheus;
 mod scenarios;
+mod signing;
 mod story;
+mod study;
 mod support;
 mod tidy;

@@ -35,6 +35,7 @@ const PURE: [&str; 10] = [
     "crd",
     "spec",
     "analysis",
+    "study",
     "progression",
     "manifests",
     "record",
