@@ -23,7 +23,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
 {{- define "serin.config" -}}
-{{- $cluster := merge (dict "connection" "in-cluster") .Values.cluster }}
+{{- $cluster := merge (dict "connect" "in-cluster") .Values.cluster }}
 {{- $config := dict "repositories" .Values.repositories "prometheus" .Values.prometheus "cluster" $cluster "listen" (printf "0.0.0.0:%d" (int .Values.service.port)) "cacheDir" "/var/cache/serin" }}
 {{- mergeOverwrite $config .Values.extraConfig | toYaml }}
 {{- end }}
