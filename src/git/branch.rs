@@ -9,6 +9,7 @@ use gix::refs::transaction::PreviousValue;
 
 use super::command::{Git, NoOutput, Output};
 use super::lineage::{self, Memo};
+use super::locks;
 use super::objects::{self, commit_id, is_ancestor, local, local_io};
 use super::porcelain::{self, Trouble};
 use super::remote::{NAME, Remote};
@@ -504,6 +505,12 @@ impl Repository for Branch {
             self.recreate().await?;
             self.recreated_for = Some(head);
         }
+        let folder = self.settings.local.clone();
+        blocking(move || {
+            locks::remove_stale(&folder);
+            Ok(())
+        })
+        .await?;
         let Some(mut head) = self.look().await? else {
             let history = match &self.seen {
                 Some(from) if !self.settings.accept_rewritten_history => {

@@ -10,6 +10,7 @@ mod branch;
 mod command;
 mod lineage;
 mod local;
+mod locks;
 mod message;
 mod objects;
 mod pack;

@@ -1,0 +1,4 @@
+//! The engine under fire: real servers, races, refusals, outages, crashes, a damaged disk.
+
+mod crash;
+mod rig;
