@@ -10,6 +10,7 @@ use super::failure::{Failure, Outcome, chain};
 use super::flags::{PrometheusFlags, RepositoryFlags};
 use super::values::{self, ClusterChoice};
 use super::wiring::{Wirings, runtime};
+use crate::endpoints::SetLogLevel;
 use crate::operator;
 
 /// Run the controller: carry every canary of the repositories forward until told to stop.
@@ -26,6 +27,8 @@ The configuration file:
       committer: {name: Serin, email: serin@example.com}   # default: the author
       timeout: 1m                   # for one request to the remote
       skipCi: '[skip ci]'           # default: none
+      name: apps                    # in metrics and paths; default: the last part of the URL
+      webhook: {secretFile: /etc/serin/webhook}     # POST /hook/apps wakes it; default: none
   prometheus:
     url: http://prometheus:9090
     timeout: 10s
@@ -33,6 +36,7 @@ The configuration file:
     basicAuth: {username: serin, passwordFile: /etc/serin/password}
     tls: {caFile: ca.pem, certFile: client.pem, keyFile: client.key}
   cluster: none
+  listen: 0.0.0.0:8080              # /healthz, /readyz, /metrics, /hook/<name>; default: nowhere
   cacheDir: /var/cache/serin        # for bare copies; default: serin in the user's cache folder
 
 Flags win over the file.
@@ -47,7 +51,7 @@ pub(super) struct RunArgs {
     /// Cluster to act on [default: none] [possible values: none].
     #[arg(long, value_name = "CLUSTER", env = "SERIN_CLUSTER")]
     cluster: Option<ClusterChoice>,
-    /// Address for /healthz and /metrics, like 127.0.0.1:8080 [default: nowhere].
+    /// Address for /healthz, /readyz, /metrics and /hook/<name>, like 127.0.0.1:8080 [default: nowhere].
     #[arg(long, value_name = "ADDRESS", env = "SERIN_LISTEN")]
     listen: Option<SocketAddr>,
     /// Time between two looks at the remote [default: 30s].
@@ -86,16 +90,15 @@ impl RunArgs {
         Ok(config)
     }
 
-    pub(super) fn execute(&self) -> Result<Outcome, Failure> {
+    pub(super) fn execute(&self, log_level: SetLogLevel) -> Result<Outcome, Failure> {
         let config = self.settings()?;
-        if config.listen.is_some() {
-            return Err(Failure::usage(
-                "`listen` is not possible yet: /healthz and /metrics come with the chart",
-            ));
-        }
         let ClusterChoice::None = config.cluster;
         let Wirings { engines, locks } = Wirings::of(&config)?;
-        let done = runtime()?.block_on(operator::run(engines, stopped()));
+        let exposure = operator::Exposure {
+            listen: config.listen,
+            log_level: Some(log_level),
+        };
+        let done = runtime()?.block_on(operator::run(engines, exposure, stopped()));
         drop(locks);
         done.map_err(|error| Failure::failed(chain(&error)))?;
         Ok(Outcome::Done)

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::config::{Config, PrometheusConfig, RepositoryConfig};
 use super::failure::Failure;
 use crate::domain::Revision;
+use crate::endpoints::Secret;
 use crate::operator::Wiring;
 use crate::record::message::Style;
 use crate::{git, prometheus, reconcile};
@@ -37,6 +38,8 @@ impl Wirings {
             let local = cache.join(copy_name(repository));
             wirings.locks.push(lock(&local, repository)?);
             wirings.engines.push(Wiring {
+                name: repository.name(),
+                webhook: webhook_secret(repository)?,
                 branch: branch_settings(repository, local),
                 prometheus: metrics.clone(),
                 engine: engine_settings(repository),
@@ -85,6 +88,20 @@ fn lock(local: &Path, repository: &RepositoryConfig) -> Result<File, Failure> {
         ))),
         Err(std::fs::TryLockError::Error(error)) => Err(failed(&error)),
     }
+}
+
+fn webhook_secret(repository: &RepositoryConfig) -> Result<Option<Secret>, Failure> {
+    let Some(webhook) = &repository.webhook else {
+        return Ok(None);
+    };
+    let path = webhook.secret_file.display();
+    let content = std::fs::read(&webhook.secret_file)
+        .map_err(|error| Failure::usage(format!("failed to read {path}: {error}")))?;
+    let secret = Secret::new(&content);
+    // An empty secret would let everybody in.
+    let secret =
+        secret.ok_or_else(|| Failure::usage(format!("{path} holds no secret: it is empty")))?;
+    Ok(Some(secret))
 }
 
 fn branch_settings(repository: &RepositoryConfig, local: PathBuf) -> git::Settings {

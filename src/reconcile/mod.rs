@@ -90,6 +90,11 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
         &self.settings
     }
 
+    /// How many races for the branch were lost since the start.
+    pub fn races(&self) -> u64 {
+        self.memory.races()
+    }
+
     /// One pass. Never fails: what went wrong is in the report, canary by canary.
     pub async fn pass(&mut self) -> Pass {
         let now = self.now();

@@ -75,7 +75,7 @@ fn defaults_are_those_of_the_documentation() {
 fn mistakes_say_where_and_what_was_meant() {
     insta::assert_snapshot!(mistake("repositores: []\n"), @"1:1: unknown field `repositores`; did you mean `repositories`?");
     insta::assert_snapshot!(mistake("repositories:\n  - url: a\n    pushintervall: 10s\n"), @"3:5: unknown field `pushintervall`; did you mean `pushInterval`?");
-    insta::assert_snapshot!(mistake("repositories:\n  - url: a\n    colour: red\n"), @"3:5: unknown field `colour`; known here are url, branch, path, poll, pushInterval, author, committer, timeout, acceptRewrittenHistory, skipCi");
+    insta::assert_snapshot!(mistake("repositories:\n  - url: a\n    colour: red\n"), @"3:5: unknown field `colour`; known here are url, branch, path, poll, pushInterval, author, committer, timeout, acceptRewrittenHistory, skipCi, name, webhook");
     insta::assert_snapshot!(mistake("repositories:\n  - url: a\n    poll: 10\n"), @"3:11: `10` is not a length of time; write it like 500ms, 30s, 2m or 1h30m");
     insta::assert_snapshot!(mistake("repositories:\n  - url: a\n    poll: 0s\n"), @"3:11: this cannot be zero");
     insta::assert_snapshot!(mistake("repositories:\n  - branch: main\n"), @"2:5: missing field `url`");
@@ -152,4 +152,22 @@ fn a_flag_about_one_of_several_repositories_is_ambiguous() {
         .with_flags(&repository, &PrometheusFlags::default(), None, None)
         .unwrap_err();
     insta::assert_snapshot!(failure.to_string(), @"the file names several repositories: flags about one of them need --repo");
+}
+
+#[test]
+fn repositories_have_names() {
+    let file = ConfigFile::parse(
+        "repositories:\n- url: https://git.example.com/team/apps.git\n- {url: https://git.example.com/other/apps.git, webhook: {secretFile: hush}}\n",
+    )
+    .unwrap();
+    assert_eq!(file.repositories[0].name(), "apps");
+    let refused = refuse_twins(&file.repositories).unwrap_err().to_string();
+    assert!(refused.contains("both called `apps`"), "{refused}");
+    let named = "repositories:\n- {url: a.git, name: NAME}\n";
+    let renamed = ConfigFile::parse(&named.replace("NAME", "team-1.apps")).unwrap();
+    assert_eq!(renamed.repositories[0].name(), "team-1.apps");
+    for bad in ["''", "a/b", "'a b'", "ä"] {
+        let error = ConfigFile::parse(&named.replace("NAME", bad)).unwrap_err();
+        assert!(error.contains("is no name"), "{error}");
+    }
 }
