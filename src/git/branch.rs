@@ -8,6 +8,7 @@ use std::time::Duration;
 use gix::refs::transaction::PreviousValue;
 
 use super::command::{Git, NoOutput, Output};
+use super::copy::{Copy, MARKER, SEEN, TRACKED, clear, inspect, reference, set_reference};
 use super::lineage::{self, Memo};
 use super::locks;
 use super::objects::{self, commit_id, is_ancestor, local, local_io};
@@ -20,12 +21,6 @@ use crate::ports::{
     Draft, Head, History, Lineage, Published, Repository, RepositoryError, Snapshot, Watch,
 };
 
-/// Where the remote's branch was when we last asked.
-const TRACKED: &str = "refs/serin/remote";
-/// The last head that was accepted: what a rewritten history is noticed by, and what keeps the old one from being lost.
-const SEEN: &str = "refs/serin/seen";
-/// File that makes a folder ours, and says of which branch it is a copy.
-const MARKER: &str = "serin-copy";
 /// The first fetch brings the whole history, so it may take this many deadlines.
 const FIRST_FETCH: u32 = 20;
 /// Heads between two looks at whether the copy should be packed.
@@ -318,13 +313,11 @@ impl Branch {
             }
             Err(error) => {
                 // The remote answered a moment ago: what failed may be our copy.
-                let identity = self.settings.identity();
-                let copy = blocking(move || inspect(&folder, &identity)).await?;
-                if let Copy::Damaged { .. } = copy {
-                    self.damaged.clone_from(&self.tracked);
-                    return Err(RepositoryError::Local(error.to_string()));
+                if self.is_sound().await? {
+                    Err(error)
+                } else {
+                    Err(RepositoryError::Local(error.to_string()))
                 }
-                Err(error)
             }
         }
     }
@@ -360,6 +353,45 @@ impl Branch {
         }
     }
 
+    /// Where the branch is, brought here and compared with what was seen.
+    async fn head(&mut self) -> Result<Head, RepositoryError> {
+        let Some(mut head) = self.look().await? else {
+            let history = match &self.seen {
+                Some(from) if !self.settings.accept_rewritten_history => {
+                    History::Rewritten { from: from.clone() }
+                }
+                _ => History::Forward,
+            };
+            return Ok(Head {
+                commit: None,
+                history,
+            });
+        };
+        if self.tracked.as_ref() != Some(&head) {
+            head = self.bring().await?;
+            self.tidy().await;
+        }
+        let history = self.compare(&head).await?;
+        Ok(Head {
+            commit: Some(head),
+            history,
+        })
+    }
+
+    /// Our copy may be damaged: it is recreated at the next fetch, once for each head.
+    fn suspect(&mut self) {
+        if self.tracked.is_some() && self.recreated_for != self.tracked {
+            self.damaged.clone_from(&self.tracked);
+        }
+    }
+
+    /// Whether our copy is as it should be.
+    async fn is_sound(&self) -> Result<bool, RepositoryError> {
+        let (folder, identity) = (self.settings.local.clone(), self.settings.identity());
+        let copy = blocking(move || inspect(&folder, &identity)).await?;
+        Ok(matches!(copy, Copy::Sound { .. }))
+    }
+
     /// Packs loose objects when `git` finds that there are many. Nothing depends on it, so failures are left to the next time.
     async fn tidy(&mut self) {
         self.heads += 1;
@@ -392,8 +424,8 @@ impl Branch {
                 Ok(answer)
             }
             Err(error) => {
-                if self.tracked.as_ref() == Some(at) && self.recreated_for.as_ref() != Some(at) {
-                    self.damaged = Some(at.clone());
+                if self.tracked.as_ref() == Some(at) {
+                    self.suspect();
                 }
                 Err(error)
             }
@@ -436,11 +468,7 @@ impl Branch {
         match head {
             Some(head) if head == *last => self.tracked = Some(head),
             Some(head) if head == *base => {
-                return match &pushed {
-                    Ok(output) => Ok(Published::Refused(self.refusal(output))),
-                    // It may still arrive: nobody refused anything.
-                    Err(error) => Err(self.no_output(error)),
-                };
+                return self.not_moved(pushed).await;
             }
             Some(_) => {
                 let head = self.bring().await?;
@@ -462,6 +490,35 @@ impl Branch {
         }
         self.accepted(last).await?;
         Ok(Published::Accepted(commits))
+    }
+
+    /// The branch is where it was: the server refused, or it was never asked.
+    async fn not_moved(
+        &mut self,
+        pushed: Result<Output, NoOutput>,
+    ) -> Result<Published, RepositoryError> {
+        let output = match pushed {
+            Ok(output) => output,
+            // It may still arrive: nobody refused anything.
+            Err(error) => return Err(self.no_output(&error)),
+        };
+        let answered = output.success
+            || porcelain::pushed(&output.stdout)
+                .iter()
+                .any(|line| line.rejected)
+            || !porcelain::server_words(&output.stderr).is_empty();
+        if !answered {
+            let failure = self.failure(&output);
+            if !self.is_sound().await? {
+                self.suspect();
+                return Err(RepositoryError::Local(failure.to_string()));
+            }
+            // Access that is good for reading only is a refusal like any other.
+            if !matches!(failure, RepositoryError::Denied(_)) {
+                return Err(failure);
+            }
+        }
+        Ok(Published::Refused(self.refusal(&output)))
     }
 
     /// The branch holds our commit: it is the last head seen.
@@ -511,27 +568,11 @@ impl Repository for Branch {
             Ok(())
         })
         .await?;
-        let Some(mut head) = self.look().await? else {
-            let history = match &self.seen {
-                Some(from) if !self.settings.accept_rewritten_history => {
-                    History::Rewritten { from: from.clone() }
-                }
-                _ => History::Forward,
-            };
-            return Ok(Head {
-                commit: None,
-                history,
-            });
-        };
-        if self.tracked.as_ref() != Some(&head) {
-            head = self.bring().await?;
-            self.tidy().await;
+        let fetched = self.head().await;
+        if let Err(RepositoryError::Local(_)) = &fetched {
+            self.suspect();
         }
-        let history = self.compare(&head).await?;
-        Ok(Head {
-            commit: Some(head),
-            history,
-        })
+        fetched
     }
 
     async fn snapshot(&mut self, at: &CommitId) -> Result<Snapshot, RepositoryError> {
@@ -581,109 +622,6 @@ impl Repository for Branch {
             _ => Ok(Published::Accepted(commits)),
         }
     }
-}
-
-/// State of the folder of our copy.
-enum Copy {
-    /// Nothing there yet.
-    Fresh,
-    /// Ours, and readable.
-    Sound {
-        tracked: Option<CommitId>,
-        seen: Option<CommitId>,
-    },
-    /// Ours, and not usable: not readable, or the copy of another branch.
-    Damaged { seen: Option<CommitId> },
-}
-
-fn inspect(folder: &Path, identity: &str) -> Result<Copy, RepositoryError> {
-    let is_empty = match std::fs::read_dir(folder) {
-        Ok(mut entries) => entries.next().is_none(),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
-        Err(error) => return Err(local_io(folder, &error)),
-    };
-    if is_empty {
-        return Ok(Copy::Fresh);
-    }
-    let Ok(marker) = std::fs::read_to_string(folder.join(MARKER)) else {
-        return Err(RepositoryError::Local(format!(
-            "{} holds something else; name an empty folder for the copy",
-            folder.display()
-        )));
-    };
-    let Some(noted) = marker.strip_prefix(identity) else {
-        // The copy of something else: its head is nothing to compare with.
-        return Ok(Copy::Damaged { seen: None });
-    };
-    let refs = objects::open(folder).and_then(|repo| {
-        let refs = (reference(&repo, TRACKED)?, reference(&repo, SEEN)?);
-        for id in [&refs.0, &refs.1].into_iter().flatten() {
-            let commit = objects::commit(&repo, objects::object_id(id)?)?;
-            repo.find_tree(commit.tree).map_err(local)?;
-        }
-        Ok(refs)
-    });
-    let noted = || hex(noted);
-    Ok(match refs {
-        Ok((tracked, seen)) => Copy::Sound {
-            tracked,
-            seen: seen.or_else(noted),
-        },
-        Err(_) => Copy::Damaged {
-            seen: seen_on_disk(folder).or_else(noted),
-        },
-    })
-}
-
-/// The last head seen, from the files of a repository that may be too damaged to open.
-fn seen_on_disk(folder: &Path) -> Option<CommitId> {
-    let loose = std::fs::read_to_string(folder.join(SEEN)).unwrap_or_default();
-    let packed = || {
-        let packed = std::fs::read_to_string(folder.join("packed-refs")).ok()?;
-        packed
-            .lines()
-            .find_map(|line| hex(line.strip_suffix(SEEN)?))
-    };
-    hex(&loose).or_else(packed)
-}
-
-fn hex(text: &str) -> Option<CommitId> {
-    let text = text.trim();
-    let id = gix::ObjectId::from_hex(text.as_bytes()).ok()?;
-    Some(commit_id(id))
-}
-
-/// Removes all but the marker, which is what allows removing the rest.
-fn clear(folder: &Path) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_name() == MARKER {
-            continue;
-        }
-        if entry.file_type()?.is_dir() {
-            std::fs::remove_dir_all(entry.path())?;
-        } else {
-            std::fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
-}
-
-fn reference(repo: &gix::Repository, name: &str) -> Result<Option<CommitId>, RepositoryError> {
-    let reference = repo.try_find_reference(name).map_err(local)?;
-    Ok(reference
-        .and_then(|r| r.try_id())
-        .map(|id| commit_id(id.detach())))
-}
-
-fn set_reference(
-    repo: &gix::Repository,
-    name: &str,
-    id: gix::ObjectId,
-) -> Result<(), RepositoryError> {
-    repo.reference(name, id, PreviousValue::Any, "serin")
-        .map(|_| ())
-        .map_err(local)
 }
 
 /// A name that `git` takes and that no argument is mistaken for.

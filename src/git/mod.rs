@@ -8,6 +8,7 @@
 
 mod branch;
 mod command;
+mod copy;
 mod lineage;
 mod local;
 mod locks;
