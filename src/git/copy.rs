@@ -1,4 +1,4 @@
-//! The folder of our bare copy: whose it is, whether it can be used, and the two references that it keeps.
+//! The folder of our bare copy: whether it is ours and sound, its references, and emptying it.
 
 use std::path::Path;
 
@@ -14,6 +14,8 @@ pub(super) const TRACKED: &str = "refs/serin/remote";
 pub(super) const SEEN: &str = "refs/serin/seen";
 /// File that makes a folder ours, and says of which branch it is a copy.
 pub(super) const MARKER: &str = "serin-copy";
+/// The last head whose signature was found good. Only ours to move, so that a restart knows it without asking the branch.
+pub(super) const VERIFIED: &str = "refs/serin/verified";
 
 /// State of the folder of our copy.
 pub(super) enum Copy {
@@ -23,6 +25,7 @@ pub(super) enum Copy {
     Sound {
         tracked: Option<CommitId>,
         seen: Option<CommitId>,
+        verified: Option<CommitId>,
     },
     /// Ours, and not usable: not readable, or the copy of another branch.
     Damaged { seen: Option<CommitId> },
@@ -51,8 +54,10 @@ pub(super) fn inspect(folder: &Path, identity: &str) -> Result<Copy, RepositoryE
         if !is_for_git(folder) {
             return Err(RepositoryError::Local("git cannot open it".to_owned()));
         }
-        let refs = (reference(&repo, TRACKED)?, reference(&repo, SEEN)?);
-        for id in [&refs.0, &refs.1].into_iter().flatten() {
+        let refs = [TRACKED, SEEN, VERIFIED].map(|name| reference(&repo, name));
+        let [tracked, seen, verified] = refs;
+        let refs = [tracked?, seen?, verified?];
+        for id in refs.iter().flatten() {
             let commit = objects::commit(&repo, objects::object_id(id)?)?;
             repo.find_tree(commit.tree).map_err(local)?;
         }
@@ -60,9 +65,10 @@ pub(super) fn inspect(folder: &Path, identity: &str) -> Result<Copy, RepositoryE
     });
     let noted = || hex(noted);
     Ok(match refs {
-        Ok((tracked, seen)) => Copy::Sound {
+        Ok([tracked, seen, verified]) => Copy::Sound {
             tracked,
             seen: seen.or_else(noted),
+            verified,
         },
         Err(_) => Copy::Damaged {
             seen: seen_on_disk(folder).or_else(noted),
@@ -130,4 +136,13 @@ pub(super) fn set_reference(
     repo.reference(name, id, PreviousValue::Any, "serin")
         .map(|_| ())
         .map_err(local)
+}
+
+/// Runs work that blocks on a thread where it may.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, RepositoryError> + Send + 'static,
+) -> Result<T, RepositoryError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(RepositoryError::Local(format!("failed to finish: {error}"))))
 }
