@@ -11,6 +11,7 @@
 
 mod chart;
 mod demo;
+mod fire;
 mod git;
 mod git_servers;
 mod istio_schema;
