@@ -42,6 +42,7 @@ pub mod analysis;
 pub mod progression;
 pub mod manifests;
 pub mod record;
+pub mod applier;
 pub mod ports;
 pub mod git;
 pub mod prometheus;

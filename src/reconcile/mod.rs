@@ -2,7 +2,7 @@
 //!
 //! 1. `repository.fetch`, `snapshot`, `lineage` (I/O): where the branch is, what it holds, who changed what.
 //! 2. `situation::read` (pure): spec and state of each canary, and what people did to our files.
-//! 3. `cluster.observe` (I/O): what the cluster shows.
+//! 3. `cluster.follow`, `observe` (I/O): what the cluster is to show, and what it shows.
 //! 4. `analysis::plan` (pure), `metrics.ask` (I/O), `analysis::absorb` and `judge` (pure): the verdicts.
 //! 5. `plan::decide` (pure): the commits to make, checked by code that did not make them.
 //! 6. `repository.publish` (I/O): all of them in one push. A lost race starts the pass again on the new head.
@@ -17,7 +17,7 @@ mod plan;
 mod report;
 mod situation;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chrono::DurationRound;
@@ -30,7 +30,7 @@ use crate::clock::Clock;
 use crate::domain::{CanaryId, CommitId, Timestamp};
 use crate::manifests::{Committed, Manifests};
 use crate::ports::{
-    Cluster, Head, History, Metrics, Published, Repository, RepositoryError, Sighting,
+    Cluster, Head, History, Metrics, Published, Repository, RepositoryError, Sighting, Tree, Wanted,
 };
 use crate::progression::WaitingOn;
 use crate::record::message::Style;
@@ -112,7 +112,7 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
         let (Some(head), _) = self.head().await? else {
             return Ok(Vec::new());
         };
-        let situations = self.situations(&head).await?;
+        let (situations, _) = self.situations(&head).await?;
         let sightings = self.sightings(&situations, &head, now).await;
         if asking {
             self.judge(&situations, &sightings, now).await;
@@ -126,7 +126,7 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
         let Some(head) = head else {
             return Ok(Attempt::Done(Pass::empty(now, self.settings.poll)));
         };
-        let situations = self.situations(&head).await?;
+        let (situations, mut tree) = self.situations(&head).await?;
         if let Some(from) = rewritten {
             let on = WaitingOn::HistoryRewritten {
                 from,
@@ -140,11 +140,18 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
                 self.settings.poll,
             )));
         }
+        tree.held_back = situation::held_back(&situations);
+        let held_back = tree.held_back.clone();
+        self.cluster.follow(tree).await;
         let sightings = self.sightings(&situations, &head, now).await;
         self.judge(&situations, &sightings, now).await;
         let mut plans = plan::decide(&situations, &sightings, &self.memory, &self.settings, now);
-        if self.publish(&head, &mut plans, now).await? == Push::LostRace {
-            return Ok(Attempt::LostRace);
+        match self.publish(&head, &mut plans, now).await? {
+            Push::LostRace => return Ok(Attempt::LostRace),
+            Push::Accepted(newest) if sightings.is_some() => {
+                self.follow_ours(&newest, held_back).await;
+            }
+            Push::Accepted(_) | Push::Nothing | Push::Refused => {}
         }
         let problems = self.apply(&plans, &sightings, &head, now).await;
         Ok(Attempt::Done(report::pass(
@@ -173,7 +180,10 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
         })
     }
 
-    async fn situations(&mut self, head: &CommitId) -> Result<Vec<Situation>, RepositoryError> {
+    async fn situations(
+        &mut self,
+        head: &CommitId,
+    ) -> Result<(Vec<Situation>, Tree), RepositoryError> {
         let snapshot = self.repository.snapshot(head).await?;
         let mut reading = situation::Reading::of(snapshot, &mut self.memory.parsed);
         let lineages = self.repository.lineage(head, &reading.watches()).await?;
@@ -181,9 +191,10 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
             let before = self.repository.snapshot(&commit).await?;
             reading.recall(&id, before, &lineages, &mut self.memory.recalled);
         }
+        let tree = reading.tree();
         let situations = reading.situations(&lineages);
         self.memory.keep_only(&situations);
-        Ok(situations)
+        Ok((situations, tree))
     }
 
     async fn sightings(
@@ -192,9 +203,14 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
         head: &CommitId,
         now: Timestamp,
     ) -> Option<BTreeMap<CanaryId, Sighting>> {
-        let wanted: Vec<Manifests<Committed>> = situations
+        let wanted: Vec<Wanted<'_>> = situations
             .iter()
-            .filter_map(|situation| situation.committed(head))
+            .filter_map(|situation| {
+                Some(Wanted {
+                    manifests: situation.committed(head)?,
+                    canary: situation.sound().map(|sound| &sound.canary),
+                })
+            })
             .collect();
         self.cluster.observe(&wanted, now).await
     }
@@ -223,6 +239,16 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
         }
     }
 
+    /// After a push of ours HEAD is known without a fetch: promotions change people's files, too.
+    async fn follow_ours(&mut self, newest: &CommitId, held_back: BTreeSet<(String, String)>) {
+        // What cannot be read now is read by the next pass.
+        if let Ok(snapshot) = self.repository.snapshot(newest).await {
+            let mut tree = situation::Reading::of(snapshot, &mut self.memory.parsed).tree();
+            tree.held_back = held_back;
+            self.cluster.follow(tree).await;
+        }
+    }
+
     async fn publish(
         &mut self,
         head: &CommitId,
@@ -239,7 +265,8 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
             Published::Accepted(commits) => {
                 let pushed = self.now();
                 batch.accepted(plans, &commits, &mut self.memory, pushed);
-                Ok(Push::Accepted)
+                let newest = commits.last().unwrap_or(head).clone();
+                Ok(Push::Accepted(newest))
             }
             Published::Refused(words) => {
                 if batch.canaries.len() > 1 {
@@ -274,7 +301,7 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
                 Published::Refused(words) => single.refused(plans, &words, &mut self.memory, now),
             }
         }
-        Ok(Push::Accepted)
+        Ok(Push::Accepted(base))
     }
 
     /// Makes the cluster equal to what the remote accepted, canary by canary; one that fails stops no other.
@@ -289,15 +316,15 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
         let Some(sightings) = sightings else {
             return problems;
         };
-        for plan in plans {
+        let due = plans.iter().filter_map(|plan| {
             let drifted = sightings
                 .get(&plan.id)
                 .is_none_or(|sighting| sighting.drift.is_some());
-            let Some(manifests) = plan.to_apply(head, drifted) else {
-                continue;
-            };
-            if let Err(error) = self.cluster.apply(manifests, now).await {
-                problems.insert(plan.id.clone(), error.to_string());
+            plan.to_apply(head, drifted)
+        });
+        for (id, result) in self.cluster.apply(due.collect(), now).await {
+            if let Err(error) = result {
+                problems.insert(id, error.to_string());
             }
         }
         problems
@@ -305,27 +332,35 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
 
     /// The remote cannot be used: nothing moves, the cluster is still kept equal to the last head that was seen.
     async fn unreachable(&mut self, error: &RepositoryError, now: Timestamp) -> Pass {
-        let known: Vec<Manifests<Committed>> = self.memory.last_applied.values().cloned().collect();
+        let known: Vec<Wanted<'_>> = self
+            .memory
+            .last_applied
+            .values()
+            .map(|manifests| Wanted {
+                manifests: manifests.clone(),
+                canary: None,
+            })
+            .collect();
         if let Some(sightings) = self.cluster.observe(&known, now).await {
-            for manifests in known {
-                let drifted = sightings
+            let drifted = |manifests: &Manifests<Committed>| {
+                sightings
                     .get(&manifests.canary)
-                    .is_none_or(|sighting| sighting.drift.is_some());
-                if drifted {
-                    // What could not be repaired now is seen again by the next pass.
-                    self.cluster.apply(manifests, now).await.ok();
-                }
-            }
+                    .is_none_or(|sighting| sighting.drift.is_some())
+            };
+            let manifests = known.into_iter().map(|wanted| wanted.manifests);
+            let drifted = manifests.filter(drifted).collect();
+            // What could not be repaired now is seen again by the next pass.
+            self.cluster.apply(drifted, now).await;
         }
         report::unreachable(error, &self.memory, now, self.settings.poll)
     }
 }
 
 /// How the push of a pass ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Push {
     Nothing,
-    Accepted,
+    /// The branch is at this commit now.
+    Accepted(CommitId),
     Refused,
     LostRace,
 }

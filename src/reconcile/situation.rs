@@ -1,17 +1,14 @@
 //! What HEAD says about each canary: spec, state, files, and what people did since our last commit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::domain::{BlobId, CanaryId, CommitId, Person, RepoPath, Timestamp, files};
+use crate::domain::{CanaryId, CommitId, Person, RepoPath, Timestamp, files};
 use crate::manifests::{Committed, Manifests};
-use crate::ports::{ForeignCommit, Lineage, Snapshot, Watch};
+use crate::ports::{Files, ForeignCommit, Lineage, Snapshot, Tree, Watch};
 use crate::progression::{Attribution, Intervention, Phase, State};
 use crate::record::{people, state_file};
-use crate::spec::{Catalog, Diagnostic, ParseCache, ValidatedCanary};
-
-/// The files of a tree with their content ids.
-pub(super) type Tree = Arc<BTreeMap<RepoPath, (BlobId, Arc<[u8]>)>>;
+use crate::spec::{Catalog, Diagnostic, ParseCache, ValidatedCanary, Workload};
 
 /// One canary at HEAD.
 #[derive(Debug, Clone)]
@@ -41,7 +38,7 @@ pub(super) struct Sound {
     /// The generated files at HEAD.
     pub(super) files: BTreeMap<RepoPath, Vec<u8>>,
     /// All files at HEAD.
-    pub(super) tree: Tree,
+    pub(super) tree: Files,
 }
 
 impl Situation {
@@ -72,20 +69,56 @@ impl Situation {
     }
 }
 
+/// Deployments that run a candidate which still has traffic and is no longer what is proposed: their new manifests
+/// wait until traffic is off them.
+pub(super) fn held_back(situations: &[Situation]) -> BTreeSet<(String, String)> {
+    let mut held = BTreeSet::new();
+    for sound in situations.iter().filter_map(Situation::sound) {
+        let (Workload::BringYourOwn(two), Some(rollout)) =
+            (&sound.canary.workload, sound.state.rollout())
+        else {
+            continue;
+        };
+        let proposed = sound.canary.proposal.as_ref();
+        if proposed.is_some_and(|proposal| proposal.revision == rollout.candidate.revision) {
+            continue;
+        }
+        let names = two.candidate_deployments.iter().cloned();
+        held.extend(names.map(|name| (sound.canary.id.namespace.clone(), name)));
+    }
+    held
+}
+
 /// A snapshot on its way to situations.
 pub(super) struct Reading {
-    tree: Tree,
+    tree: Files,
+    commit: CommitId,
+    skipped: Vec<(String, String)>,
     catalog: Catalog,
     recalled: BTreeMap<CanaryId, ValidatedCanary>,
 }
 
 impl Reading {
     pub(super) fn of(snapshot: Snapshot, cache: &mut ParseCache) -> Self {
+        let commit = snapshot.commit.clone();
+        let skipped = snapshot.skipped.clone();
         let (tree, catalog) = read(snapshot, cache);
         Self {
             tree,
+            commit,
+            skipped,
             catalog,
             recalled: BTreeMap::new(),
+        }
+    }
+
+    /// All that the head holds, for the cluster.
+    pub(super) fn tree(&self) -> Tree {
+        Tree {
+            commit: Some(self.commit.clone()),
+            files: Arc::clone(&self.tree),
+            skipped: self.skipped.clone(),
+            held_back: BTreeSet::new(),
         }
     }
 
@@ -170,10 +203,10 @@ impl Reading {
     }
 }
 
-fn read(snapshot: Snapshot, cache: &mut ParseCache) -> (Tree, Catalog) {
+fn read(snapshot: Snapshot, cache: &mut ParseCache) -> (Files, Catalog) {
     let skipped = snapshot.skipped;
     let files = snapshot.files.into_iter();
-    let tree: Tree = Arc::new(
+    let tree: Files = Arc::new(
         files
             .map(|(path, file)| (path, (file.blob, file.content)))
             .collect(),
@@ -182,7 +215,7 @@ fn read(snapshot: Snapshot, cache: &mut ParseCache) -> (Tree, Catalog) {
     (tree, catalog)
 }
 
-fn sound(canary: ValidatedCanary, removed: bool, lineage: &Lineage, tree: &Tree) -> Standing {
+fn sound(canary: ValidatedCanary, removed: bool, lineage: &Lineage, tree: &Files) -> Standing {
     let files: BTreeMap<RepoPath, Vec<u8>> = files::ALL
         .iter()
         .filter_map(|name| canary.home.folder.join(name))
