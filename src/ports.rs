@@ -190,7 +190,7 @@ pub trait Metrics: Send + Sync {
 pub trait Cluster: Send {
     /// Hands over what a head holds that was fetched or pushed just now: all that the cluster is to show. Returns at
     /// once; an adapter that applies does so from here on, and keeps the cluster equal to it until the next one.
-    fn follow(&mut self, tree: Tree) -> impl Future<Output = ()> + Send;
+    fn follow(&mut self, tree: Tree, now: Timestamp) -> impl Future<Output = ()> + Send;
 
     /// What the cluster shows of these canaries; `None` when there is no cluster.
     fn observe(
@@ -233,7 +233,7 @@ pub struct Tree {
 #[derive(Debug)]
 pub struct Wanted<'a> {
     /// The generated files that HEAD holds.
-    pub manifests: Manifests<Committed>,
+    pub manifests: &'a Manifests<Committed>,
     /// Its spec; `None` while the branch cannot be read.
     pub canary: Option<&'a ValidatedCanary>,
 }

@@ -7,6 +7,7 @@
 //! stable alike; nothing is extrapolated. A baseline is the first reading at or after the moment it is for, so that no
 //! request from before counts (but for those of the last scrape interval before it).
 
+pub mod comparison;
 mod counting;
 mod custom;
 mod evidence;

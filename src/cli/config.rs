@@ -1,5 +1,6 @@
 //! The configuration of `serin run`: a YAML file, overridden by flags.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,9 +8,10 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::Error as _;
 
+use super::cluster_config::{self, ClusterChoice, ClusterConfig};
 use super::failure::Failure;
 use super::flags::{PrometheusFlags, RepositoryFlags};
-use super::values::{self, ClusterChoice, ServerUrl};
+use super::values::{self, ServerUrl};
 use crate::domain::{Person, RepoPath};
 use crate::git::{InvalidRemote, Remote};
 
@@ -20,9 +22,9 @@ pub(super) struct Config {
     pub(super) repositories: Vec<RepositoryConfig>,
     /// Where to ask how a candidate does.
     pub(super) prometheus: PrometheusConfig,
-    /// Which cluster to act on.
-    pub(super) cluster: ClusterChoice,
-    /// Where `/healthz` and `/metrics` are served, if anywhere.
+    /// Which cluster to act on, and how.
+    pub(super) cluster: ClusterConfig,
+    /// Where health, metrics and webhooks are served, if anywhere.
     pub(super) listen: Option<SocketAddr>,
     /// Folder for bare copies of the repositories; `None`: the user's cache folder.
     pub(super) cache_dir: Option<PathBuf>,
@@ -59,9 +61,29 @@ pub(super) struct RepositoryConfig {
     /// Whether a branch that somebody rewrote is the new truth. Otherwise that holds everything until it is looked at.
     #[serde(default)]
     pub(super) accept_rewritten_history: bool,
+    /// The namespaces that it may write; empty: all.
+    #[serde(default)]
+    pub(super) namespaces: BTreeSet<String>,
+    /// The service account that the cluster is written as; `None`: Serin's own.
+    #[serde(default, deserialize_with = "service_account")]
+    pub(super) impersonate: Option<(String, String)>,
     /// A text that keeps other people's CI quiet, put into each commit message.
     #[serde(default, deserialize_with = "one_line")]
     pub(super) skip_ci: Option<String>,
+    /// What it is called in metrics and in the path of its webhook; `None`: the last part of the address.
+    #[serde(default, deserialize_with = "name")]
+    pub(super) name: Option<String>,
+    /// Its webhook; `None`: it has none.
+    #[serde(default)]
+    pub(super) webhook: Option<Webhook>,
+}
+
+/// A webhook that wakes a repository's loop.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Webhook {
+    /// File with the secret that the forge signs with.
+    pub(super) secret_file: PathBuf,
 }
 
 impl RepositoryConfig {
@@ -77,8 +99,23 @@ impl RepositoryConfig {
             committer: None,
             timeout: default_git_timeout(),
             accept_rewritten_history: false,
+            namespaces: BTreeSet::new(),
+            impersonate: None,
             skip_ci: None,
+            name: None,
+            webhook: None,
         }
+    }
+
+    /// What it is called in metrics and in the path of its webhook.
+    pub(super) fn name(&self) -> String {
+        let remote = self.url.to_string();
+        let last = || {
+            let last = remote.trim_end_matches('/').rsplit(['/', ':']).next();
+            let last = last.unwrap_or_default().trim_end_matches(".git");
+            last.chars().filter(|c| is_name(*c)).take(60).collect()
+        };
+        self.name.clone().unwrap_or_else(last)
     }
 
     /// Who commits.
@@ -144,8 +181,8 @@ pub(super) struct ConfigFile {
     pub(super) prometheus: Option<PrometheusConfig>,
     /// Which cluster to act on.
     #[serde(default)]
-    pub(super) cluster: Option<ClusterChoice>,
-    /// Where `/healthz` and `/metrics` are served.
+    pub(super) cluster: Option<ClusterConfig>,
+    /// Where health, metrics and webhooks are served.
     #[serde(default)]
     pub(super) listen: Option<SocketAddr>,
     /// Folder for bare copies of the repositories.
@@ -205,7 +242,7 @@ impl ConfigFile {
         Ok(Config {
             repositories: self.repositories,
             prometheus: prometheus.over(self.prometheus)?,
-            cluster: cluster.or(self.cluster).unwrap_or_default(),
+            cluster: self.cluster.unwrap_or_default().with(cluster),
             listen: listen.or(self.listen),
             cache_dir: repository.cache_dir.clone().or(self.cache_dir),
         })
@@ -221,6 +258,15 @@ fn refuse_twins(repositories: &[RepositoryConfig]) -> Result<(), Failure> {
             return Err(Failure::usage(format!(
                 "{branch} of {} is listed twice: one entry may cover several folders, leave out `path`",
                 one.url
+            )));
+        }
+        let namesake = |other: &&RepositoryConfig| one.name() == other.name();
+        if let Some(other) = repositories.iter().skip(index + 1).find(namesake) {
+            return Err(Failure::usage(format!(
+                "{} and {} are both called `{}` in metrics and webhooks: give one of them another `name`",
+                one.url,
+                other.url,
+                one.name()
             )));
         }
     }
@@ -353,7 +399,13 @@ fn duration<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Duration, D::Error
     parsed(d, values::duration)
 }
 
-fn interval<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
+fn service_account<'de, D: serde::Deserializer<'de>>(
+    d: D,
+) -> Result<Option<(String, String)>, D::Error> {
+    parsed(d, cluster_config::service_account).map(Some)
+}
+
+pub(super) fn interval<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
     parsed(d, values::interval)
 }
 
@@ -363,6 +415,21 @@ fn path<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<RepoPath>, D::E
 
 fn branch<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<String>, D::Error> {
     parsed(d, values::branch).map(Some)
+}
+
+fn name<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<String>, D::Error> {
+    let name = String::deserialize(d)?;
+    if !name.is_empty() && name.len() <= 60 && name.chars().all(is_name) {
+        return Ok(Some(name));
+    }
+    Err(D::Error::custom(format!(
+        "`{name}` is no name: write up to 60 letters, digits, `-`, `_` or `.`"
+    )))
+}
+
+/// What can stand in a path and in a label as it is.
+fn is_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')
 }
 
 fn one_line<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<String>, D::Error> {

@@ -4,6 +4,7 @@
 
 mod adopt;
 mod clone;
+mod cluster_config;
 mod completions;
 mod config;
 mod crd;
@@ -31,6 +32,7 @@ use std::process::ExitCode;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
+use crate::endpoints::SetLogLevel;
 use failure::{Failure, Outcome};
 use output::{ColorChoice, Console};
 use telemetry::{Chattiness, LogFormat};
@@ -135,9 +137,14 @@ impl Command {
         }
     }
 
-    fn execute(&self, verbose: u8, console: &mut Console<'_>) -> Result<Outcome, Failure> {
+    fn execute(
+        &self,
+        verbose: u8,
+        set_log_level: SetLogLevel,
+        console: &mut Console<'_>,
+    ) -> Result<Outcome, Failure> {
         match self {
-            Self::Run(args) => args.execute(),
+            Self::Run(args) => args.execute(set_log_level),
             Self::Reconcile(args) => args.execute(console),
             Self::Demo(args) => args.execute(console),
             Self::Simulate(args) => args.execute(console),
@@ -169,8 +176,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         color,
         log_format,
     } = cli.global;
-    telemetry::init(cli.command.chattiness(), verbose, log_format, color);
-    let result = output::with_stdout(color, |console| cli.command.execute(verbose, console));
+    let set_log_level = telemetry::init(cli.command.chattiness(), verbose, log_format, color);
+    let result = output::with_stdout(color, |console| {
+        cli.command.execute(verbose, set_log_level, console)
+    });
     if let Err(failure) = &result
         && !failure.is_silent()
     {

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::cluster_config::ClusterChoice;
 use super::config::{Config, ConfigFile};
 use super::failure::{Failure, Outcome, chain};
 use super::flags::{PrometheusFlags, RepositoryFlags};
-use super::values::{self, ClusterChoice};
+use super::values;
 use super::wiring::{Wirings, runtime};
+use crate::endpoints::SetLogLevel;
 use crate::operator;
 
 /// Run the controller: carry every canary of the repositories forward until told to stop.
@@ -26,13 +28,26 @@ The configuration file:
       committer: {name: Serin, email: serin@example.com}   # default: the author
       timeout: 1m                   # for one request to the remote
       skipCi: '[skip ci]'           # default: none
+      namespaces: [test]            # all that it may write; default: all
+      impersonate: test/deployer    # service account to write as; default: Serin's own
+      name: apps                    # in metrics and paths; default: the last part of the URL
+      webhook: {secretFile: /etc/serin/webhook}     # POST /hook/apps wakes it; default: none
   prometheus:
     url: http://prometheus:9090
     timeout: 10s
     bearerTokenFile: /var/run/secrets/token       # or:
     basicAuth: {username: serin, passwordFile: /etc/serin/password}
     tls: {caFile: ca.pem, certFile: client.pem, keyFile: client.key}
-  cluster: none
+  cluster: in-cluster               # none, in-cluster, kubeconfig, kubeconfig:CONTEXT; or:
+  # cluster:
+  #   connect: kubeconfig:prod
+  #   kubeconfig: /etc/serin/kubeconfig         # default: what kubectl reads
+  #   applier: serin                # external: Flux or Argo CD applies, Serin commits and watches
+  #   mode: enforce                 # warn: report what people change in the cluster; off: leave it
+  #   prune: false                  # true: objects go that Git no longer has
+  #   pruneNamespaces: false        # true: Namespaces and CRDs as well
+  #   timeout: 10s                  # for one request to the cluster
+  listen: 0.0.0.0:8080              # /healthz, /readyz, /metrics, /hook/<name>; default: nowhere
   cacheDir: /var/cache/serin        # for bare copies; default: serin in the user's cache folder
 
 Flags win over the file.
@@ -44,10 +59,10 @@ pub(super) struct RunArgs {
     /// File with repositories, Prometheus and cluster.
     #[arg(long, short, value_name = "FILE", env = "SERIN_CONFIG")]
     config: Option<PathBuf>,
-    /// Cluster to act on [default: none] [possible values: none].
+    /// Cluster to act on: none, in-cluster, kubeconfig or kubeconfig:CONTEXT [default: none].
     #[arg(long, value_name = "CLUSTER", env = "SERIN_CLUSTER")]
     cluster: Option<ClusterChoice>,
-    /// Address for /healthz and /metrics, like 127.0.0.1:8080 [default: nowhere].
+    /// Address for /healthz, /readyz, /metrics and /hook/<name>, like 127.0.0.1:8080 [default: nowhere].
     #[arg(long, value_name = "ADDRESS", env = "SERIN_LISTEN")]
     listen: Option<SocketAddr>,
     /// Time between two looks at the remote [default: 30s].
@@ -72,7 +87,7 @@ impl RunArgs {
         let mut config = file.with_flags(
             &self.repository,
             &self.prometheus,
-            self.cluster,
+            self.cluster.clone(),
             self.listen,
         )?;
         for repository in &mut config.repositories {
@@ -86,16 +101,14 @@ impl RunArgs {
         Ok(config)
     }
 
-    pub(super) fn execute(&self) -> Result<Outcome, Failure> {
+    pub(super) fn execute(&self, log_level: SetLogLevel) -> Result<Outcome, Failure> {
         let config = self.settings()?;
-        if config.listen.is_some() {
-            return Err(Failure::usage(
-                "`listen` is not possible yet: /healthz and /metrics come with the chart",
-            ));
-        }
-        let ClusterChoice::None = config.cluster;
         let Wirings { engines, locks } = Wirings::of(&config)?;
-        let done = runtime()?.block_on(operator::run(engines, stopped()));
+        let exposure = operator::Exposure {
+            listen: config.listen,
+            log_level: Some(log_level),
+        };
+        let done = runtime()?.block_on(operator::run(engines, exposure, stopped()));
         drop(locks);
         done.map_err(|error| Failure::failed(chain(&error)))?;
         Ok(Outcome::Done)

@@ -59,6 +59,8 @@ pub(super) struct Shared {
     pub(super) changed: watch::Sender<u64>,
     /// Told when a pass over the branch is worth while.
     pub(super) wake: Arc<Notify>,
+    /// Tells the keeper that the ledger was changed from outside.
+    pub(super) nudge: Notify,
 }
 
 impl Shared {
@@ -67,6 +69,7 @@ impl Shared {
             ledger: Mutex::new(ledger),
             changed: watch::Sender::new(0),
             wake: Arc::new(Notify::new()),
+            nudge: Notify::new(),
         }
     }
 
@@ -145,6 +148,7 @@ impl<K: Clock + 'static> Keeper<K> {
 
     /// Runs until nobody hands over trees any more.
     pub(super) async fn run(mut self, mut trees: watch::Receiver<Tree>) {
+        let shared = Arc::clone(&self.shared);
         loop {
             let wake_at = self.act();
             let clock = &self.clock;
@@ -198,6 +202,7 @@ impl<K: Clock + 'static> Keeper<K> {
                         next = self.calls.try_join_next();
                     }
                 }
+                () = shared.nudge.notified() => {}
                 () = sleep => {}
             }
         }

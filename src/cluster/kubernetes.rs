@@ -63,7 +63,7 @@ impl Kubernetes {
     fn sighting(&self, ledger: &mut Ledger, wanted: &Wanted<'_>) -> Sighting {
         let id = &wanted.manifests.canary;
         let (stable, candidate) = match wanted.canary {
-            Some(canary) => workloads(canary, &wanted.manifests),
+            Some(canary) => workloads(canary, wanted.manifests),
             None => (Vec::new(), Vec::new()),
         };
         let (stable, stable_replicas) = readiness(ledger, &id.namespace, &stable);
@@ -125,7 +125,19 @@ fn readiness(ledger: &mut Ledger, namespace: &str, names: &[String]) -> (Readine
 }
 
 impl Cluster for Kubernetes {
-    async fn follow(&mut self, tree: Tree) {
+    async fn follow(&mut self, tree: Tree, now: Timestamp) {
+        let is_known = {
+            let held = self.trees.borrow();
+            tree.commit.is_some() && held.commit == tree.commit && held.held_back == tree.held_back
+        };
+        if is_known {
+            let mut ledger = self.shared.ledger();
+            if self.is_current(&ledger) {
+                ledger.confirm(now);
+                self.shared.nudge.notify_one();
+            }
+            return;
+        }
         self.followed.clone_from(&tree.commit);
         self.trees.send_replace(tree);
     }

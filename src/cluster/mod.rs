@@ -25,7 +25,7 @@ pub use kubernetes::Kubernetes;
 pub struct NoCluster;
 
 impl Cluster for NoCluster {
-    async fn follow(&mut self, _tree: Tree) {}
+    async fn follow(&mut self, _tree: Tree, _now: Timestamp) {}
 
     async fn observe(
         &mut self,
@@ -56,10 +56,10 @@ pub enum AnyCluster {
 }
 
 impl Cluster for AnyCluster {
-    async fn follow(&mut self, tree: Tree) {
+    async fn follow(&mut self, tree: Tree, now: Timestamp) {
         match self {
-            Self::None(none) => none.follow(tree).await,
-            Self::Kubernetes(kubernetes) => kubernetes.follow(tree).await,
+            Self::None(none) => none.follow(tree, now).await,
+            Self::Kubernetes(kubernetes) => kubernetes.follow(tree, now).await,
         }
     }
 

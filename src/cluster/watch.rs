@@ -106,7 +106,10 @@ impl Watcher {
     }
 
     fn remember(&self, kind: &Kind, found: &(ApiResource, bool)) {
-        let mut known = self.resources.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self
+            .resources
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         known.insert(kind.clone(), found.clone());
     }
 

@@ -6,6 +6,7 @@
 //!
 //! Never decides to try again, never knows what a file means.
 
+mod bare;
 mod branch;
 mod command;
 mod lineage;
@@ -19,6 +20,7 @@ mod remote;
 mod snapshot;
 mod write;
 
+pub use bare::{First, create_bare};
 pub use branch::{Branch, Settings};
 pub use local::{Local, LogEntry};
 pub use remote::{InvalidRemote, Remote};

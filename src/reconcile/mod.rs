@@ -17,7 +17,8 @@ mod plan;
 mod report;
 mod situation;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::DurationRound;
@@ -35,7 +36,7 @@ use crate::ports::{
 use crate::progression::WaitingOn;
 use crate::record::message::Style;
 use plan::Plan;
-use situation::Situation;
+use situation::View;
 
 /// Lost races in one pass before it gives up until the next: sixteen writers need a few each.
 const MAX_RACES: usize = 8;
@@ -90,6 +91,11 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
         &self.settings
     }
 
+    /// How many races for the branch were lost since the start.
+    pub fn races(&self) -> u64 {
+        self.memory.races()
+    }
+
     /// One pass. Never fails: what went wrong is in the report, canary by canary.
     pub async fn pass(&mut self) -> Pass {
         let now = self.now();
@@ -112,13 +118,14 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
         let (Some(head), _) = self.head().await? else {
             return Ok(Vec::new());
         };
-        let (situations, _) = self.situations(&head).await?;
-        let sightings = self.sightings(&situations, &head, now).await;
+        let view = self.view(&head).await?;
+        let sightings = self.cluster.observe(&view.looked_for(), now).await;
+        let sightings = sightings.as_ref();
         if asking {
-            self.judge(&situations, &sightings, now).await;
+            self.judge(&view, sightings, now).await;
         }
-        let plans = plan::decide(&situations, &sightings, &self.memory, &self.settings, now);
-        Ok(report::outlook(&situations, plans))
+        let plans = plan::decide(&view, sightings, &self.memory, &self.settings, now);
+        Ok(report::outlook(&view.situations, plans))
     }
 
     async fn attempt(&mut self, now: Timestamp) -> Result<Attempt, RepositoryError> {
@@ -126,37 +133,34 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
         let Some(head) = head else {
             return Ok(Attempt::Done(Pass::empty(now, self.settings.poll)));
         };
-        let (situations, mut tree) = self.situations(&head).await?;
+        let view = self.view(&head).await?;
         if let Some(from) = rewritten {
             let on = WaitingOn::HistoryRewritten {
                 from,
                 to: head.clone(),
             };
             return Ok(Attempt::Done(report::blocked(
-                &head,
-                &situations,
+                &view,
                 &on,
                 now,
                 self.settings.poll,
             )));
         }
-        tree.held_back = situation::held_back(&situations);
-        let held_back = tree.held_back.clone();
-        self.cluster.follow(tree).await;
-        let sightings = self.sightings(&situations, &head, now).await;
-        self.judge(&situations, &sightings, now).await;
-        let mut plans = plan::decide(&situations, &sightings, &self.memory, &self.settings, now);
+        self.cluster.follow(view.tree(), now).await;
+        let sightings = self.cluster.observe(&view.looked_for(), now).await;
+        let sightings = sightings.as_ref();
+        self.judge(&view, sightings, now).await;
+        let mut plans = plan::decide(&view, sightings, &self.memory, &self.settings, now);
         match self.publish(&head, &mut plans, now).await? {
             Push::LostRace => return Ok(Attempt::LostRace),
             Push::Accepted(newest) if sightings.is_some() => {
-                self.follow_ours(&newest, held_back).await;
+                self.follow_ours(&newest, &view, now).await;
             }
             Push::Accepted(_) | Push::Nothing | Push::Refused => {}
         }
-        let problems = self.apply(&plans, &sightings, &head, now).await;
+        let problems = self.apply(&plans, sightings, &view, now).await;
         Ok(Attempt::Done(report::pass(
             &head,
-            &situations,
             plans,
             problems,
             &self.memory,
@@ -180,10 +184,11 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
         })
     }
 
-    async fn situations(
-        &mut self,
-        head: &CommitId,
-    ) -> Result<(Vec<Situation>, Tree), RepositoryError> {
+    /// The branch at `head`, read once for as long as it stays there.
+    async fn view(&mut self, head: &CommitId) -> Result<Arc<View>, RepositoryError> {
+        if let Some(view) = self.memory.view.as_ref().filter(|view| view.head == *head) {
+            return Ok(Arc::clone(view));
+        }
         let snapshot = self.repository.snapshot(head).await?;
         let mut reading = situation::Reading::of(snapshot, &mut self.memory.parsed);
         let lineages = self.repository.lineage(head, &reading.watches()).await?;
@@ -191,40 +196,22 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
             let before = self.repository.snapshot(&commit).await?;
             reading.recall(&id, before, &lineages, &mut self.memory.recalled);
         }
-        let tree = reading.tree();
-        let situations = reading.situations(&lineages);
-        self.memory.keep_only(&situations);
-        Ok((situations, tree))
-    }
-
-    async fn sightings(
-        &mut self,
-        situations: &[Situation],
-        head: &CommitId,
-        now: Timestamp,
-    ) -> Option<BTreeMap<CanaryId, Sighting>> {
-        let wanted: Vec<Wanted<'_>> = situations
-            .iter()
-            .filter_map(|situation| {
-                Some(Wanted {
-                    manifests: situation.committed(head)?,
-                    canary: situation.sound().map(|sound| &sound.canary),
-                })
-            })
-            .collect();
-        self.cluster.observe(&wanted, now).await
+        let before = self.memory.view.as_deref();
+        let view = reading.view(head, &lineages, before, &self.memory.renderings);
+        Ok(self.memory.read(view))
     }
 
     /// Asks the metrics that are due, all canaries together, and keeps the verdicts.
     async fn judge(
         &mut self,
-        situations: &[Situation],
-        sightings: &Option<BTreeMap<CanaryId, Sighting>>,
+        view: &View,
+        sightings: Option<&BTreeMap<CanaryId, Sighting>>,
         now: Timestamp,
     ) {
-        let targets: Vec<Target> = situations
+        let targets: Vec<Target> = view
+            .situations
             .iter()
-            .filter_map(|situation| plan::target(situation, sightings.as_ref(), &self.memory))
+            .filter_map(|situation| plan::target(situation, sightings, &self.memory))
             .filter(|target| self.memory.is_due(target, now))
             .collect();
         if targets.is_empty() {
@@ -240,12 +227,18 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
     }
 
     /// After a push of ours HEAD is known without a fetch: promotions change people's files, too.
-    async fn follow_ours(&mut self, newest: &CommitId, held_back: BTreeSet<(String, String)>) {
+    async fn follow_ours(&mut self, newest: &CommitId, view: &View, now: Timestamp) {
         // What cannot be read now is read by the next pass.
         if let Ok(snapshot) = self.repository.snapshot(newest).await {
-            let mut tree = situation::Reading::of(snapshot, &mut self.memory.parsed).tree();
-            tree.held_back = held_back;
-            self.cluster.follow(tree).await;
+            let files = snapshot.files.into_iter();
+            let files = files.map(|(path, file)| (path, (file.blob, file.content)));
+            let tree = Tree {
+                commit: Some(newest.clone()),
+                files: Arc::new(files.collect()),
+                skipped: snapshot.skipped,
+                held_back: view.held_back.clone(),
+            };
+            self.cluster.follow(tree, now).await;
         }
     }
 
@@ -308,8 +301,8 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
     async fn apply(
         &mut self,
         plans: &[Plan],
-        sightings: &Option<BTreeMap<CanaryId, Sighting>>,
-        head: &CommitId,
+        sightings: Option<&BTreeMap<CanaryId, Sighting>>,
+        view: &View,
         now: Timestamp,
     ) -> BTreeMap<CanaryId, String> {
         let mut problems = BTreeMap::new();
@@ -320,7 +313,7 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
             let drifted = sightings
                 .get(&plan.id)
                 .is_none_or(|sighting| sighting.drift.is_some());
-            plan.to_apply(head, drifted)
+            plan.to_apply(view, drifted)
         });
         for (id, result) in self.cluster.apply(due.collect(), now).await {
             if let Err(error) = result {
@@ -332,23 +325,21 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
 
     /// The remote cannot be used: nothing moves, the cluster is still kept equal to the last head that was seen.
     async fn unreachable(&mut self, error: &RepositoryError, now: Timestamp) -> Pass {
-        let known: Vec<Wanted<'_>> = self
-            .memory
-            .last_applied
-            .values()
+        let known = self.memory.wanted();
+        let looked_for: Vec<Wanted<'_>> = known
+            .iter()
             .map(|manifests| Wanted {
-                manifests: manifests.clone(),
+                manifests,
                 canary: None,
             })
             .collect();
-        if let Some(sightings) = self.cluster.observe(&known, now).await {
+        if let Some(sightings) = self.cluster.observe(&looked_for, now).await {
             let drifted = |manifests: &Manifests<Committed>| {
                 sightings
                     .get(&manifests.canary)
                     .is_none_or(|sighting| sighting.drift.is_some())
             };
-            let manifests = known.into_iter().map(|wanted| wanted.manifests);
-            let drifted = manifests.filter(drifted).collect();
+            let drifted = known.into_iter().filter(drifted).collect();
             // What could not be repaired now is seen again by the next pass.
             self.cluster.apply(drifted, now).await;
         }

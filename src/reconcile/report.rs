@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Settings;
 use super::memory::Memory;
 use super::plan::Plan;
-use super::situation::Situation;
+use super::situation::{Situation, View};
 use crate::analysis::Judgement;
 use crate::domain::{CanaryId, CommitId, Timestamp, Weight};
 use crate::ports::{Draft, RepositoryError};
@@ -109,7 +109,7 @@ pub(super) fn outlook(situations: &[Situation], plans: Vec<Plan>) -> Vec<Outlook
             let sound = situation.sound();
             Outlook {
                 id: plan.id,
-                canary: plan.canary,
+                canary: plan.canary.map(|canary| (*canary).clone()),
                 state: sound.map(|sound| sound.state.clone()),
                 removed: sound.is_some_and(|sound| sound.removed),
                 next: plan.transitions.into_iter().zip(plan.drafts).collect(),
@@ -123,7 +123,6 @@ pub(super) fn outlook(situations: &[Situation], plans: Vec<Plan>) -> Vec<Outlook
 
 pub(super) fn pass(
     head: &CommitId,
-    _situations: &[Situation],
     plans: Vec<Plan>,
     mut problems: BTreeMap<CanaryId, String>,
     memory: &Memory,
@@ -173,14 +172,9 @@ pub(super) fn pass(
 }
 
 /// Nothing moves on the whole branch, for one reason.
-pub(super) fn blocked(
-    head: &CommitId,
-    situations: &[Situation],
-    on: &WaitingOn,
-    now: Timestamp,
-    poll: Duration,
-) -> Pass {
-    let canaries = situations
+pub(super) fn blocked(view: &View, on: &WaitingOn, now: Timestamp, poll: Duration) -> Pass {
+    let canaries = view
+        .situations
         .iter()
         .map(|situation| CanaryReport {
             id: situation.id.clone(),
@@ -197,7 +191,7 @@ pub(super) fn blocked(
         .collect();
     Pass {
         at: now,
-        head: Some(head.clone()),
+        head: Some(view.head.clone()),
         canaries,
         problem: Some(on.to_string()),
         wake_at: after(now, poll),
@@ -211,11 +205,10 @@ pub(super) fn unreachable(
     now: Timestamp,
     poll: Duration,
 ) -> Pass {
-    let canaries = memory
-        .last_applied
-        .keys()
-        .map(|id| CanaryReport {
-            id: id.clone(),
+    let known = memory.view.iter().flat_map(|view| &view.situations);
+    let canaries = known
+        .map(|situation| CanaryReport {
+            id: situation.id.clone(),
             state: None,
             steps: 0,
             moves: Vec::new(),

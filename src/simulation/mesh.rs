@@ -298,7 +298,7 @@ impl Metrics for Mesh {
 }
 
 impl Cluster for Mesh {
-    async fn follow(&mut self, _tree: Tree) {}
+    async fn follow(&mut self, _tree: Tree, _now: Timestamp) {}
 
     async fn observe(
         &mut self,
@@ -310,7 +310,7 @@ impl Cluster for Mesh {
         }
         let world = self.world();
         let sightings = wanted.iter().map(|wanted| {
-            let manifests = &wanted.manifests;
+            let manifests = wanted.manifests;
             let held = world.objects.get(&manifests.canary);
             let same = held.is_some_and(|held| held.files == existing(&manifests.files));
             let sighting = Sighting {

@@ -4,4 +4,4 @@ mod history;
 mod pushing;
 mod reading;
 mod remotes;
-mod rig;
+pub(crate) mod rig;

@@ -169,6 +169,39 @@ impl Someone {
         self.git(&["push", "--quiet", "origin", "HEAD:refs/heads/main"]);
     }
 
+    /// Puts text behind what a file holds.
+    pub(crate) fn append(&self, path: &str, text: &str) {
+        let content = std::fs::read_to_string(self.clone.join(path)).unwrap_or_default();
+        self.write(path, content + text);
+    }
+
+    /// Replaces a text that must be in a file.
+    pub(crate) fn replace(&self, path: &str, from: &str, to: &str) {
+        let content = std::fs::read_to_string(self.clone.join(path)).unwrap();
+        assert!(content.contains(from), "`{from}` in {path}:\n{content}");
+        self.write(path, content.replace(from, to));
+    }
+
+    /// Commits on the newest head and pushes, again and again until nobody was faster. Each try edits anew.
+    pub(crate) fn insist(&self, message: &str, edit: &dyn Fn()) -> CommitId {
+        for _ in 0..50 {
+            self.git(&["fetch", "--quiet", "origin"]);
+            self.git(&["reset", "--quiet", "--hard", "origin/main"]);
+            edit();
+            let commit = self.commit(message, &[]);
+            let pushed = program("git", &self.home)
+                .arg("-C")
+                .arg(&self.clone)
+                .args(["push", "--quiet", "origin", "HEAD:refs/heads/main"])
+                .output()
+                .unwrap();
+            if pushed.status.success() {
+                return commit;
+            }
+        }
+        panic!("{} never got a push through", self.name);
+    }
+
     pub(crate) fn force(&self) {
         self.git(&[
             "push",

@@ -1,0 +1,135 @@
+//! The real `serin` as a process of its own: `serin run` until it is stopped, other commands to their end.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+
+use crate::git_servers::program;
+
+/// A running `serin run`; it and what it started end when this is dropped.
+pub(crate) struct Serin {
+    child: Child,
+    log: PathBuf,
+}
+
+/// How to start one.
+pub(crate) struct Start {
+    command: Command,
+    log: PathBuf,
+}
+
+/// `serin` with nothing of this machine's configuration.
+pub(crate) fn serin(home: &Path) -> Command {
+    let mut command = program(env!("CARGO_BIN_EXE_serin"), home);
+    command
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("NO_COLOR", "1");
+    command
+}
+
+/// Runs a command to its end, however that is.
+pub(crate) fn output(command: &mut Command) -> Output {
+    command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?} cannot be started: {error}"))
+}
+
+impl Start {
+    /// `serin run` on a repository, with its copy in a folder beside its log.
+    pub(crate) fn new(folder: &Path, name: &str, repository: &str, prometheus: &str) -> Self {
+        let home = folder.join("home");
+        std::fs::create_dir_all(&home).unwrap();
+        let mut command = serin(&home);
+        command
+            .args(["run", "--cluster", "none"])
+            .args(["--repo", repository, "--prometheus", prometheus])
+            .arg("--cache-dir")
+            .arg(folder.join(format!("{name}-cache")));
+        Self {
+            command,
+            log: folder.join(format!("{name}.log")),
+        }
+    }
+
+    pub(crate) fn args(mut self, arguments: &[&str]) -> Self {
+        self.command.args(arguments);
+        self
+    }
+
+    /// Starts it as the leader of a process group, logging behind what an earlier one wrote.
+    pub(crate) fn start(&mut self) -> Serin {
+        use std::os::unix::process::CommandExt as _;
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(&self.log)
+            .unwrap();
+        let child = self
+            .command
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        Serin {
+            child,
+            log: self.log.clone(),
+        }
+    }
+}
+
+impl Serin {
+    fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap()
+    }
+
+    /// What it said so far.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Waits until the log holds a text.
+    pub(crate) fn says(&mut self, text: &str) {
+        for _ in 0..1200 {
+            if self.log().contains(text) {
+                return;
+            }
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!(
+                    "serin ended ({status}) before it said `{text}`:\n{}",
+                    self.log()
+                );
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("serin never said `{text}`:\n{}", self.log());
+    }
+
+    /// How it ended, if it did.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    /// Asks it to end, and waits for it.
+    pub(crate) fn stop(mut self) -> ExitStatus {
+        kill_process(self.pid(), Signal::TERM).unwrap();
+        for _ in 0..1200 {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("serin does not stop when it is asked to:\n{}", self.log());
+    }
+}
+
+impl Drop for Serin {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = kill_process_group(self.pid(), Signal::KILL);
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
