@@ -9,11 +9,13 @@
     reason = "tests fail by panicking, start programs and wait for them"
 )]
 
+mod cluster;
 mod demo;
 mod git;
 mod git_servers;
 mod istio_schema;
 mod prometheus;
+mod rig;
 mod scenarios;
 mod story;
 mod support;
