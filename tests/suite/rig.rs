@@ -141,7 +141,7 @@ impl ControlPlane {
             format!("--token-auth-file={}", in_folder("tokens")),
             "--authorization-mode=RBAC".to_owned(),
             "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
-            format!("--service-account-key-file={}", tls("server.key")),
+            format!("--service-account-key-file={}", tls("server.pem")),
             format!("--service-account-signing-key-file={}", tls("server.key")),
             "--disable-admission-plugins=TaintNodesByCondition".to_owned(),
             format!("--cert-dir={}", in_folder("certs")),
