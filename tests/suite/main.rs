@@ -10,12 +10,14 @@
 )]
 
 mod chart;
+mod cluster;
 mod demo;
 mod fire;
 mod git;
 mod git_servers;
 mod istio_schema;
 mod prometheus;
+mod rig;
 mod scenarios;
 mod signing;
 mod story;
