@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::analysis::{Answer, AskError, Query};
+use crate::clock::{Clock, SystemClock};
 use crate::ports::Metrics;
 
 pub use settings::{Auth, ClientCertificate, Secret, Settings, SetupError};
@@ -23,6 +24,13 @@ pub use settings::{Auth, ClientCertificate, Secret, Settings, SetupError};
 /// Queries on the wire at once. A tick of 1,000 canaries is about 30 queries; Prometheus runs 20 at once by default
 /// and has other clients.
 const CONCURRENCY: usize = 8;
+
+/// Parameter of the HTTP API for the longest age of a sample that counts as present. Servers that do not know it
+/// ignore it.
+const LOOKBACK: &str = "lookback_delta";
+
+/// Seconds that the server's clock may differ from ours: two scrapes at the usual interval.
+const MAX_SKEW: i64 = 30;
 
 /// A Prometheus server, or anything that speaks its HTTP API (Mimir, Thanos, VictoriaMetrics).
 #[derive(Debug)]
@@ -166,7 +174,10 @@ async fn one(
     let at = query.at.timestamp();
     let response = match query.range {
         None => {
-            let builder = client.query(&query.promql).at(at).timeout(millis);
+            let mut builder = client.query(&query.promql).at(at).timeout(millis);
+            if let Some(age) = query.lookback {
+                builder = builder.query(LOOKBACK, format!("{}s", age.as_secs()));
+            }
             let with = |builder: prometheus_http_query::InstantQueryBuilder,
                         (name, value): (HeaderName, HeaderValue)| {
                 builder.header(name, value)
@@ -175,9 +186,12 @@ async fn one(
         }
         Some((start, step)) => {
             let (start, step) = (start.timestamp(), step.as_secs_f64());
-            let builder = client
+            let mut builder = client
                 .query_range(&query.promql, start, at, step)
                 .timeout(millis);
+            if let Some(age) = query.lookback {
+                builder = builder.query(LOOKBACK, format!("{}s", age.as_secs()));
+            }
             let with = |builder: prometheus_http_query::RangeQueryBuilder,
                         (name, value): (HeaderName, HeaderValue)| {
                 builder.header(name, value)
@@ -186,6 +200,13 @@ async fn one(
         }
     };
     let response = response.map_err(|error| unreachable(error, deadline))?;
+    let date = response.headers().get(reqwest::header::DATE);
+    let ahead = answer::clock_of(date).map(|server| (server - SystemClock.now()).num_seconds());
+    if let Some(seconds) = ahead.filter(|seconds| seconds.abs() > MAX_SKEW)
+        && response.status().is_success()
+    {
+        return Err(AskError::Clock(seconds));
+    }
     answer::read(response, query.range.is_some(), deadline).await
 }
 

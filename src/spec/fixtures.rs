@@ -157,6 +157,7 @@ fn analysis() -> Analysis {
         compare: true,
         skip: true,
         reporter: Reporter::Destination,
+        counting: crate::spec::Counting::default(),
     }
 }
 

@@ -36,11 +36,17 @@ fn target(app: &str, rollout: Timestamp, metrics: Vec<MetricSource>) -> Target {
             compare: true,
             skip: false,
             reporter: Reporter::Destination,
+            counting: serin::spec::Counting {
+                warmup: Duration::ZERO,
+                ..Default::default()
+            },
         },
         window: Window {
             rollout,
             step: rollout,
             has_traffic: true,
+            weight: None,
+            comparable: true,
         },
     }
 }

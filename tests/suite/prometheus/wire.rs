@@ -154,6 +154,7 @@ fn query(range: bool) -> Query {
         promql: "up{a=\"b\"}".to_owned(),
         at: at(1_700_000_060),
         range: range.then(|| (at(1_700_000_000), Duration::from_millis(1500))),
+        lookback: Some(Duration::from_secs(120)),
         purpose: Purpose::Custom(Vec::new()),
     }
 }
