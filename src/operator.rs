@@ -1,13 +1,19 @@
 //! The composition root: builds adapters and engines, runs them until told to stop, and says what happens.
 
 use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
-use tracing::{Instrument, info, info_span, warn};
+use tokio::sync::Notify;
+use tracing::{Instrument, error, info, info_span, warn};
 
 use crate::clock::{Clock, SystemClock};
 use crate::cluster::NoCluster;
 use crate::domain::{CanaryId, Timestamp};
+use crate::endpoints::{Beat, Endpoints, Health, Hook, Secret, SetLogLevel};
 use crate::git;
+use crate::instruments::Instruments;
 use crate::ports::RepositoryError;
 use crate::prometheus;
 use crate::reconcile::{Engine, Pass, Settings};
@@ -15,6 +21,10 @@ use crate::reconcile::{Engine, Pass, Settings};
 /// All that one engine needs.
 #[derive(Debug, Clone)]
 pub struct Wiring {
+    /// What it is called in metrics, health and the path of its webhook; no two alike.
+    pub name: String,
+    /// Secret of its webhook; `None`: it has none.
+    pub webhook: Option<Secret>,
     /// The branch.
     pub branch: git::Settings,
     /// The metrics server.
@@ -32,6 +42,14 @@ pub enum StartError {
     /// Prometheus' settings.
     #[error("failed to set up the connection to Prometheus")]
     Prometheus(#[from] prometheus::SetupError),
+    /// The address for health, metrics and webhooks.
+    #[error("failed to listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
 }
 
 /// An engine without a cluster.
@@ -44,35 +62,127 @@ pub async fn engine<K: Clock>(wiring: Wiring, clock: K) -> Result<BranchEngine<K
     Ok(Engine::new(branch, server, NoCluster, clock, wiring.engine))
 }
 
+/// What an operator shows of itself.
+#[derive(Clone, Default)]
+pub struct Exposure {
+    /// Where health, metrics and webhooks are served; `None`: nowhere.
+    pub listen: Option<SocketAddr>,
+    /// Sets the log level while it runs.
+    pub log_level: Option<SetLogLevel>,
+}
+
 /// Runs one engine per wiring until `stop` is ready. A pass that has begun is finished first: it is short, and every
 /// call in it has a deadline.
-pub async fn run(wirings: Vec<Wiring>, stop: impl Future<Output = ()>) -> Result<(), StartError> {
+pub async fn run(
+    wirings: Vec<Wiring>,
+    exposure: Exposure,
+    stop: impl Future<Output = ()>,
+) -> Result<(), StartError> {
     let (sender, receiver) = tokio::sync::watch::channel(false);
+    let (health, instruments) = (Arc::new(Health::new()), Arc::new(Instruments::new()));
+    let mut hooks = Vec::new();
     let mut tasks = tokio::task::JoinSet::new();
     for wiring in wirings {
         let span = info_span!("repository", remote = %wiring.branch.remote);
+        let woken = Arc::new(Notify::new());
+        let hook = wiring.webhook.clone();
+        hooks.extend(hook.map(|secret| Hook::new(&wiring.name, secret, Arc::clone(&woken))));
+        health.watch(&wiring.name, longest_pass(&wiring), SystemClock.now());
+        let served = Served {
+            name: wiring.name.clone(),
+            health: Arc::clone(&health),
+            instruments: Arc::clone(&instruments),
+            woken,
+        };
         let engine = engine(wiring, SystemClock).await?;
-        tasks.spawn(serve(engine, receiver.clone()).instrument(span));
+        tasks.spawn(serve(engine, served, receiver.clone()).instrument(span));
     }
+    let endpoints = Endpoints {
+        health,
+        instruments,
+        hooks: Arc::new(hooks),
+        log_level: exposure.log_level,
+        clock: SystemClock,
+    };
+    let answering = match exposure.listen {
+        Some(address) => Some(tokio::spawn(listen(endpoints, address).await?)),
+        None => None,
+    };
     stop.await;
     info!("stopping after the present pass");
     // Nobody listens any more when every engine has ended already.
     sender.send(true).ok();
     while tasks.join_next().await.is_some() {}
+    if let Some(answering) = answering {
+        answering.abort();
+    }
     Ok(())
+}
+
+/// Binds now, so that a taken port is an error at the start; the future answers.
+async fn listen(
+    endpoints: Endpoints<SystemClock>,
+    address: SocketAddr,
+) -> Result<impl Future<Output = ()> + Send + 'static, StartError> {
+    let failed = |source| StartError::Listen { address, source };
+    let listener = tokio::net::TcpListener::bind(address)
+        .await
+        .map_err(failed)?;
+    let bound = listener.local_addr().unwrap_or(address);
+    info!(address = %bound, "health, metrics and webhooks are served");
+    Ok(async move {
+        if let Err(problem) = endpoints.serve(listener).await {
+            error!(%problem, "health, metrics and webhooks are no longer served");
+        }
+    })
+}
+
+/// After this long without the end of a pass its loop hangs: one wait between two looks, and every call of a pass at
+/// its deadline, the first fetch with its twentyfold one included.
+fn longest_pass(wiring: &Wiring) -> Duration {
+    wiring.engine.poll + wiring.branch.deadline * 40 + wiring.prometheus.deadline * 20
+}
+
+/// What one loop shows of itself, and what wakes it early.
+struct Served {
+    name: String,
+    health: Arc<Health>,
+    instruments: Arc<Instruments>,
+    woken: Arc<Notify>,
+}
+
+impl Served {
+    fn tell(&self, pass: &Pass, began: Timestamp, now: Timestamp) {
+        let took = (now - began).to_std().unwrap_or_default();
+        self.instruments.pass(&self.name, pass, took, now);
+        let beat = match pass.head {
+            Some(_) => Beat::WentRound,
+            None if pass.problem.is_none() => Beat::WentRound,
+            None => Beat::Alive,
+        };
+        self.health.beat(&self.name, beat, now);
+    }
 }
 
 async fn serve(
     mut engine: BranchEngine<SystemClock>,
+    served: Served,
     mut stop: tokio::sync::watch::Receiver<bool>,
 ) {
     let mut told = Told::default();
+    let mut races = 0;
     while !*stop.borrow() {
+        let began = engine.clock.now();
         let pass = engine.pass().await;
         told.tell(&pass);
+        served.tell(&pass, began, engine.clock.now());
+        let lost = engine.races().saturating_sub(races);
+        races += lost;
+        served.instruments.races(&served.name, lost);
         let until = earliest(&pass, engine.clock.now());
         tokio::select! {
             () = engine.clock.sleep_until(until) => {}
+            () = served.woken.notified() => info!("a webhook says that there is something new"),
             changed = stop.changed() => if changed.is_err() { return },
         }
     }

@@ -215,6 +215,9 @@ impl Context<'_> {
             text::thousands(stable.1),
             text::thousands(stable.0),
         );
+        let refused = streams
+            .strongest()
+            .filter(|strongest| strongest.kind == Kind::Rejections && stream.evidence < 1.0);
         match ruling {
             Ruling::Harmful => streams.harm(stream, frame.recently),
             Ruling::NoReading => frame
@@ -232,6 +235,11 @@ impl Context<'_> {
                 text::thousands(x),
                 text::thousands(n),
                 frame.bad,
+            ),
+            Ruling::Leaning if refused.is_some() => format!(
+                "candidate blames clients (4xx) more often than stable: the odds against chance are {} to 1, a rollback needs {} to 1",
+                odds(streams.whole),
+                odds(streams.needed),
             ),
             Ruling::Leaning => format!(
                 "candidate looks worse than stable, {counts}: the odds against chance are {} to 1, a rollback needs {} to 1",

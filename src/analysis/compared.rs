@@ -187,10 +187,20 @@ impl<'a> Streams<'a> {
         if is_beyond && safe != Some(Safe::Absolute) && !self.is_harmful() {
             return Ruling::StableBeyond(recently.1);
         }
-        if self.whole >= LEANING.ln() || stream.evidence >= LEANING.ln() {
+        let is_suspect =
+            stream.evidence >= LEANING.ln() || (self.whole >= LEANING.ln() && self.blames(stream));
+        if is_suspect {
             return Ruling::Leaning;
         }
         safe.map_or(Ruling::Open, Ruling::Safe)
+    }
+
+    /// Whether this stream says most, or stands for client errors, which have no metric of their own.
+    fn blames(&self, stream: &Stream<'_>) -> bool {
+        self.strongest().is_some_and(|strongest| {
+            strongest.name == stream.name
+                || (strongest.kind == Kind::Rejections && stream.kind == Kind::Failures)
+        })
     }
 
     /// The share of the requests that the candidate gets, if that is not what the weight says.

@@ -1,11 +1,15 @@
 //! The configuration of `serin run`: a YAML file, overridden by flags.
 
+mod signatures;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::Error as _;
+
+pub(super) use signatures::{KeyFormat, SignConfig, VerifyConfig};
 
 use super::failure::Failure;
 use super::flags::{PrometheusFlags, RepositoryFlags};
@@ -22,7 +26,7 @@ pub(super) struct Config {
     pub(super) prometheus: PrometheusConfig,
     /// Which cluster to act on.
     pub(super) cluster: ClusterChoice,
-    /// Where `/healthz` and `/metrics` are served, if anywhere.
+    /// Where health, metrics and webhooks are served, if anywhere.
     pub(super) listen: Option<SocketAddr>,
     /// Folder for bare copies of the repositories; `None`: the user's cache folder.
     pub(super) cache_dir: Option<PathBuf>,
@@ -62,6 +66,26 @@ pub(super) struct RepositoryConfig {
     /// A text that keeps other people's CI quiet, put into each commit message.
     #[serde(default, deserialize_with = "one_line")]
     pub(super) skip_ci: Option<String>,
+    /// How commits are signed; `None`: not at all.
+    #[serde(default)]
+    pub(super) sign: Option<SignConfig>,
+    /// Whose signature the head needs; `None`: nobody's.
+    #[serde(default)]
+    pub(super) verify: Option<VerifyConfig>,
+    /// What it is called in metrics and in the path of its webhook; `None`: the last part of the address.
+    #[serde(default, deserialize_with = "name")]
+    pub(super) name: Option<String>,
+    /// Its webhook; `None`: it has none.
+    #[serde(default)]
+    pub(super) webhook: Option<Webhook>,
+}
+
+/// A webhook that wakes a repository's loop.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Webhook {
+    /// File with the secret that the forge signs with.
+    pub(super) secret_file: PathBuf,
 }
 
 impl RepositoryConfig {
@@ -78,7 +102,22 @@ impl RepositoryConfig {
             timeout: default_git_timeout(),
             accept_rewritten_history: false,
             skip_ci: None,
+            sign: None,
+            verify: None,
+            name: None,
+            webhook: None,
         }
+    }
+
+    /// What it is called in metrics and in the path of its webhook.
+    pub(super) fn name(&self) -> String {
+        let remote = self.url.to_string();
+        let last = || {
+            let last = remote.trim_end_matches('/').rsplit(['/', ':']).next();
+            let last = last.unwrap_or_default().trim_end_matches(".git");
+            last.chars().filter(|c| is_name(*c)).take(60).collect()
+        };
+        self.name.clone().unwrap_or_else(last)
     }
 
     /// Who commits.
@@ -145,7 +184,7 @@ pub(super) struct ConfigFile {
     /// Which cluster to act on.
     #[serde(default)]
     pub(super) cluster: Option<ClusterChoice>,
-    /// Where `/healthz` and `/metrics` are served.
+    /// Where health, metrics and webhooks are served.
     #[serde(default)]
     pub(super) listen: Option<SocketAddr>,
     /// Folder for bare copies of the repositories.
@@ -202,6 +241,9 @@ impl ConfigFile {
             ));
         }
         refuse_twins(&self.repositories)?;
+        for repository in &self.repositories {
+            signatures::check(repository.sign.as_ref(), repository.verify.as_ref())?;
+        }
         Ok(Config {
             repositories: self.repositories,
             prometheus: prometheus.over(self.prometheus)?,
@@ -221,6 +263,15 @@ fn refuse_twins(repositories: &[RepositoryConfig]) -> Result<(), Failure> {
             return Err(Failure::usage(format!(
                 "{branch} of {} is listed twice: one entry may cover several folders, leave out `path`",
                 one.url
+            )));
+        }
+        let namesake = |other: &&RepositoryConfig| one.name() == other.name();
+        if let Some(other) = repositories.iter().skip(index + 1).find(namesake) {
+            return Err(Failure::usage(format!(
+                "{} and {} are both called `{}` in metrics and webhooks: give one of them another `name`",
+                one.url,
+                other.url,
+                one.name()
             )));
         }
     }
@@ -363,6 +414,21 @@ fn path<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<RepoPath>, D::E
 
 fn branch<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<String>, D::Error> {
     parsed(d, values::branch).map(Some)
+}
+
+fn name<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<String>, D::Error> {
+    let name = String::deserialize(d)?;
+    if !name.is_empty() && name.len() <= 60 && name.chars().all(is_name) {
+        return Ok(Some(name));
+    }
+    Err(D::Error::custom(format!(
+        "`{name}` is no name: write up to 60 letters, digits, `-`, `_` or `.`"
+    )))
+}
+
+/// What can stand in a path and in a label as it is.
+fn is_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')
 }
 
 fn one_line<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<String>, D::Error> {

@@ -3,6 +3,7 @@
 //! Commands are thin: they read files and repositories, call the layers below, and print. Rules live below.
 
 mod adopt;
+mod bench;
 mod clone;
 mod completions;
 mod config;
@@ -13,6 +14,7 @@ mod failure;
 mod flags;
 mod history;
 mod output;
+mod plan;
 mod prose;
 mod reconcile;
 mod render;
@@ -31,6 +33,7 @@ use std::process::ExitCode;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
+use crate::endpoints::SetLogLevel;
 use failure::{Failure, Outcome};
 use output::{ColorChoice, Console};
 use telemetry::{Chattiness, LogFormat};
@@ -110,6 +113,8 @@ enum Command {
     History(history::HistoryArgs),
     Explain(explain::ExplainArgs),
     Adopt(adopt::AdoptArgs),
+    Bench(bench::BenchArgs),
+    Plan(plan::PlanArgs),
     Crd(crd::CrdArgs),
     Completions(completions::CompletionsArgs),
     Man(completions::ManArgs),
@@ -129,15 +134,22 @@ impl Command {
             | Self::History(_)
             | Self::Explain(_)
             | Self::Adopt(_)
+            | Self::Bench(_)
+            | Self::Plan(_)
             | Self::Crd(_)
             | Self::Completions(_)
             | Self::Man(_) => Chattiness::Quiet,
         }
     }
 
-    fn execute(&self, verbose: u8, console: &mut Console<'_>) -> Result<Outcome, Failure> {
+    fn execute(
+        &self,
+        verbose: u8,
+        set_log_level: SetLogLevel,
+        console: &mut Console<'_>,
+    ) -> Result<Outcome, Failure> {
         match self {
-            Self::Run(args) => args.execute(),
+            Self::Run(args) => args.execute(set_log_level),
             Self::Reconcile(args) => args.execute(console),
             Self::Demo(args) => args.execute(console),
             Self::Simulate(args) => args.execute(console),
@@ -147,6 +159,8 @@ impl Command {
             Self::History(args) => args.execute(verbose > 0, console),
             Self::Explain(args) => args.execute(console),
             Self::Adopt(args) => args.execute(console),
+            Self::Bench(args) => args.execute(console),
+            Self::Plan(args) => args.execute(console),
             Self::Crd(args) => args.execute(console),
             Self::Completions(args) => args.execute(console),
             Self::Man(args) => args.execute(console),
@@ -169,8 +183,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         color,
         log_format,
     } = cli.global;
-    telemetry::init(cli.command.chattiness(), verbose, log_format, color);
-    let result = output::with_stdout(color, |console| cli.command.execute(verbose, console));
+    let set_log_level = telemetry::init(cli.command.chattiness(), verbose, log_format, color);
+    let result = output::with_stdout(color, |console| {
+        cli.command.execute(verbose, set_log_level, console)
+    });
     if let Err(failure) = &result
         && !failure.is_silent()
     {

@@ -10,6 +10,7 @@ use super::failure::{Failure, Outcome, chain};
 use super::flags::{PrometheusFlags, RepositoryFlags};
 use super::values::{self, ClusterChoice};
 use super::wiring::{Wirings, runtime};
+use crate::endpoints::SetLogLevel;
 use crate::operator;
 
 /// Run the controller: carry every canary of the repositories forward until told to stop.
@@ -26,6 +27,18 @@ The configuration file:
       committer: {name: Serin, email: serin@example.com}   # default: the author
       timeout: 1m                   # for one request to the remote
       skipCi: '[skip ci]'           # default: none
+      name: apps                    # in metrics and paths; default: the last part of the URL
+      webhook: {secretFile: /etc/serin/webhook}     # POST /hook/apps wakes it; default: none
+      sign:                         # default: commits are not signed
+        format: ssh                 # or openpgp
+        key: /etc/serin/id_ed25519  # a file without a passphrase; the .pub of a key that the SSH agent has;
+                                    # or the fingerprint of a key in GnuPG's keyring
+      verify:                       # default: any head will do
+        signers: /etc/serin/allowed_signers       # SSH keys, as in `man ssh-keygen`; and/or:
+        keyring: /etc/serin/keys.asc              # OpenPGP keys, from `gpg --export`
+        fingerprints: [0123...]     # only these OpenPGP keys
+        revoked: /etc/serin/revoked # SSH keys that are good no more
+        strict: false               # true: every commit needs a good signature, not only the head
   prometheus:
     url: http://prometheus:9090
     timeout: 10s
@@ -33,9 +46,17 @@ The configuration file:
     basicAuth: {username: serin, passwordFile: /etc/serin/password}
     tls: {caFile: ca.pem, certFile: client.pem, keyFile: client.key}
   cluster: none
+  listen: 0.0.0.0:8080              # /healthz, /readyz, /metrics, /hook/<name>; default: nowhere
   cacheDir: /var/cache/serin        # for bare copies; default: serin in the user's cache folder
 
 Flags win over the file.
+
+With `verify`, a head without a good signature changes nothing: the last good commit stays in force, the cluster is kept
+equal to it, and nothing is committed until the head is good. Whoever signs the head vouches for all below it; with
+`strict` every commit since the last good head counts, both sides of merges and the merges of a forge included (its key has
+to be among those allowed). What was good is remembered in the copy in `cacheDir`; without that, the newest well-signed
+commit of the first-parent line is in force. Times of SSH keys (`valid-before`) are compared with the committer time, which
+the signer chooses: remove a key, or list it in `revoked`, to shut it out.
 
 Examples:
   serin run --config serin.yaml
@@ -47,7 +68,7 @@ pub(super) struct RunArgs {
     /// Cluster to act on [default: none] [possible values: none].
     #[arg(long, value_name = "CLUSTER", env = "SERIN_CLUSTER")]
     cluster: Option<ClusterChoice>,
-    /// Address for /healthz and /metrics, like 127.0.0.1:8080 [default: nowhere].
+    /// Address for /healthz, /readyz, /metrics and /hook/<name>, like 127.0.0.1:8080 [default: nowhere].
     #[arg(long, value_name = "ADDRESS", env = "SERIN_LISTEN")]
     listen: Option<SocketAddr>,
     /// Time between two looks at the remote [default: 30s].
@@ -86,16 +107,15 @@ impl RunArgs {
         Ok(config)
     }
 
-    pub(super) fn execute(&self) -> Result<Outcome, Failure> {
+    pub(super) fn execute(&self, log_level: SetLogLevel) -> Result<Outcome, Failure> {
         let config = self.settings()?;
-        if config.listen.is_some() {
-            return Err(Failure::usage(
-                "`listen` is not possible yet: /healthz and /metrics come with the chart",
-            ));
-        }
         let ClusterChoice::None = config.cluster;
         let Wirings { engines, locks } = Wirings::of(&config)?;
-        let done = runtime()?.block_on(operator::run(engines, stopped()));
+        let exposure = operator::Exposure {
+            listen: config.listen,
+            log_level: Some(log_level),
+        };
+        let done = runtime()?.block_on(operator::run(engines, exposure, stopped()));
         drop(locks);
         done.map_err(|error| Failure::failed(chain(&error)))?;
         Ok(Outcome::Done)

@@ -1,11 +1,13 @@
 //! Logs: to standard error, as text or JSON, as chatty as asked for.
 
 use std::io::{self, IsTerminal};
+use std::sync::Arc;
 
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 
 use super::output::ColorChoice;
+use crate::endpoints::SetLogLevel;
 
 /// Form of the log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -26,18 +28,47 @@ pub(super) enum Chattiness {
     Normal,
 }
 
-/// Starts logging to standard error. Only the first call has an effect.
-pub(super) fn init(base: Chattiness, verbose: u8, format: LogFormat, color: ColorChoice) {
+/// Starts logging to standard error. Only the first call has an effect. The answer changes the level while it runs.
+pub(super) fn init(
+    base: Chattiness,
+    verbose: u8,
+    format: LogFormat,
+    color: ColorChoice,
+) -> SetLogLevel {
     let filter = EnvFilter::new(directives(base, verbose));
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_ansi(color.applies(io::stderr().is_terminal()));
     // A second subscriber is refused, which is right: the first one belongs to whoever embeds us.
-    let _ = match format {
-        LogFormat::Text => builder.with_target(false).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
-    };
+    match format {
+        LogFormat::Text => {
+            let builder = builder.with_target(false).with_env_filter(filter);
+            let builder = builder.with_filter_reloading();
+            let handle = builder.reload_handle();
+            let _ = builder.try_init();
+            Arc::new(move |text| set(text, |filter| handle.reload(filter)))
+        }
+        LogFormat::Json => {
+            let builder = builder.json().flatten_event(true).with_env_filter(filter);
+            let builder = builder.with_filter_reloading();
+            let handle = builder.reload_handle();
+            let _ = builder.try_init();
+            Arc::new(move |text| set(text, |filter| handle.reload(filter)))
+        }
+    }
+}
+
+/// Puts directives such as `debug` or `warn,serin=trace` in force.
+fn set<E: std::fmt::Display>(
+    text: &str,
+    reload: impl FnOnce(EnvFilter) -> Result<(), E>,
+) -> Result<(), String> {
+    let filter = EnvFilter::builder().parse(text).map_err(|error| {
+        format!(
+            "`{text}` is no log level: {error}; write one such as `debug` or `warn,serin=trace`"
+        )
+    })?;
+    reload(filter).map_err(|error| error.to_string())
 }
 
 /// Our own events at the level asked for, those of libraries two levels above it.

@@ -3,9 +3,10 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use super::config::{Config, PrometheusConfig, RepositoryConfig};
+use super::config::{Config, PrometheusConfig, RepositoryConfig, SignConfig, VerifyConfig};
 use super::failure::Failure;
 use crate::domain::Revision;
+use crate::endpoints::Secret;
 use crate::operator::Wiring;
 use crate::record::message::Style;
 use crate::{git, prometheus, reconcile};
@@ -37,6 +38,8 @@ impl Wirings {
             let local = cache.join(copy_name(repository));
             wirings.locks.push(lock(&local, repository)?);
             wirings.engines.push(Wiring {
+                name: repository.name(),
+                webhook: webhook_secret(repository)?,
                 branch: branch_settings(repository, local),
                 prometheus: metrics.clone(),
                 engine: engine_settings(repository),
@@ -87,6 +90,20 @@ fn lock(local: &Path, repository: &RepositoryConfig) -> Result<File, Failure> {
     }
 }
 
+fn webhook_secret(repository: &RepositoryConfig) -> Result<Option<Secret>, Failure> {
+    let Some(webhook) = &repository.webhook else {
+        return Ok(None);
+    };
+    let path = webhook.secret_file.display();
+    let content = std::fs::read(&webhook.secret_file)
+        .map_err(|error| Failure::usage(format!("failed to read {path}: {error}")))?;
+    let secret = Secret::new(&content);
+    // An empty secret would let everybody in.
+    let secret =
+        secret.ok_or_else(|| Failure::usage(format!("{path} holds no secret: it is empty")))?;
+    Ok(Some(secret))
+}
+
 fn branch_settings(repository: &RepositoryConfig, local: PathBuf) -> git::Settings {
     git::Settings {
         remote: repository.url.clone(),
@@ -97,6 +114,8 @@ fn branch_settings(repository: &RepositoryConfig, local: PathBuf) -> git::Settin
         committer: repository.committer().clone(),
         deadline: repository.timeout,
         accept_rewritten_history: repository.accept_rewritten_history,
+        sign: repository.sign.as_ref().map(SignConfig::signing),
+        verify: repository.verify.as_ref().map(VerifyConfig::verification),
         environment: std::collections::BTreeMap::new(),
     }
 }

@@ -20,7 +20,7 @@ pub use spec::{
     Approval, Canary, CanarySpec, CandidateSpec, Climb, Day, FreezeSpec, LadderItem, LadderSpec,
     ReplicasSpec, RungSpec, VersionsSpec, WorkloadSpec,
 };
-pub use status::CanaryStatus;
+pub use status::{CanaryStatus, MetricStatus};
 
 /// The one served version.
 pub const API_VERSION: &str = "serin.dev/v1alpha1";

@@ -29,10 +29,12 @@ use super::status::CanaryStatus;
     derive = "PartialEq",
     doc = "A progressive rollout that is steered from Git: what people write in the repository decides, the status here only shows it.",
     printcolumn = r#"{"name": "Phase", "type": "string", "jsonPath": ".status.phase"}"#,
-    printcolumn = r#"{"name": "Weight", "type": "integer", "jsonPath": ".status.weight", "description": "Per cent of requests that the candidate gets"}"#,
+    printcolumn = r#"{"name": "Weight", "type": "integer", "jsonPath": ".status.weight", "description": "Per cent of requests that the candidate gets by what is committed"}"#,
+    printcolumn = r#"{"name": "Observed", "type": "integer", "jsonPath": ".status.observedWeight", "description": "The same by what the cluster shows", "priority": 1}"#,
     printcolumn = r#"{"name": "Step", "type": "string", "jsonPath": ".status.step"}"#,
     printcolumn = r#"{"name": "Candidate", "type": "string", "jsonPath": ".status.candidate"}"#,
     printcolumn = r#"{"name": "Verdict", "type": "string", "jsonPath": ".status.verdict"}"#,
+    printcolumn = r#"{"name": "Ready", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Ready\")].status"}"#,
     printcolumn = r#"{"name": "Waiting", "type": "string", "jsonPath": ".status.message", "description": "What it waits for, and why"}"#,
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]

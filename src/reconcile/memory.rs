@@ -1,8 +1,9 @@
 //! What an engine remembers between passes. All of it can be lost at any time: it saves work, it is never state.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use super::situation::Situation;
+use super::situation::{Rendering, View};
 use crate::analysis::{self, Judgement, Ledger, Target};
 use crate::domain::{CanaryId, CommitId, Timestamp};
 use crate::manifests::{Committed, Manifests};
@@ -11,6 +12,8 @@ use crate::spec::{ParseCache, ValidatedCanary};
 /// The memory of an engine.
 #[derive(Debug, Default)]
 pub struct Memory {
+    /// The branch as it was read last; HEAD may have moved since.
+    pub(super) view: Option<Arc<View>>,
     /// Parsed files by content.
     pub(super) parsed: ParseCache,
     /// Specs of removed canaries, as they were, by the commit they were read from.
@@ -25,8 +28,10 @@ pub struct Memory {
     pub(super) last_push: Option<Timestamp>,
     /// Canaries whose push was refused, and when to try again.
     pub(super) refusals: BTreeMap<CanaryId, Refusal>,
-    /// What the cluster should show of each canary: the last that was committed.
-    pub(super) last_applied: BTreeMap<CanaryId, Manifests<Committed>>,
+    /// What was pushed since the view was read.
+    pub(super) ahead: BTreeMap<CanaryId, Manifests<Committed>>,
+    /// What those commits were rendered from.
+    pub(super) renderings: BTreeMap<CanaryId, Rendering>,
     /// Races lost so far.
     pub(super) races: u64,
 }
@@ -88,18 +93,32 @@ impl Memory {
         );
     }
 
-    /// Forgets canaries that are gone, and evidence that no rollout needs.
-    pub(super) fn keep_only(&mut self, situations: &[Situation]) {
-        let known = |id: &CanaryId| situations.iter().any(|situation| &situation.id == id);
-        self.observed.retain(|id, _| known(id));
-        self.verdicts.retain(|id, _| known(id));
-        self.refusals.retain(|id, _| known(id));
-        self.recalled.retain(|id, _| known(id));
-        for situation in situations {
+    /// What the cluster should show as far as is known: of the branch as it was read, and what was pushed since.
+    pub(super) fn wanted(&self) -> Vec<Manifests<Committed>> {
+        let read = self.view.iter().flat_map(|view| &view.wanted);
+        let mut wanted: BTreeMap<&CanaryId, &Manifests<Committed>> = read
+            .map(|manifests| (&manifests.canary, manifests))
+            .collect();
+        wanted.extend(self.ahead.iter());
+        wanted.into_values().cloned().collect()
+    }
+
+    /// The branch was read anew: forgets canaries that are gone, and evidence that no rollout needs.
+    pub(super) fn read(&mut self, view: View) -> Arc<View> {
+        self.observed.retain(|id, _| view.knows(id));
+        self.verdicts.retain(|id, _| view.knows(id));
+        self.refusals.retain(|id, _| view.knows(id));
+        self.recalled.retain(|id, _| view.knows(id));
+        self.ahead.clear();
+        self.renderings.clear();
+        for situation in &view.situations {
             if !situation.is_progressing() {
                 self.ledger.forget(&situation.id);
                 self.verdicts.remove(&situation.id);
             }
         }
+        let view = Arc::new(view);
+        self.view = Some(Arc::clone(&view));
+        view
     }
 }

@@ -18,6 +18,7 @@ mod report;
 mod situation;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::DurationRound;
@@ -28,14 +29,13 @@ pub use report::{CanaryReport, Outlook, Pass};
 use crate::analysis::{self, Target};
 use crate::clock::Clock;
 use crate::domain::{CanaryId, CommitId, Timestamp};
-use crate::manifests::{Committed, Manifests};
 use crate::ports::{
     Cluster, Head, History, Metrics, Published, Repository, RepositoryError, Sighting,
 };
 use crate::progression::WaitingOn;
 use crate::record::message::Style;
 use plan::Plan;
-use situation::Situation;
+use situation::View;
 
 /// Lost races in one pass before it gives up until the next: sixteen writers need a few each.
 const MAX_RACES: usize = 8;
@@ -90,6 +90,11 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
         &self.settings
     }
 
+    /// How many races for the branch were lost since the start.
+    pub fn races(&self) -> u64 {
+        self.memory.races()
+    }
+
     /// One pass. Never fails: what went wrong is in the report, canary by canary.
     pub async fn pass(&mut self) -> Pass {
         let now = self.now();
@@ -109,47 +114,44 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
     /// asked either, for a look from Git alone.
     pub async fn outlook(&mut self, asking: bool) -> Result<Vec<Outlook>, RepositoryError> {
         let now = self.now();
-        let (Some(head), _) = self.head().await? else {
+        let (Some(head), blocked) = self.head().await? else {
             return Ok(Vec::new());
         };
-        let situations = self.situations(&head).await?;
-        let sightings = self.sightings(&situations, &head, now).await;
+        let view = self.view(&head).await?;
+        let sightings = self.cluster.observe(&view.wanted, now).await;
+        let sightings = sightings.as_ref();
         if asking {
-            self.judge(&situations, &sightings, now).await;
+            self.judge(&view, sightings, now).await;
         }
-        let plans = plan::decide(&situations, &sightings, &self.memory, &self.settings, now);
-        Ok(report::outlook(&situations, plans))
+        let mut plans = plan::decide(&view, sightings, &self.memory, &self.settings, now);
+        if let Some(on @ WaitingOn::HeadUnverified { .. }) = blocked {
+            plans.iter_mut().for_each(|plan| plan.stand_still(&on));
+        }
+        Ok(report::outlook(&view.situations, plans))
     }
 
     async fn attempt(&mut self, now: Timestamp) -> Result<Attempt, RepositoryError> {
-        let (head, rewritten) = self.head().await?;
+        let (head, blocked) = self.head().await?;
         let Some(head) = head else {
-            return Ok(Attempt::Done(Pass::empty(now, self.settings.poll)));
+            return Ok(Attempt::Done(match blocked {
+                Some(on) => self.nothing_in_force(&on, now).await,
+                None => Pass::empty(now, self.settings.poll),
+            }));
         };
-        let situations = self.situations(&head).await?;
-        if let Some(from) = rewritten {
-            let on = WaitingOn::HistoryRewritten {
-                from,
-                to: head.clone(),
-            };
-            return Ok(Attempt::Done(report::blocked(
-                &head,
-                &situations,
-                &on,
-                now,
-                self.settings.poll,
-            )));
+        let view = self.view(&head).await?;
+        if let Some(on) = blocked {
+            return Ok(Attempt::Done(self.stand_still(&view, &on, now).await));
         }
-        let sightings = self.sightings(&situations, &head, now).await;
-        self.judge(&situations, &sightings, now).await;
-        let mut plans = plan::decide(&situations, &sightings, &self.memory, &self.settings, now);
+        let sightings = self.cluster.observe(&view.wanted, now).await;
+        let sightings = sightings.as_ref();
+        self.judge(&view, sightings, now).await;
+        let mut plans = plan::decide(&view, sightings, &self.memory, &self.settings, now);
         if self.publish(&head, &mut plans, now).await? == Push::LostRace {
             return Ok(Attempt::LostRace);
         }
-        let problems = self.apply(&plans, &sightings, &head, now).await;
+        let problems = self.apply(&plans, sightings, &view, now).await;
         Ok(Attempt::Done(report::pass(
             &head,
-            &situations,
             plans,
             problems,
             &self.memory,
@@ -165,15 +167,43 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
             .unwrap_or(now)
     }
 
-    async fn head(&mut self) -> Result<(Option<CommitId>, Option<CommitId>), RepositoryError> {
+    /// The commit in force, and why nothing may be built on it.
+    async fn head(&mut self) -> Result<(Option<CommitId>, Option<WaitingOn>), RepositoryError> {
         let Head { commit, history } = self.repository.fetch().await?;
-        Ok(match history {
-            History::Forward => (commit, None),
-            History::Rewritten { from } => (commit, Some(from)),
-        })
+        let blocked = match (history, &commit) {
+            (History::Forward, _) | (History::Rewritten { .. }, None) => None,
+            (History::Rewritten { from }, Some(to)) => Some(WaitingOn::HistoryRewritten {
+                from,
+                to: to.clone(),
+            }),
+            (History::Unverified { head, why }, last_good) => Some(WaitingOn::HeadUnverified {
+                head,
+                last_good: last_good.clone(),
+                why,
+            }),
+        };
+        Ok((commit, blocked))
     }
 
-    async fn situations(&mut self, head: &CommitId) -> Result<Vec<Situation>, RepositoryError> {
+    /// Nothing moves on the whole branch. What a bad head must not change is still kept in the cluster: the commit in force
+    /// was verified, whoever pushed what on top of it.
+    async fn stand_still(&mut self, view: &View, on: &WaitingOn, now: Timestamp) -> Pass {
+        let mut problems = BTreeMap::new();
+        if let WaitingOn::HeadUnverified { .. } = on {
+            let sightings = self.cluster.observe(&view.wanted, now).await;
+            let sightings = sightings.as_ref();
+            let mut plans = plan::decide(view, sightings, &self.memory, &self.settings, now);
+            plans.iter_mut().for_each(|plan| plan.stand_still(on));
+            problems = self.apply(&plans, sightings, view, now).await;
+        }
+        report::blocked(view, on, problems, now, self.settings.poll)
+    }
+
+    /// The branch at `head`, read once for as long as it stays there.
+    async fn view(&mut self, head: &CommitId) -> Result<Arc<View>, RepositoryError> {
+        if let Some(view) = self.memory.view.as_ref().filter(|view| view.head == *head) {
+            return Ok(Arc::clone(view));
+        }
         let snapshot = self.repository.snapshot(head).await?;
         let mut reading = situation::Reading::of(snapshot, &mut self.memory.parsed);
         let lineages = self.repository.lineage(head, &reading.watches()).await?;
@@ -181,34 +211,22 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
             let before = self.repository.snapshot(&commit).await?;
             reading.recall(&id, before, &lineages, &mut self.memory.recalled);
         }
-        let situations = reading.situations(&lineages);
-        self.memory.keep_only(&situations);
-        Ok(situations)
-    }
-
-    async fn sightings(
-        &mut self,
-        situations: &[Situation],
-        head: &CommitId,
-        now: Timestamp,
-    ) -> Option<BTreeMap<CanaryId, Sighting>> {
-        let wanted: Vec<Manifests<Committed>> = situations
-            .iter()
-            .filter_map(|situation| situation.committed(head))
-            .collect();
-        self.cluster.observe(&wanted, now).await
+        let before = self.memory.view.as_deref();
+        let view = reading.view(head, &lineages, before, &self.memory.renderings);
+        Ok(self.memory.read(view))
     }
 
     /// Asks the metrics that are due, all canaries together, and keeps the verdicts.
     async fn judge(
         &mut self,
-        situations: &[Situation],
-        sightings: &Option<BTreeMap<CanaryId, Sighting>>,
+        view: &View,
+        sightings: Option<&BTreeMap<CanaryId, Sighting>>,
         now: Timestamp,
     ) {
-        let targets: Vec<Target> = situations
+        let targets: Vec<Target> = view
+            .situations
             .iter()
-            .filter_map(|situation| plan::target(situation, sightings.as_ref(), &self.memory))
+            .filter_map(|situation| plan::target(situation, sightings, &self.memory))
             .filter(|target| self.memory.is_due(target, now))
             .collect();
         if targets.is_empty() {
@@ -281,8 +299,8 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
     async fn apply(
         &mut self,
         plans: &[Plan],
-        sightings: &Option<BTreeMap<CanaryId, Sighting>>,
-        head: &CommitId,
+        sightings: Option<&BTreeMap<CanaryId, Sighting>>,
+        view: &View,
         now: Timestamp,
     ) -> BTreeMap<CanaryId, String> {
         let mut problems = BTreeMap::new();
@@ -293,7 +311,7 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
             let drifted = sightings
                 .get(&plan.id)
                 .is_none_or(|sighting| sighting.drift.is_some());
-            let Some(manifests) = plan.to_apply(head, drifted) else {
+            let Some(manifests) = plan.to_apply(view, drifted) else {
                 continue;
             };
             if let Err(error) = self.cluster.apply(manifests, now).await {
@@ -305,7 +323,19 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
 
     /// The remote cannot be used: nothing moves, the cluster is still kept equal to the last head that was seen.
     async fn unreachable(&mut self, error: &RepositoryError, now: Timestamp) -> Pass {
-        let known: Vec<Manifests<Committed>> = self.memory.last_applied.values().cloned().collect();
+        let on = match error {
+            RepositoryError::Signature(_) => WaitingOn::Signatures(error.to_string()),
+            RepositoryError::Unreachable(_)
+            | RepositoryError::Denied(_)
+            | RepositoryError::Missing(_)
+            | RepositoryError::Local(_) => WaitingOn::Remote(error.to_string()),
+        };
+        self.nothing_in_force(&on, now).await
+    }
+
+    /// No commit can be read: the cluster is kept equal to what was committed before.
+    async fn nothing_in_force(&mut self, on: &WaitingOn, now: Timestamp) -> Pass {
+        let known = self.memory.wanted();
         if let Some(sightings) = self.cluster.observe(&known, now).await {
             for manifests in known {
                 let drifted = sightings
@@ -317,7 +347,7 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
                 }
             }
         }
-        report::unreachable(error, &self.memory, now, self.settings.poll)
+        report::headless(on, &self.memory, now, self.settings.poll)
     }
 }
 

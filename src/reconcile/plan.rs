@@ -1,19 +1,21 @@
 //! Decisions as commits: what to write for each canary, checked before it is written.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::Settings;
 use super::memory::Memory;
-use super::situation::{Situation, Sound, Standing};
+use super::situation::{Rendering, Situation, Sound, Standing, Tree, View, rendered};
 use crate::analysis::{Judgement, Target};
-use crate::domain::{CanaryId, CommitId, RepoPath, Timestamp, files};
+use crate::domain::{CanaryId, CommitId, RepoPath, Timestamp};
 use crate::manifests::{self, Committed, Manifests};
 use crate::ports::{Draft, Sighting};
 use crate::progression::{
     self, Decision, Intervention, Observation, Readiness, State, Transition, TransitionKind,
     WaitingOn,
 };
-use crate::record::{message, state_file};
+use crate::record::message;
 use crate::spec::{CandidateContent, Diagnostic, ValidatedCanary, Workload, promotion};
 
 /// Transitions of one canary in one pass: initialize and start, finish and start. More would be a loop.
@@ -24,7 +26,7 @@ const MAX_CHAIN: usize = 4;
 pub(super) struct Plan {
     pub(super) id: CanaryId,
     /// The spec; `None` for a broken one.
-    pub(super) canary: Option<ValidatedCanary>,
+    pub(super) canary: Option<Arc<ValidatedCanary>>,
     /// The commits to make, in order, with what each does.
     pub(super) drafts: Vec<Draft>,
     pub(super) transitions: Vec<Transition>,
@@ -32,8 +34,6 @@ pub(super) struct Plan {
     pub(super) state: Option<State>,
     /// The generated files after them.
     pub(super) files: BTreeMap<RepoPath, Option<Vec<u8>>>,
-    /// The generated files at HEAD.
-    pub(super) head_files: BTreeMap<RepoPath, Vec<u8>>,
     /// Why it does not move (any further).
     pub(super) waiting: WaitingOn,
     pub(super) wake_at: Option<Timestamp>,
@@ -101,22 +101,34 @@ fn observed(
 
 /// Decides for every canary.
 pub(super) fn decide(
-    situations: &[Situation],
-    sightings: &Option<BTreeMap<CanaryId, Sighting>>,
+    view: &View,
+    sightings: Option<&BTreeMap<CanaryId, Sighting>>,
     memory: &Memory,
     settings: &Settings,
     now: Timestamp,
 ) -> Vec<Plan> {
-    situations
+    let room = Room {
+        tree: &view.tree,
+        settings,
+        now,
+    };
+    view.situations
         .iter()
         .map(|situation| match &situation.standing {
             Standing::Broken(diagnostics) => Plan::broken(&situation.id, diagnostics.clone()),
             Standing::Sound(sound) => {
-                let seen = observation(&situation.id, sound, sightings.as_ref(), memory);
-                Plan::of(&situation.id, sound, seen, settings, now)
+                let seen = observation(&situation.id, sound, sightings, memory);
+                Plan::of(&situation.id, sound, seen, &room)
             }
         })
         .collect()
+}
+
+/// What every plan of a pass shares.
+struct Room<'a> {
+    tree: &'a Tree,
+    settings: &'a Settings,
+    now: Timestamp,
 }
 
 fn observation(
@@ -127,7 +139,6 @@ fn observation(
 ) -> Observation {
     let observed = observed(id, &sound.state, sightings, memory);
     let sighting = sightings.and_then(|sightings| sightings.get(id));
-    let wanted = rendered(&sound.canary, &sound.state);
     Observation {
         intervention: sound.intervention.clone(),
         author: sound.author.clone(),
@@ -135,36 +146,18 @@ fn observation(
         stable: sighting.map_or(Readiness::Unknown, |sighting| sighting.stable.clone()),
         candidate: sighting.map_or(Readiness::Unknown, |sighting| sighting.candidate.clone()),
         judgement: observed.and_then(|step| memory.verdict(id, step).cloned()),
-        stale: differing(&wanted, &sound.files).into_keys().collect(),
+        stale: sound.stale.clone(),
     }
-}
-
-/// Everything that Serin owns of a canary, from spec and state alone.
-fn rendered(canary: &ValidatedCanary, state: &State) -> BTreeMap<RepoPath, Option<Vec<u8>>> {
-    let mut files = manifests::render(canary, state).files;
-    if let Some(path) = canary.home.folder.join(files::ROLLOUT) {
-        let steps = u16::try_from(canary.ladder.len()).unwrap_or(u16::MAX);
-        files.insert(
-            path,
-            Some(state_file::write(
-                &canary.id,
-                state,
-                steps,
-                &canary.home.file,
-            )),
-        );
-    }
-    files
 }
 
 /// What has to change in `present` to get `wanted`.
 fn differing(
     wanted: &BTreeMap<RepoPath, Option<Vec<u8>>>,
-    present: &BTreeMap<RepoPath, Vec<u8>>,
+    present: &BTreeMap<&RepoPath, &[u8]>,
 ) -> BTreeMap<RepoPath, Option<Vec<u8>>> {
     wanted
         .iter()
-        .filter(|(path, content)| present.get(*path) != content.as_ref())
+        .filter(|(path, content)| present.get(*path).copied() != content.as_deref())
         .map(|(path, content)| (path.clone(), content.clone()))
         .collect()
 }
@@ -182,7 +175,6 @@ impl Plan {
             transitions: Vec::new(),
             state: None,
             files: BTreeMap::new(),
-            head_files: BTreeMap::new(),
             waiting: WaitingOn::Spec(message),
             wake_at: None,
             judgement: None,
@@ -191,28 +183,20 @@ impl Plan {
         }
     }
 
-    fn of(
-        id: &CanaryId,
-        sound: &Sound,
-        seen: Observation,
-        settings: &Settings,
-        now: Timestamp,
-    ) -> Self {
+    fn of(id: &CanaryId, sound: &Sound, seen: Observation, room: &Room<'_>) -> Self {
         let mut plan = Self {
             id: id.clone(),
-            canary: Some(sound.canary.clone()),
+            canary: Some(Arc::clone(&sound.canary)),
             drafts: Vec::new(),
             transitions: Vec::new(),
-            state: Some(sound.state.clone()),
+            state: None,
             files: BTreeMap::new(),
-            head_files: sound.files.clone(),
             waiting: WaitingOn::Observation,
             wake_at: None,
             judgement: seen.judgement.clone(),
             diagnostics: Vec::new(),
             commits: Vec::new(),
         };
-        let mut present = sound.files.clone();
         let mut before = sound.state.clone();
         let mut seen = seen;
         for _ in 0..MAX_CHAIN {
@@ -221,7 +205,7 @@ impl Plan {
             } else {
                 progression::decide
             };
-            let (decision, after) = decide(&sound.canary, before.clone(), &seen, now);
+            let (decision, after) = decide(&sound.canary, before.clone(), &seen, room.now);
             let transition = match decision {
                 Decision::Hold { on, wake_at } => {
                     plan.waiting = on;
@@ -230,14 +214,7 @@ impl Plan {
                 }
                 Decision::Commit(transition) => *transition,
             };
-            match plan.step(
-                sound,
-                &before,
-                after,
-                transition,
-                &seen,
-                (&mut present, settings, now),
-            ) {
+            match plan.step(sound, &before, after, transition, &seen, room) {
                 Ok(next) => before = next,
                 Err(on) => {
                     plan.waiting = on;
@@ -271,29 +248,41 @@ impl Plan {
         after: State,
         transition: Transition,
         seen: &Observation,
-        (present, settings, now): (&mut BTreeMap<RepoPath, Vec<u8>>, &Settings, Timestamp),
+        room: &Room<'_>,
     ) -> Result<State, WaitingOn> {
-        let wanted = match transition.kind {
-            TransitionKind::Remove => present.keys().map(|path| (path.clone(), None)).collect(),
-            TransitionKind::Promote => rendered(&promoted(&sound.canary, &transition), &after),
-            _ => rendered(&sound.canary, &after),
-        };
-        let mut changes = differing(&wanted, present);
-        if transition.kind == TransitionKind::Promote {
-            changes.extend(promotion_changes(sound, &transition)?);
-        }
-        check(sound, before, &after, &transition, seen, (&wanted, now))?;
-        for (path, content) in &wanted {
+        let mut present: BTreeMap<&RepoPath, &[u8]> = sound
+            .files
+            .iter()
+            .map(|(path, content)| (path, &**content))
+            .collect();
+        for (path, content) in &self.files {
             match content {
-                Some(content) => present.insert(path.clone(), content.clone()),
+                Some(content) => present.insert(path, content),
                 None => present.remove(path),
             };
         }
+        let wanted = match transition.kind {
+            TransitionKind::Remove => present.keys().map(|path| ((*path).clone(), None)).collect(),
+            TransitionKind::Promote => rendered(&promoted(&sound.canary, &transition), &after),
+            _ => rendered(&sound.canary, &after),
+        };
+        let mut changes = differing(&wanted, &present);
+        if transition.kind == TransitionKind::Promote {
+            changes.extend(promotion_changes(sound, &transition, room.tree)?);
+        }
+        check(
+            sound,
+            before,
+            &after,
+            &transition,
+            seen,
+            (&wanted, room.now),
+        )?;
         self.drafts.push(Draft {
             canary: self.id.clone(),
-            message: message::write(&self.id, &transition, &settings.style),
+            message: message::write(&self.id, &transition, &room.settings.style),
             changes,
-            at: now,
+            at: room.now,
         });
         self.transitions.push(transition);
         self.files = wanted;
@@ -301,22 +290,13 @@ impl Plan {
     }
 
     /// What the cluster should be made to show now, if anything is to be done.
-    pub(super) fn to_apply(&self, head: &CommitId, drifted: bool) -> Option<Manifests<Committed>> {
+    pub(super) fn to_apply(&self, view: &View, drifted: bool) -> Option<Manifests<Committed>> {
         match self.commits.last() {
             Some(commit) => Some(
                 Manifests::rendered(self.id.clone(), self.files.clone())
                     .committed_at(commit.clone()),
             ),
-            None if drifted && !self.head_files.is_empty() => {
-                let files = self
-                    .head_files
-                    .iter()
-                    .map(|(path, content)| (path.clone(), Some(content.clone())));
-                Some(
-                    Manifests::rendered(self.id.clone(), files.collect())
-                        .committed_at(head.clone()),
-                )
-            }
+            None if drifted => view.wanted(&self.id).cloned(),
             None => None,
         }
     }
@@ -334,7 +314,10 @@ fn ends_chain(kind: TransitionKind) -> bool {
 }
 
 /// The canary as the promotion's own commit leaves it: in bring-your-own mode stable's labels are in the spec.
-fn promoted(canary: &ValidatedCanary, transition: &Transition) -> ValidatedCanary {
+fn promoted<'a>(canary: &'a ValidatedCanary, transition: &Transition) -> Cow<'a, ValidatedCanary> {
+    if transition.kind != TransitionKind::Promote {
+        return Cow::Borrowed(canary);
+    }
     let mut canary = canary.clone();
     if let Some(candidate) = &transition.candidate
         && let CandidateContent::Labels(labels) = &candidate.content
@@ -342,19 +325,20 @@ fn promoted(canary: &ValidatedCanary, transition: &Transition) -> ValidatedCanar
     {
         two.stable = labels.clone();
     }
-    canary
+    Cow::Owned(canary)
 }
 
 fn promotion_changes(
     sound: &Sound,
     transition: &Transition,
+    tree: &Tree,
 ) -> Result<BTreeMap<RepoPath, Option<Vec<u8>>>, WaitingOn> {
     let Some(candidate) = &transition.candidate else {
         return Err(WaitingOn::Invariant(
             "a promotion without a candidate".to_owned(),
         ));
     };
-    let edits = promotion::promotion_edits(&sound.tree, &sound.canary, candidate)
+    let edits = promotion::promotion_edits(tree, &sound.canary, candidate)
         .map_err(|diagnostic| WaitingOn::Spec(diagnostic.to_string()))?;
     Ok(edits
         .into_iter()
@@ -442,7 +426,20 @@ pub(super) fn batch(
     (!drafts.is_empty()).then_some(Batch { drafts, canaries })
 }
 
+/// The plan of this canary: plans are in the order of the view, by namespace and name.
+fn find<'a>(plans: &'a mut [Plan], id: &CanaryId) -> Option<&'a mut Plan> {
+    let index = plans.binary_search_by(|plan| plan.id.cmp(id)).ok()?;
+    plans.get_mut(index)
+}
+
 impl Plan {
+    /// Nothing is written until this is over.
+    pub(super) fn stand_still(&mut self, on: &WaitingOn) {
+        self.drafts.clear();
+        self.transitions.clear();
+        self.waiting = on.clone();
+    }
+
     /// Nothing is written now.
     fn put_off(&mut self, on: WaitingOn, until: Timestamp) {
         self.drafts.clear();
@@ -476,7 +473,7 @@ impl Batch {
         for (id, count) in &self.canaries {
             let theirs: Vec<CommitId> = rest.by_ref().take(*count).collect();
             memory.refusals.remove(id);
-            let Some(plan) = plans.iter_mut().find(|plan| &plan.id == id) else {
+            let Some(plan) = find(plans, id) else {
                 continue;
             };
             plan.commits = theirs;
@@ -492,7 +489,15 @@ impl Batch {
             if let Some(commit) = plan.commits.last() {
                 let manifests = Manifests::rendered(id.clone(), plan.files.clone())
                     .committed_at(commit.clone());
-                memory.last_applied.insert(id.clone(), manifests);
+                memory.ahead.insert(id.clone(), manifests);
+            }
+            if let (Some(canary), Some(state)) = (&plan.canary, &plan.state) {
+                let rendering = Rendering {
+                    canary: Arc::clone(canary),
+                    state: state.clone(),
+                    files: plan.files.clone(),
+                };
+                memory.renderings.insert(id.clone(), rendering);
             }
         }
     }
@@ -510,7 +515,7 @@ impl Batch {
                 .refusals
                 .get(id)
                 .map_or(now, |refusal| refusal.next_try);
-            if let Some(plan) = plans.iter_mut().find(|plan| &plan.id == id) {
+            if let Some(plan) = find(plans, id) {
                 plan.put_off(WaitingOn::PushRefused(words.to_owned()), next_try);
             }
         }

@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::Settings;
 use super::memory::Memory;
 use super::plan::Plan;
-use super::situation::Situation;
+use super::situation::{Situation, View};
 use crate::analysis::Judgement;
 use crate::domain::{CanaryId, CommitId, Timestamp, Weight};
-use crate::ports::{Draft, RepositoryError};
+use crate::ports::Draft;
 use crate::progression::{State, Transition, WaitingOn};
 use crate::spec::{Diagnostic, ValidatedCanary};
 
@@ -109,7 +109,7 @@ pub(super) fn outlook(situations: &[Situation], plans: Vec<Plan>) -> Vec<Outlook
             let sound = situation.sound();
             Outlook {
                 id: plan.id,
-                canary: plan.canary,
+                canary: plan.canary.map(|canary| (*canary).clone()),
                 state: sound.map(|sound| sound.state.clone()),
                 removed: sound.is_some_and(|sound| sound.removed),
                 next: plan.transitions.into_iter().zip(plan.drafts).collect(),
@@ -123,7 +123,6 @@ pub(super) fn outlook(situations: &[Situation], plans: Vec<Plan>) -> Vec<Outlook
 
 pub(super) fn pass(
     head: &CommitId,
-    _situations: &[Situation],
     plans: Vec<Plan>,
     mut problems: BTreeMap<CanaryId, String>,
     memory: &Memory,
@@ -174,13 +173,14 @@ pub(super) fn pass(
 
 /// Nothing moves on the whole branch, for one reason.
 pub(super) fn blocked(
-    head: &CommitId,
-    situations: &[Situation],
+    view: &View,
     on: &WaitingOn,
+    mut problems: BTreeMap<CanaryId, String>,
     now: Timestamp,
     poll: Duration,
 ) -> Pass {
-    let canaries = situations
+    let canaries = view
+        .situations
         .iter()
         .map(|situation| CanaryReport {
             id: situation.id.clone(),
@@ -192,34 +192,28 @@ pub(super) fn blocked(
             waiting: on.clone(),
             judgement: None,
             diagnostics: Vec::new(),
-            problem: None,
+            problem: problems.remove(&situation.id),
         })
         .collect();
     Pass {
         at: now,
-        head: Some(head.clone()),
+        head: Some(view.head.clone()),
         canaries,
         problem: Some(on.to_string()),
         wake_at: after(now, poll),
     }
 }
 
-/// The remote cannot be used.
-pub(super) fn unreachable(
-    error: &RepositoryError,
-    memory: &Memory,
-    now: Timestamp,
-    poll: Duration,
-) -> Pass {
-    let canaries = memory
-        .last_applied
-        .keys()
-        .map(|id| CanaryReport {
-            id: id.clone(),
+/// There is no commit to go by.
+pub(super) fn headless(on: &WaitingOn, memory: &Memory, now: Timestamp, poll: Duration) -> Pass {
+    let known = memory.view.iter().flat_map(|view| &view.situations);
+    let canaries = known
+        .map(|situation| CanaryReport {
+            id: situation.id.clone(),
             state: None,
             steps: 0,
             moves: Vec::new(),
-            waiting: WaitingOn::Remote(error.to_string()),
+            waiting: on.clone(),
             judgement: None,
             diagnostics: Vec::new(),
             problem: None,
@@ -229,7 +223,7 @@ pub(super) fn unreachable(
         at: now,
         head: None,
         canaries,
-        problem: Some(error.to_string()),
+        problem: Some(on.to_string()),
         wake_at: after(now, poll),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::domain::{BlobId, CanaryId, CommitId, Person, RepoPath, Timestamp, files};
-use crate::manifests::{Committed, Manifests};
+use crate::manifests::{self, Committed, Manifests};
 use crate::ports::{ForeignCommit, Lineage, Snapshot, Watch};
 use crate::progression::{Attribution, Intervention, Phase, State};
 use crate::record::{people, state_file};
@@ -12,6 +12,21 @@ use crate::spec::{Catalog, Diagnostic, ParseCache, ValidatedCanary};
 
 /// The files of a tree with their content ids.
 pub(super) type Tree = Arc<BTreeMap<RepoPath, (BlobId, Arc<[u8]>)>>;
+
+/// Generated files by path.
+pub(super) type Files = BTreeMap<RepoPath, Arc<[u8]>>;
+
+/// A branch at one commit. A function of that commit alone, so that it is read once for as long as HEAD stays there.
+#[derive(Debug)]
+pub(super) struct View {
+    pub(super) head: CommitId,
+    /// All files.
+    pub(super) tree: Tree,
+    /// Every canary, by namespace and name.
+    pub(super) situations: Vec<Situation>,
+    /// What the cluster should show of those that have files, in the same order.
+    pub(super) wanted: Vec<Manifests<Committed>>,
+}
 
 /// One canary at HEAD.
 #[derive(Debug, Clone)]
@@ -24,28 +39,53 @@ pub(super) struct Situation {
 #[derive(Debug, Clone)]
 pub(super) enum Standing {
     /// Spec and state are sound.
-    Sound(Box<Sound>),
+    Sound(Arc<Sound>),
     /// Spec or state have mistakes: nothing moves until they are mended.
     Broken(Vec<Diagnostic>),
 }
 
 /// A canary that can be acted on.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Sound {
-    pub(super) canary: ValidatedCanary,
+    pub(super) canary: Arc<ValidatedCanary>,
     /// The spec is gone; `canary` is what it was.
     pub(super) removed: bool,
     pub(super) state: State,
     pub(super) intervention: Option<Intervention>,
     pub(super) author: Option<Attribution>,
     /// The generated files at HEAD.
-    pub(super) files: BTreeMap<RepoPath, Vec<u8>>,
-    /// All files at HEAD.
-    pub(super) tree: Tree,
+    pub(super) files: Files,
+    /// Those of them that differ from what spec and state render to.
+    pub(super) stale: Vec<RepoPath>,
+    origin: Origin,
+}
+
+/// Everything besides the spec that a [`Sound`] is made of: equal origins and equal specs give equal situations.
+#[derive(Debug, PartialEq, Eq)]
+struct Origin {
+    blobs: Vec<Option<BlobId>>,
+    ours: Option<CommitId>,
+    folder: Option<CommitId>,
+    input: Option<CommitId>,
+}
+
+impl View {
+    /// What the cluster should show of this canary.
+    pub(super) fn wanted(&self, id: &CanaryId) -> Option<&Manifests<Committed>> {
+        let index = self.wanted.binary_search_by(|held| held.canary.cmp(id));
+        index.ok().and_then(|index| self.wanted.get(index))
+    }
+
+    /// Whether there is such a canary.
+    pub(super) fn knows(&self, id: &CanaryId) -> bool {
+        self.situations
+            .binary_search_by(|situation| situation.id.cmp(id))
+            .is_ok()
+    }
 }
 
 impl Situation {
-    pub(super) fn sound(&self) -> Option<&Sound> {
+    pub(super) fn sound(&self) -> Option<&Arc<Sound>> {
         match &self.standing {
             Standing::Sound(sound) => Some(sound),
             Standing::Broken(_) => None,
@@ -58,7 +98,7 @@ impl Situation {
     }
 
     /// What HEAD wants the cluster to show of this canary.
-    pub(super) fn committed(&self, head: &CommitId) -> Option<Manifests<Committed>> {
+    fn committed(&self, head: &CommitId) -> Option<Manifests<Committed>> {
         let sound = self.sound()?;
         if sound.files.is_empty() {
             return None;
@@ -66,7 +106,7 @@ impl Situation {
         let wanted = sound
             .files
             .iter()
-            .map(|(path, content)| (path.clone(), Some(content.clone())))
+            .map(|(path, content)| (path.clone(), Some(content.to_vec())))
             .collect();
         Some(Manifests::rendered(self.id.clone(), wanted).committed_at(head.clone()))
     }
@@ -147,26 +187,50 @@ impl Reading {
         }
     }
 
-    /// One situation per canary, the removed ones included.
-    pub(super) fn situations(self, lineages: &BTreeMap<CanaryId, Lineage>) -> Vec<Situation> {
+    /// The branch at `head`, the removed canaries included. What did not change since `before` is taken from there;
+    /// what was rendered for the commits of this engine is not rendered again.
+    pub(super) fn view(
+        self,
+        head: &CommitId,
+        lineages: &BTreeMap<CanaryId, Lineage>,
+        before: Option<&View>,
+        renderings: &BTreeMap<CanaryId, Rendering>,
+    ) -> View {
         let nothing = Lineage::default();
-        let mut situations = Vec::new();
-        for (id, entry) in self.catalog.canaries {
-            let lineage = lineages.get(&id).unwrap_or(&nothing);
-            let standing = match entry {
-                Ok(canary) => sound(canary, false, lineage, &self.tree),
-                Err(rejected) => Standing::Broken(rejected.diagnostics),
-            };
-            situations.push(Situation { id, standing });
+        let written = self.catalog.canaries.into_iter();
+        let entries = written
+            .map(|(id, entry)| (id, entry.map_err(|rejected| rejected.diagnostics), false))
+            .chain(self.recalled.into_iter().map(|(id, c)| (id, Ok(c), true)));
+        let mut situations: Vec<Situation> = entries
+            .map(|(id, entry, removed)| {
+                let standing = match entry {
+                    Ok(canary) => Draft {
+                        canary,
+                        removed,
+                        lineage: lineages.get(&id).unwrap_or(&nothing),
+                        tree: &self.tree,
+                    }
+                    .standing(before.and_then(|view| view.sound(&id)), renderings.get(&id)),
+                    Err(diagnostics) => Standing::Broken(diagnostics),
+                };
+                Situation { id, standing }
+            })
+            .collect();
+        situations.sort_by(|one, other| one.id.cmp(&other.id));
+        let wanted = situations.iter().filter_map(|s| s.committed(head));
+        View {
+            head: head.clone(),
+            wanted: wanted.collect(),
+            tree: self.tree,
+            situations,
         }
-        for (id, canary) in self.recalled {
-            let lineage = lineages.get(&id).unwrap_or(&nothing);
-            situations.push(Situation {
-                id,
-                standing: sound(canary, true, lineage, &self.tree),
-            });
-        }
-        situations
+    }
+}
+
+impl View {
+    fn sound(&self, id: &CanaryId) -> Option<&Arc<Sound>> {
+        let index = self.situations.binary_search_by(|s| s.id.cmp(id)).ok()?;
+        self.situations.get(index)?.sound()
     }
 }
 
@@ -182,62 +246,141 @@ fn read(snapshot: Snapshot, cache: &mut ParseCache) -> (Tree, Catalog) {
     (tree, catalog)
 }
 
-fn sound(canary: ValidatedCanary, removed: bool, lineage: &Lineage, tree: &Tree) -> Standing {
-    let files: BTreeMap<RepoPath, Vec<u8>> = files::ALL
+/// All that HEAD says about one canary whose spec is sound.
+struct Draft<'a> {
+    canary: ValidatedCanary,
+    removed: bool,
+    lineage: &'a Lineage,
+    tree: &'a Tree,
+}
+
+impl Draft<'_> {
+    fn standing(self, before: Option<&Arc<Sound>>, rendering: Option<&Rendering>) -> Standing {
+        let paths = files::ALL
+            .iter()
+            .filter_map(|name| self.canary.home.folder.join(name));
+        let mut origin = Origin {
+            blobs: Vec::new(),
+            ours: self.lineage.ours.as_ref().map(|ours| ours.id.clone()),
+            folder: self.lineage.folder.first().map(|commit| commit.id.clone()),
+            input: self.lineage.input.as_ref().map(|commit| commit.id.clone()),
+        };
+        let mut files = Files::new();
+        for path in paths {
+            let file = self.tree.get(&path);
+            origin.blobs.push(file.map(|(blob, _)| blob.clone()));
+            if let Some((_, content)) = file {
+                files.insert(path, Arc::clone(content));
+            }
+        }
+        match before {
+            Some(known)
+                if known.origin == origin
+                    && known.removed == self.removed
+                    && *known.canary == self.canary =>
+            {
+                Standing::Sound(Arc::clone(known))
+            }
+            _ => self.read(files, origin, rendering),
+        }
+    }
+
+    fn read(self, files: Files, origin: Origin, rendering: Option<&Rendering>) -> Standing {
+        let lineage = self.lineage;
+        let by = lineage
+            .folder
+            .first()
+            .map(attribution)
+            .unwrap_or_else(|| unknown(lineage));
+        // Only files of ours count: what people keep beside them in the folder is theirs.
+        let names = &files::ALL;
+        let ours = lineage.ours.as_ref().map(|ours| {
+            let own = |(path, _): &(&RepoPath, _)| names.contains(&path.file_name());
+            let copies = ours.files.iter().filter(own);
+            copies
+                .map(|(path, file)| (path.clone(), file.clone()))
+                .collect()
+        });
+        let ours: Option<BTreeMap<_, _>> = ours.filter(|files: &BTreeMap<_, _>| !files.is_empty());
+        let (state, intervention) = match read_state(&self.canary, &files, ours.as_ref(), &by) {
+            Ok(read) => read,
+            Err(diagnostics) => return Standing::Broken(diagnostics),
+        };
+        let stale = match rendering {
+            Some(known) if known.state == state && *known.canary == self.canary => {
+                stale(&known.files, &files)
+            }
+            _ => stale(&rendered(&self.canary, &state), &files),
+        };
+        // An edit that gave exactly what is rendered from now on changes nothing, and must not stop the judging.
+        let intervention = intervention.filter(|what| {
+            !stale.is_empty() || !matches!(what, Intervention::ManifestEdited { .. })
+        });
+        Standing::Sound(Arc::new(Sound {
+            canary: Arc::new(self.canary),
+            removed: self.removed,
+            state,
+            intervention,
+            author: lineage.input.as_ref().map(attribution),
+            files,
+            stale,
+            origin,
+        }))
+    }
+}
+
+/// What spec and state render to, kept for the commit that will be read back.
+#[derive(Debug)]
+pub(super) struct Rendering {
+    pub(super) canary: Arc<ValidatedCanary>,
+    pub(super) state: State,
+    pub(super) files: BTreeMap<RepoPath, Option<Vec<u8>>>,
+}
+
+/// Everything that Serin owns of a canary, from spec and state alone.
+pub(super) fn rendered(
+    canary: &ValidatedCanary,
+    state: &State,
+) -> BTreeMap<RepoPath, Option<Vec<u8>>> {
+    let mut files = manifests::render(canary, state).files;
+    if let Some(path) = canary.home.folder.join(files::ROLLOUT) {
+        let steps = u16::try_from(canary.ladder.len()).unwrap_or(u16::MAX);
+        let content = state_file::write(&canary.id, state, steps, &canary.home.file);
+        files.insert(path, Some(content));
+    }
+    files
+}
+
+/// The paths at which `present` is not what is wanted.
+fn stale(wanted: &BTreeMap<RepoPath, Option<Vec<u8>>>, present: &Files) -> Vec<RepoPath> {
+    wanted
         .iter()
-        .filter_map(|name| canary.home.folder.join(name))
-        .filter_map(|path| {
-            tree.get(&path)
-                .map(|(_, content)| (path.clone(), content.to_vec()))
-        })
-        .collect();
-    let by = lineage
-        .folder
-        .first()
-        .map(attribution)
-        .unwrap_or_else(|| unknown(lineage));
-    let ours = lineage
-        .ours
-        .as_ref()
-        .map(|ours| &ours.files)
-        .filter(|files| !files.is_empty());
-    let (state, intervention) = match read_state(&canary, &files, ours, &by) {
-        Ok(read) => read,
-        Err(diagnostics) => return Standing::Broken(diagnostics),
-    };
-    let author = lineage.input.as_ref().map(attribution);
-    Standing::Sound(Box::new(Sound {
-        canary,
-        removed,
-        state,
-        intervention,
-        author,
-        files,
-        tree: Arc::clone(tree),
-    }))
+        .filter(|(path, content)| present.get(*path).map(AsRef::as_ref) != content.as_deref())
+        .map(|(path, _)| path.clone())
+        .collect()
 }
 
 /// The state that HEAD says, and what people did to it.
 fn read_state(
     canary: &ValidatedCanary,
-    head: &BTreeMap<RepoPath, Vec<u8>>,
+    head: &Files,
     ours: Option<&BTreeMap<RepoPath, Vec<u8>>>,
     by: &Attribution,
 ) -> Result<(State, Option<Intervention>), Vec<Diagnostic>> {
     let path = canary.home.folder.join(files::ROLLOUT);
-    let read = |files: &BTreeMap<RepoPath, Vec<u8>>| {
-        let path = path.as_ref()?;
-        files
-            .get(path)
-            .map(|bytes| state_file::read(path, bytes, &canary.id))
-    };
-    let written = ours.and_then(|files| match read(files) {
-        Some(Ok(file)) => Some(file.state),
-        Some(Err(_)) | None => None,
-    });
-    match read(head) {
+    let read = |bytes: Option<&[u8]>| Some(state_file::read(path.as_ref()?, bytes?, &canary.id));
+    let bytes = |path: &Option<RepoPath>| head.get(path.as_ref()?).map(AsRef::as_ref);
+    match read(bytes(&path)) {
         Some(Ok(file)) => {
-            let intervention = people::classify(canary, ours, head, &file, by);
+            let untouched = !file.granted_by_hand && ours.is_some_and(|ours| same(ours, head));
+            let intervention = if untouched {
+                None
+            } else {
+                let head = head
+                    .iter()
+                    .map(|(path, file)| (path.clone(), file.to_vec()));
+                people::classify(canary, ours, &head.collect(), &file, by)
+            };
             Ok((file.into_state(intervention.as_ref()), intervention))
         }
         Some(Err(state_file::Unreadable::Invalid(diagnostics))) => Err(diagnostics),
@@ -245,23 +388,31 @@ fn read_state(
         Some(Err(state_file::Unreadable::Foreign(_))) => {
             Ok((State::initial(canary.stable.clone()), None))
         }
-        None => Ok(match written {
-            None => (State::initial(canary.stable.clone()), None),
-            // Somebody deleted the state: the rollout is over, and does not start again by itself.
-            Some(written) => {
-                let mut state = written.clone();
-                state.phase = Phase::Idle;
-                state.held = None;
-                (
-                    state,
-                    Some(Intervention::StateEdited {
-                        ours: Box::new(written),
-                        by: by.clone(),
-                    }),
-                )
-            }
-        }),
+        None => {
+            let written = ours.and_then(|ours| ours.get(path.as_ref()?));
+            Ok(match read(written.map(Vec::as_slice)) {
+                None | Some(Err(_)) => (State::initial(canary.stable.clone()), None),
+                // Somebody deleted the state: the rollout is over, and does not start again by itself.
+                Some(Ok(written)) => {
+                    let mut state = written.state.clone();
+                    state.phase = Phase::Idle;
+                    state.held = None;
+                    let ours = Box::new(written.state);
+                    let by = by.clone();
+                    (state, Some(Intervention::StateEdited { ours, by }))
+                }
+            })
+        }
     }
+}
+
+/// Whether nobody touched what we wrote.
+fn same(ours: &BTreeMap<RepoPath, Vec<u8>>, head: &Files) -> bool {
+    ours.len() == head.len()
+        && ours
+            .iter()
+            .zip(head)
+            .all(|((path, one), (other_path, other))| path == other_path && **one == **other)
 }
 
 fn attribution(commit: &ForeignCommit) -> Attribution {

@@ -12,6 +12,7 @@ mod file;
 #[doc(hidden)]
 pub mod fixtures;
 mod image;
+mod marker;
 mod mistake;
 mod names;
 pub mod patch;
@@ -25,9 +26,9 @@ mod tests;
 
 pub use canary::{
     Analysis, CanaryReplicas, Candidate, CandidateContent, Controls, Counting, Freeze, Home,
-    Labels, ManagedWorkload, Metric, MetricSource, OnFailure, OnInconclusive, Protocol, Reporter,
-    Route, Rung, SessionAffinity, TwoVersions, UserRule, UserSource, ValidatedCanary, Version,
-    Workload,
+    ImageSources, Labels, ManagedWorkload, Metric, MetricSource, OnFailure, OnInconclusive,
+    Protocol, Reporter, Route, Rung, SessionAffinity, TwoVersions, UserRule, UserSource,
+    ValidatedCanary, Version, Workload,
 };
 pub use catalog::{Catalog, Orphan, Rejected};
 pub use diagnostic::{Diagnostic, Severity};

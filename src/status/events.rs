@@ -1,0 +1,140 @@
+//! Events: what happened to a canary, said once, when it happened.
+
+use crate::domain::CanaryId;
+use crate::progression::{Transition, TransitionKind, WaitingOn};
+use crate::reconcile::CanaryReport;
+use crate::record::message;
+
+/// Longest note that the API server takes, in bytes.
+const LONGEST: usize = 1_024;
+
+/// Whether somebody should look at it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// A step on the way.
+    Normal,
+    /// Something that somebody may have to do something about.
+    Warning,
+}
+
+/// One event to be shown on the canary's object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// The canary.
+    pub canary: CanaryId,
+    /// How urgent it is.
+    pub severity: Severity,
+    /// A stable CamelCase word: why.
+    pub reason: &'static str,
+    /// A stable CamelCase word: what was done about it.
+    pub action: &'static str,
+    /// A sentence, at most 1,024 bytes.
+    pub text: String,
+}
+
+/// What happened between two passes. Each commit is a note, and so is each new reason to wait; what was true before is
+/// not said again.
+pub fn notes(previous: Option<&CanaryReport>, report: &CanaryReport) -> Vec<Note> {
+    let note = |severity, reason, action, text: String| Note {
+        canary: report.id.clone(),
+        severity,
+        reason,
+        action,
+        text: short(text),
+    };
+    let mut notes: Vec<Note> = report
+        .moves
+        .iter()
+        .map(|(commit, step)| {
+            let text = format!(
+                "{}: {} ({})",
+                message::what(step),
+                step.sentence,
+                commit.short()
+            );
+            note(severity(step), reason(step.kind), "Commit", text)
+        })
+        .collect();
+    if let Some(problem) = &report.problem
+        && previous.is_none_or(|previous| previous.problem.as_ref() != Some(problem))
+    {
+        notes.push(note(
+            Severity::Warning,
+            "ApplyFailed",
+            "Apply",
+            problem.clone(),
+        ));
+    }
+    let waited = previous.map(|previous| previous.waiting.reason());
+    if waited != Some(report.waiting.reason()) && is_news(&report.waiting) {
+        notes.push(note(
+            Severity::Warning,
+            report.waiting.reason(),
+            "Wait",
+            report.waiting.to_string(),
+        ));
+    }
+    notes
+}
+
+fn severity(step: &Transition) -> Severity {
+    match step.kind {
+        TransitionKind::RollBack | TransitionKind::Halt => Severity::Warning,
+        _ => Severity::Normal,
+    }
+}
+
+/// The word for a commit of this kind.
+fn reason(kind: TransitionKind) -> &'static str {
+    match kind {
+        TransitionKind::Initialize => "Initialized",
+        TransitionKind::Start => "Started",
+        TransitionKind::Advance => "Advanced",
+        TransitionKind::Approve => "Approved",
+        TransitionKind::Adopt => "Adopted",
+        TransitionKind::Halt => "Halted",
+        TransitionKind::Resume => "Resumed",
+        TransitionKind::Promote => "Promoted",
+        TransitionKind::Return => "Returned",
+        TransitionKind::RollBack => "RolledBack",
+        TransitionKind::Withdraw => "Withdrawn",
+        TransitionKind::Restart => "Restarted",
+        TransitionKind::Finish => "Finished",
+        TransitionKind::Stable => "StableChanged",
+        TransitionKind::Render => "Rendered",
+        TransitionKind::Remove => "Removed",
+    }
+}
+
+/// Waiting that somebody should hear of. Soaking, evidence and the like are the normal course of a rollout.
+fn is_news(waiting: &WaitingOn) -> bool {
+    matches!(
+        waiting,
+        WaitingOn::Retry(_)
+            | WaitingOn::DowngradeConsent { .. }
+            | WaitingOn::TrackLabel { .. }
+            | WaitingOn::Person(_)
+            | WaitingOn::Stable(_)
+            | WaitingOn::Candidate(_)
+            | WaitingOn::Approval { .. }
+            | WaitingOn::Metrics(_)
+            | WaitingOn::PushRefused(_)
+            | WaitingOn::Remote(_)
+            | WaitingOn::HistoryRewritten { .. }
+            | WaitingOn::Spec(_)
+            | WaitingOn::Invariant(_)
+    )
+}
+
+/// Cut at a character, within the limit in bytes.
+fn short(mut text: String) -> String {
+    if text.len() > LONGEST {
+        let mut end = LONGEST - '…'.len_utf8();
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
