@@ -133,6 +133,7 @@ impl Metrics for Server {
         let lost = Answer::Failed(AskError::Unusable("the query was given up".to_owned()));
         let mut answers = vec![lost; queries.len()];
         let mut tasks = JoinSet::new();
+        let end = tokio::time::Instant::now() + deadline;
         for (index, query) in queries.iter().cloned().enumerate() {
             let (client, headers) = (client.clone(), headers.clone());
             let permits = Arc::clone(&self.permits);
@@ -140,9 +141,13 @@ impl Metrics for Server {
                 // The deadline covers the wait for a permit, so that the whole batch ends within it.
                 let work = async {
                     let _permit = permits.acquire().await;
+                    // Permits come free when the first queries are given up; then it is too late for the others too.
+                    if tokio::time::Instant::now() >= end {
+                        return Err(AskError::Deadline(deadline));
+                    }
                     one(&client, &query, headers, deadline).await
                 };
-                let answer = tokio::time::timeout(deadline, work).await;
+                let answer = tokio::time::timeout_at(end, work).await;
                 (index, answer.unwrap_or(Err(AskError::Deadline(deadline))))
             });
         }

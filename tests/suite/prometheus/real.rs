@@ -224,6 +224,7 @@ async fn canaries_are_judged_by_a_real_server() {
     assert!(!judged["good"].allows.step, "{judged:#?}");
 
     prometheus.kill();
+    pause(Duration::from_secs(1)).await;
     let judged = tick(&server, &targets, &mut ledger, settled()).await;
     assert_eq!(judged["good"].verdict, Verdict::Error, "{judged:#?}");
     assert!(

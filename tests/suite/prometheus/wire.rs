@@ -224,7 +224,9 @@ async fn answers_of_every_shape() {
         "{asked}"
     );
     assert!(
-        asked.ends_with("query=up%7Ba%3D%22b%22%7D&time=1700000060&timeout=30000ms&lookback_delta=120s"),
+        asked.ends_with(
+            "query=up%7Ba%3D%22b%22%7D&time=1700000060&timeout=30000ms&lookback_delta=120s"
+        ),
         "{asked}"
     );
 }
