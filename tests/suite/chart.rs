@@ -222,10 +222,6 @@ fn credentials_reach_git_without_being_in_the_chart() {
 
 #[test]
 fn alerts_and_dashboard_use_metrics_that_exist() {
-    let exposition = {
-        let all = serin::instruments::Instruments::new();
-        all.describe()
-    };
     let objects = objects(&everything());
     let rules = objects["PrometheusRule"]["spec"].to_string();
     let dashboard = std::fs::read_to_string(project().join("charts/serin/files/dashboard.json"));
