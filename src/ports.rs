@@ -39,7 +39,7 @@ pub trait Repository: Send {
 /// Where the branch is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
-    /// The commit; `None` for a branch without any.
+    /// The commit that is in force; `None` for a branch without any. The head, unless that is not verified.
     pub commit: Option<CommitId>,
     /// How it relates to the head that this adapter saw before.
     pub history: History,
@@ -54,6 +54,13 @@ pub enum History {
     Rewritten {
         /// The head seen before.
         from: CommitId,
+    },
+    /// It is not signed as it has to be: the commit in force is the last one that was, if there is any.
+    Unverified {
+        /// The head.
+        head: CommitId,
+        /// Which commit is not, and why.
+        why: String,
     },
 }
 
@@ -164,6 +171,9 @@ pub enum RepositoryError {
     /// Our own copy cannot be read or written.
     #[error("the local copy is unusable: {0}")]
     Local(String),
+    /// Commits cannot be signed or verified: keys or settings, which a person has to mend.
+    #[error("signatures: {0}")]
+    Signature(String),
 }
 
 impl RepositoryError {
@@ -174,6 +184,7 @@ impl RepositoryError {
             Self::Denied(_) => "remote-denied",
             Self::Missing(_) => "remote-missing",
             Self::Local(_) => "local-copy",
+            Self::Signature(_) => "signature",
         }
     }
 }

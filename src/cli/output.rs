@@ -51,6 +51,15 @@ fn no_color() -> bool {
     std::env::var("NO_COLOR").is_ok_and(|value| !value.is_empty())
 }
 
+/// Whether the terminal can only print line after line.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "TERM is configuration, and this is the command line"
+)]
+fn is_dumb() -> bool {
+    std::env::var("TERM").is_ok_and(|value| value == "dumb")
+}
+
 /// Says on standard error why a command could not do its work.
 pub(super) fn complain(choice: ColorChoice, failure: &Failure) {
     let mut stderr = io::stderr();
@@ -95,26 +104,42 @@ impl Style {
     }
 }
 
+/// `text` in a style, if colours are on.
+pub(super) fn paint(color: bool, style: Style, text: &str) -> String {
+    if color && style != Style::Plain {
+        format!("\x1b[{}m{text}\x1b[0m", style.code())
+    } else {
+        text.to_owned()
+    }
+}
+
 /// Where a command writes its result.
 pub(super) struct Console<'a> {
     out: &'a mut dyn Write,
     err: &'a mut dyn Write,
     color: bool,
+    live: bool,
 }
 
 impl<'a> Console<'a> {
     /// Writes results to `out` and remarks to `err`; `color` says whether styles show.
     pub(super) fn new(out: &'a mut dyn Write, err: &'a mut dyn Write, color: bool) -> Self {
-        Self { out, err, color }
+        Self {
+            out,
+            err,
+            color,
+            live: false,
+        }
     }
 
     /// `text` in a style, or as it is where colours are off.
     pub(super) fn paint(&self, style: Style, text: &str) -> String {
-        if self.color && style != Style::Plain {
-            format!("\x1b[{}m{text}\x1b[0m", style.code())
-        } else {
-            text.to_owned()
-        }
+        paint(self.color, style, text)
+    }
+
+    /// Whether what was written can be drawn over: a terminal whose user has nothing against it.
+    pub(super) fn is_live(&self) -> bool {
+        self.live
     }
 
     /// Writes one line.
@@ -183,6 +208,7 @@ pub(super) fn with_stdout<T>(
     let mut out = io::BufWriter::new(stdout.lock());
     let mut err = io::stderr();
     let mut console = Console::new(&mut out, &mut err, color);
+    console.live = is_terminal && color && !is_dumb();
     let result = body(&mut console);
     // What was found before a failure is worth reading too; the first error wins.
     let flushed = console.flush();

@@ -29,6 +29,16 @@ The configuration file:
       skipCi: '[skip ci]'           # default: none
       name: apps                    # in metrics and paths; default: the last part of the URL
       webhook: {secretFile: /etc/serin/webhook}     # POST /hook/apps wakes it; default: none
+      sign:                         # default: commits are not signed
+        format: ssh                 # or openpgp
+        key: /etc/serin/id_ed25519  # a file without a passphrase; the .pub of a key that the SSH agent has;
+                                    # or the fingerprint of a key in GnuPG's keyring
+      verify:                       # default: any head will do
+        signers: /etc/serin/allowed_signers       # SSH keys, as in `man ssh-keygen`; and/or:
+        keyring: /etc/serin/keys.asc              # OpenPGP keys, from `gpg --export`
+        fingerprints: [0123...]     # only these OpenPGP keys
+        revoked: /etc/serin/revoked # SSH keys that are good no more
+        strict: false               # true: every commit needs a good signature, not only the head
   prometheus:
     url: http://prometheus:9090
     timeout: 10s
@@ -40,6 +50,13 @@ The configuration file:
   cacheDir: /var/cache/serin        # for bare copies; default: serin in the user's cache folder
 
 Flags win over the file.
+
+With `verify`, a head without a good signature changes nothing: the last good commit stays in force, the cluster is kept
+equal to it, and nothing is committed until the head is good. Whoever signs the head vouches for all below it; with
+`strict` every commit since the last good head counts, both sides of merges and the merges of a forge included (its key has
+to be among those allowed). What was good is remembered in the copy in `cacheDir`; without that, the newest well-signed
+commit of the first-parent line is in force. Times of SSH keys (`valid-before`) are compared with the committer time, which
+the signer chooses: remove a key, or list it in `revoked`, to shut it out.
 
 Examples:
   serin run --config serin.yaml

@@ -75,6 +75,14 @@ struct Owed {
     served: u64,
 }
 
+/// Requests that one pod answered in one way.
+#[derive(Debug, Clone, Copy, Default)]
+struct Answers {
+    total: f64,
+    /// Per bound, those that took no longer.
+    within: [f64; BOUNDS_MS.len()],
+}
+
 impl Traffic {
     /// No traffic yet.
     pub fn new() -> Self {
@@ -138,6 +146,8 @@ impl Traffic {
         if flow.pods.is_empty() {
             return;
         }
+        let pods = flow.pods.len() as u64;
+        let mut answers: BTreeMap<(u64, bool), Answers> = BTreeMap::new();
         for _ in 0..requests as u64 {
             owed.errors += flow.error_share.clamp(0.0, 1.0);
             // Half a millionth: twenty times 0.05 is a little less than one.
@@ -147,28 +157,27 @@ impl Traffic {
             }
             let turn = owed.served;
             owed.served += 1;
-            let pods = flow.pods.len() as u64;
-            let Some(pod) = flow.pods.get((turn % pods) as usize) else {
-                continue;
-            };
-            let code = if failed { "503" } else { "200" };
-            let labels = labels(flow, pod, code);
             // Ten latencies in turn, from half of the limit up to it, for each pod alike.
             let latency = flow.latency_ms * (0.5 + 0.5 * ((turn / pods % 10) + 1) as f64 / 10.0);
-            for bound in BOUNDS_MS.iter().filter(|bound| latency <= **bound) {
-                *added
-                    .entry(bucket(&labels, &bound.to_string()))
-                    .or_default() += 1.0;
+            let counts = answers.entry((turn % pods, failed)).or_default();
+            counts.total += 1.0;
+            for (bound, count) in BOUNDS_MS.iter().zip(&mut counts.within) {
+                *count += if latency <= *bound { 1.0 } else { 0.0 };
             }
-            for bound in BOUNDS_MS.iter().filter(|bound| latency > **bound) {
-                added
-                    .entry(bucket(&labels, &bound.to_string()))
-                    .or_default();
+        }
+        for ((pod, failed), counts) in answers {
+            let Some(pod) = flow.pods.get(pod as usize) else {
+                continue;
+            };
+            let labels = labels(flow, pod, if failed { "503" } else { "200" });
+            let mut add = |labels: Labels, count: f64| {
+                *added.entry(labels).or_default() += count;
+            };
+            for (bound, count) in BOUNDS_MS.iter().zip(counts.within) {
+                add(bucket(&labels, &bound.to_string()), count);
             }
-            *added.entry(bucket(&labels, "+Inf")).or_default() += 1.0;
-            *added
-                .entry(named(&labels, "istio_requests_total"))
-                .or_default() += 1.0;
+            add(bucket(&labels, "+Inf"), counts.total);
+            add(named(&labels, "istio_requests_total"), counts.total);
         }
     }
 

@@ -40,6 +40,8 @@ pub struct Change {
     pub message: String,
     /// New content by path; `None` deletes.
     pub files: BTreeMap<RepoPath, Option<Vec<u8>>>,
+    /// Without a signature.
+    pub unsigned: bool,
 }
 
 /// The remote, shared by every engine and person.
@@ -60,6 +62,8 @@ pub struct Remote {
     pub now: Timestamp,
     /// Whether somebody took commits away.
     pub rewound: bool,
+    /// Heads need a signature.
+    pub verifies: bool,
 }
 
 /// A commit of the simulated branch.
@@ -82,6 +86,7 @@ pub struct Commit {
     /// The canary that its trailer names, if an engine made it.
     pub canary: Option<String>,
     pub(super) ours: bool,
+    unsigned: bool,
 }
 
 impl Commit {
@@ -123,6 +128,9 @@ impl Remote {
     /// A person's commit.
     pub fn commit(&mut self, change: Change, at: Timestamp) {
         self.append(change.author, at, change.message, change.files, false);
+        if let Some(commit) = self.commits.last_mut() {
+            commit.unsigned = change.unsigned;
+        }
     }
 
     /// The change that takes back the newest commit whose subject contains `text`.
@@ -156,6 +164,7 @@ impl Remote {
             author,
             message,
             files,
+            unsigned: false,
         })
     }
 
@@ -180,6 +189,7 @@ impl Remote {
             author,
             message: format!("Restore {folder}\n"),
             files,
+            unsigned: false,
         })
     }
 
@@ -229,12 +239,33 @@ impl Remote {
             tree: Arc::new(tree),
             touched,
             ours,
+            unsigned: false,
         });
         id
     }
 
     fn position(&self, id: &CommitId) -> Option<usize> {
         self.commits.iter().rposition(|commit| &commit.id == id)
+    }
+
+    /// The head when it has no signature and needs one.
+    fn unverified(&self) -> Option<Head> {
+        let head = self.commits.last()?;
+        if !self.verifies || !head.unsigned {
+            return None;
+        }
+        let good = self.commits.iter().rev().find(|commit| !commit.unsigned);
+        Some(Head {
+            commit: good.map(|commit| commit.id.clone()),
+            history: History::Unverified {
+                head: head.id.clone(),
+                why: format!(
+                    "commit {} by {} is not signed",
+                    head.id.short(),
+                    head.author.name
+                ),
+            },
+        })
     }
 
     fn reachable(&self) -> Result<(), RepositoryError> {
@@ -318,6 +349,11 @@ impl Repository for Branch {
         self.passes(CrashPoint::BeforeFetch)?;
         let remote = self.remote();
         remote.reachable()?;
+        if let Some(unverified) = remote.unverified() {
+            drop(remote);
+            self.passes(CrashPoint::AfterFetch)?;
+            return Ok(unverified);
+        }
         let commit = remote.commits.last().map(|commit| commit.id.clone());
         let rewritten = self
             .seen

@@ -114,9 +114,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Simulation {
     fn new(scenario: &Scenario, parsed: &ParseCache) -> Self {
+        let remote = Remote {
+            verifies: scenario.verify,
+            ..Remote::default()
+        };
         let mut simulation = Self {
             parsed: parsed.handle(),
-            remote: Arc::new(Mutex::new(Remote::default())),
+            remote: Arc::new(Mutex::new(remote)),
             world: Arc::new(Mutex::new(scenario.world())),
             runners: Vec::new(),
             settings: Settings {

@@ -9,11 +9,15 @@
     reason = "tests fail by panicking, start programs and wait for them"
 )]
 
+mod demo;
+mod fire;
 mod git;
 mod git_servers;
 mod istio_schema;
 mod prometheus;
 mod scenarios;
+mod signing;
 mod story;
+mod study;
 mod support;
 mod tidy;
