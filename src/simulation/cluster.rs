@@ -97,7 +97,7 @@ impl Cluster for Mesh {
     async fn apply(
         &mut self,
         manifests: Manifests<Committed>,
-        _now: Timestamp,
+        now: Timestamp,
     ) -> Result<Manifests<Applied>, ApplyError> {
         let refused = |words: &str| ApplyError {
             object: manifests.canary.to_string(),
@@ -117,7 +117,7 @@ impl Cluster for Mesh {
                 return Err(refused("the object has been modified"));
             }
             let files = existing(&manifests.files);
-            let now = world.now;
+            let now = world.true_time(now);
             let since = match before {
                 Some(held) if held.files == files => held.since,
                 Some(_) | None => now,

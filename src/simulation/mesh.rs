@@ -119,6 +119,15 @@ impl World {
         }
     }
 
+    /// The time by which objects are dated; a world without traffic of its own goes by the engine's clock.
+    pub(super) fn true_time(&self, told: Timestamp) -> Timestamp {
+        if self.services.is_empty() {
+            told
+        } else {
+            self.now
+        }
+    }
+
     /// Restarts every process: counters start from zero.
     pub fn reset_counters(&mut self) {
         for counter in self.counters.values_mut() {
