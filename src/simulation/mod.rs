@@ -114,10 +114,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Simulation {
     fn new(scenario: &Scenario, parsed: &ParseCache) -> Self {
-        let remote = Remote {
-            verifies: scenario.verify,
-            ..Remote::default()
-        };
+        let mut remote = Remote::default();
+        remote.verifies = scenario.verify;
         let mut simulation = Self {
             parsed: parsed.handle(),
             remote: Arc::new(Mutex::new(remote)),
