@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::FalseyValueParser;
 
+use super::cluster_config::ClusterChoice;
 use super::config::{Config, ConfigFile};
 use super::failure::{Failure, Outcome, chain};
 use super::flags::{PrometheusFlags, RepositoryFlags};
-use super::values::{self, ClusterChoice};
-use super::wiring::{Wirings, runtime};
+use super::values;
+use super::wiring::{self, Wirings, runtime};
 use crate::endpoints::SetLogLevel;
 use crate::operator;
 
@@ -27,8 +29,12 @@ The configuration file:
       committer: {name: Serin, email: serin@example.com}   # default: the author
       timeout: 1m                   # for one request to the remote
       skipCi: '[skip ci]'           # default: none
+      namespaces: [test]            # all that it may write; default: all
+      impersonate: test/deployer    # service account to write as; default: Serin's own
       name: apps                    # in metrics and paths; default: the last part of the URL
       webhook: {secretFile: /etc/serin/webhook}     # POST /hook/apps wakes it; default: none
+      poke:                         # objects of Flux or Argo CD that are told of each commit; default: none
+        - {kind: GitRepository, namespace: flux-system, name: apps}   # or Kustomization, or Application of Argo CD
       sign:                         # default: commits are not signed
         format: ssh                 # or openpgp
         key: /etc/serin/id_ed25519  # a file without a passphrase; the .pub of a key that the SSH agent has;
@@ -45,7 +51,16 @@ The configuration file:
     bearerTokenFile: /var/run/secrets/token       # or:
     basicAuth: {username: serin, passwordFile: /etc/serin/password}
     tls: {caFile: ca.pem, certFile: client.pem, keyFile: client.key}
-  cluster: none
+  cluster: in-cluster               # none, in-cluster, kubeconfig, kubeconfig:CONTEXT; or:
+  # cluster:
+  #   connect: kubeconfig:prod
+  #   kubeconfig: /etc/serin/kubeconfig         # default: what kubectl reads
+  #   applier: serin                # external: Flux or Argo CD applies, Serin commits and watches
+  #   mode: enforce                 # warn: report what people change in the cluster; off: leave it
+  #   prune: false                  # true: objects go that Git no longer has
+  #   pruneNamespaces: false        # true: Namespaces and CRDs as well
+  #   timeout: 10s                  # for one request to the cluster
+  leases: {namespace: serin-system, name: serin}    # several replicas share the repositories; default: there is one
   listen: 0.0.0.0:8080              # /healthz, /readyz, /metrics, /hook/<name>; default: nowhere
   cacheDir: /var/cache/serin        # for bare copies; default: serin in the user's cache folder
 
@@ -65,7 +80,7 @@ pub(super) struct RunArgs {
     /// File with repositories, Prometheus and cluster.
     #[arg(long, short, value_name = "FILE", env = "SERIN_CONFIG")]
     config: Option<PathBuf>,
-    /// Cluster to act on [default: none] [possible values: none].
+    /// Cluster to act on: none, in-cluster, kubeconfig or kubeconfig:CONTEXT [default: none].
     #[arg(long, value_name = "CLUSTER", env = "SERIN_CLUSTER")]
     cluster: Option<ClusterChoice>,
     /// Address for /healthz, /readyz, /metrics and /hook/<name>, like 127.0.0.1:8080 [default: nowhere].
@@ -77,6 +92,12 @@ pub(super) struct RunArgs {
     /// Shortest time between two pushes; rollbacks do not wait for it [default: 10s].
     #[arg(long, value_name = "TIME", env = "SERIN_PUSH_INTERVAL", value_parser = values::duration)]
     push_interval: Option<std::time::Duration>,
+    /// Name of this replica among several, such as the pod's.
+    #[arg(long, value_name = "NAME", env = "SERIN_IDENTITY")]
+    identity: Option<String>,
+    /// Check the configuration, and run nothing. Files that it names are not read.
+    #[arg(long, env = "SERIN_CHECK", value_parser = FalseyValueParser::new())]
+    check: bool,
     #[command(flatten)]
     repository: RepositoryFlags,
     #[command(flatten)]
@@ -93,7 +114,7 @@ impl RunArgs {
         let mut config = file.with_flags(
             &self.repository,
             &self.prometheus,
-            self.cluster,
+            self.cluster.clone(),
             self.listen,
         )?;
         for repository in &mut config.repositories {
@@ -109,13 +130,16 @@ impl RunArgs {
 
     pub(super) fn execute(&self, log_level: SetLogLevel) -> Result<Outcome, Failure> {
         let config = self.settings()?;
-        let ClusterChoice::None = config.cluster;
+        if self.check {
+            return Ok(Outcome::Done);
+        }
+        let replicas = wiring::replicas(&config, self.identity.as_deref())?;
         let Wirings { engines, locks } = Wirings::of(&config)?;
         let exposure = operator::Exposure {
             listen: config.listen,
             log_level: Some(log_level),
         };
-        let done = runtime()?.block_on(operator::run(engines, exposure, stopped()));
+        let done = runtime()?.block_on(operator::run(engines, replicas, exposure, stopped()));
         drop(locks);
         done.map_err(|error| Failure::failed(chain(&error)))?;
         Ok(Outcome::Done)

@@ -3,13 +3,15 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use super::cluster_config::{Applier, ClusterChoice, PokeConfig};
 use super::config::{Config, PrometheusConfig, RepositoryConfig, SignConfig, VerifyConfig};
 use super::failure::Failure;
-use crate::domain::Revision;
+use crate::applier::Policy;
+use crate::domain::{RepoPath, Revision};
 use crate::endpoints::Secret;
-use crate::operator::Wiring;
+use crate::operator::{Wiring, replicas};
 use crate::record::message::Style;
-use crate::{git, prometheus, reconcile};
+use crate::{cluster, git, prometheus, reconcile};
 
 /// Everything that engines are built from, and the locks on their copies.
 pub(super) struct Wirings {
@@ -37,12 +39,14 @@ impl Wirings {
         for repository in &config.repositories {
             let local = cache.join(copy_name(repository));
             wirings.locks.push(lock(&local, repository)?);
+            let cluster = cluster_settings(config, repository, &cache);
             wirings.engines.push(Wiring {
                 name: repository.name(),
                 webhook: webhook_secret(repository)?,
                 branch: branch_settings(repository, local),
                 prometheus: metrics.clone(),
                 engine: engine_settings(repository),
+                cluster,
             });
         }
         Ok(wirings)
@@ -102,6 +106,65 @@ fn webhook_secret(repository: &RepositoryConfig) -> Result<Option<Secret>, Failu
     let secret =
         secret.ok_or_else(|| Failure::usage(format!("{path} holds no secret: it is empty")))?;
     Ok(Some(secret))
+}
+
+/// How this replica finds the others.
+pub(super) fn replicas(
+    config: &Config,
+    identity: Option<&str>,
+) -> Result<Option<replicas::Settings>, Failure> {
+    let Some(leases) = &config.leases else {
+        return Ok(None);
+    };
+    let ClusterChoice::Kubernetes(access) = &config.cluster.choice else {
+        return Err(Failure::usage(
+            "`leases` are kept in a cluster: say with `cluster` in which, or leave them out",
+        ));
+    };
+    let identity = identity.filter(|name| !name.is_empty() && name.len() <= 200);
+    let identity = identity.ok_or_else(|| {
+        Failure::usage("with `leases` every replica needs a name of its own: give --identity")
+    })?;
+    Ok(Some(replicas::Settings {
+        access: access.clone(),
+        namespace: leases.namespace.clone(),
+        group: leases.name.clone(),
+        identity: identity.to_owned(),
+        // Three tries before the time of a Lease is over.
+        deadline: config.cluster.conduct.timeout.min(crate::lease::RENEWAL),
+    }))
+}
+
+/// One view of the cluster for each repository: each has its own rights, and its own objects.
+fn cluster_settings(
+    config: &Config,
+    repository: &RepositoryConfig,
+    cache: &Path,
+) -> Option<cluster::Settings> {
+    let ClusterChoice::Kubernetes(access) = &config.cluster.choice else {
+        return None;
+    };
+    let conduct = &config.cluster.conduct;
+    let identity = serde_json::json!([
+        repository.url.to_string(),
+        repository.branch,
+        repository.path.as_ref().map(RepoPath::as_str),
+    ]);
+    Some(cluster::Settings {
+        access: access.clone(),
+        impersonate: repository.impersonate.clone(),
+        namespaces: repository.namespaces.clone(),
+        policy: Policy {
+            owner: Revision::of(&identity).as_str().to_owned(),
+            mode: conduct.mode(),
+            external: conduct.applier == Applier::External,
+            prune: conduct.prune,
+            prune_namespaces: conduct.prune_namespaces,
+        },
+        agents: repository.poke.iter().map(PokeConfig::agent).collect(),
+        deadline: conduct.timeout,
+        scratch: cache.join("kustomize"),
+    })
 }
 
 fn branch_settings(repository: &RepositoryConfig, local: PathBuf) -> git::Settings {

@@ -7,7 +7,7 @@ use super::lifeline::CrashPoint;
 use super::mesh::Mesh;
 use crate::domain::{CanaryId, CommitId, RepoPath, SEQUENCE_ANNOTATION, Timestamp, files};
 use crate::manifests::{Applied, Committed, Manifests};
-use crate::ports::{ApplyError, Cluster, Sighting};
+use crate::ports::{ApplyError, Cluster, Sighting, Tree, Wanted};
 use crate::progression::Readiness;
 
 /// How the cluster answers.
@@ -63,9 +63,11 @@ fn sequence<'a>(mut files: impl Iterator<Item = &'a [u8]>) -> u64 {
 }
 
 impl Cluster for Mesh {
+    async fn follow(&mut self, _tree: Tree, _now: Timestamp) {}
+
     async fn observe(
         &mut self,
-        wanted: &[Manifests<Committed>],
+        wanted: &[Wanted<'_>],
         _now: Timestamp,
     ) -> Option<BTreeMap<CanaryId, Sighting>> {
         if !self.has_cluster {
@@ -96,6 +98,20 @@ impl Cluster for Mesh {
 
     async fn apply(
         &mut self,
+        manifests: Vec<Manifests<Committed>>,
+        now: Timestamp,
+    ) -> BTreeMap<CanaryId, Result<Manifests<Applied>, ApplyError>> {
+        let applied = manifests.into_iter().map(|manifests| {
+            let id = manifests.canary.clone();
+            (id, self.apply_one(manifests, now))
+        });
+        applied.collect()
+    }
+}
+
+impl Mesh {
+    fn apply_one(
+        &self,
         manifests: Manifests<Committed>,
         now: Timestamp,
     ) -> Result<Manifests<Applied>, ApplyError> {
@@ -164,6 +180,7 @@ fn sight(world: &super::mesh::World, manifests: &Manifests<Committed>) -> Sighti
         } else {
             Readiness::Ready
         },
+        stable_replicas: None,
     }
 }
 

@@ -73,7 +73,7 @@ pub fn search(first: u64, count: u64, progress: impl Fn(u64) + Sync) -> Report {
 
 fn violations(seed: u64, parsed: &ParseCache) -> Vec<String> {
     match random(seed) {
-        Ok(scenario) => run_sharing(&scenario, parsed, seed % RENDERED == 0).violations,
+        Ok(scenario) => run_sharing(&scenario, parsed, seed.is_multiple_of(RENDERED)).violations,
         Err(error) => vec![error.to_string()],
     }
 }

@@ -72,10 +72,10 @@ impl Basis {
 
 impl PartialEq for Basis {
     fn eq(&self, other: &Self) -> bool {
-        let same = |((path, one), (other_path, other)): (
-            (&RepoPath, &Arc<Facts>),
-            (&RepoPath, &Arc<Facts>),
-        )| { path == other_path && (Arc::ptr_eq(one, other) || one == other) };
+        type File<'a> = (&'a RepoPath, &'a Arc<Facts>);
+        let same = |((path, one), (other_path, other)): (File<'_>, File<'_>)| {
+            path == other_path && (Arc::ptr_eq(one, other) || one == other)
+        };
         self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(same)
     }
 }
