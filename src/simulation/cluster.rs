@@ -81,14 +81,13 @@ impl Cluster for Mesh {
             }
             let sightings: BTreeMap<CanaryId, Sighting> = wanted
                 .iter()
+                .map(|wanted| wanted.manifests)
                 .map(|manifests| (manifests.canary.clone(), sight(&world, manifests)))
                 .collect();
-            let versions = |manifests: &Manifests<Committed>| {
-                let held = world.objects.get(&manifests.canary);
-                (
-                    manifests.canary.clone(),
-                    held.map_or(0, |held| held.version),
-                )
+            let versions = |wanted: &Wanted<'_>| {
+                let id = &wanted.manifests.canary;
+                let held = world.objects.get(id);
+                (id.clone(), held.map_or(0, |held| held.version))
             };
             (sightings, wanted.iter().map(versions).collect::<Vec<_>>())
         };
