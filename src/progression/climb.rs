@@ -45,6 +45,9 @@ pub(super) fn begin(desk: &Desk<'_>, state: State) -> Answer {
 /// After a drain that made room for another candidate: the start, if nothing speaks against it.
 pub(super) fn restart(desk: &Desk<'_>, before: &State, state: State) -> Option<Answer> {
     let proposal = desk.canary.proposal.as_ref()?;
+    if desk.canary.controls.abort {
+        return None;
+    }
     match refusal(desk, &state, proposal) {
         Some(_) => None,
         None => Some(start(desk, before, state, proposal)),

@@ -41,7 +41,15 @@ pub struct Memory {
 pub(super) struct Refusal {
     pub(super) words: String,
     pub(super) tries: u32,
+    at: Timestamp,
     pub(super) next_try: Timestamp,
+}
+
+impl Refusal {
+    /// Whether it is too early for the next try. A clock that was set back puts nothing off.
+    pub(super) fn holds(&self, now: Timestamp) -> bool {
+        self.at <= now && now < self.next_try
+    }
 }
 
 /// Longest wait between two tries of a refused push, in seconds.
@@ -88,6 +96,7 @@ impl Memory {
             Refusal {
                 words: words.to_owned(),
                 tries: tries + 1,
+                at: now,
                 next_try,
             },
         );

@@ -35,6 +35,7 @@ use crate::ports::{
 };
 use crate::progression::WaitingOn;
 use crate::record::message::Style;
+use crate::spec::ParseCache;
 use plan::Plan;
 use situation::View;
 
@@ -84,6 +85,17 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
             settings,
             memory: Memory::default(),
         }
+    }
+
+    /// Remembers parsed files where others do, too.
+    pub fn sharing(mut self, parsed: ParseCache) -> Self {
+        self.memory.parsed = parsed;
+        self
+    }
+
+    /// The memory of parsed files.
+    pub fn parsed(&self) -> &ParseCache {
+        &self.memory.parsed
     }
 
     /// The settings of the loop.
@@ -210,9 +222,9 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
         let snapshot = self.repository.snapshot(head).await?;
         let mut reading = situation::Reading::of(snapshot, &mut self.memory.parsed);
         let lineages = self.repository.lineage(head, &reading.watches()).await?;
-        for (id, commit) in reading.removed(&lineages) {
+        for (orphan, commit) in reading.removed(&lineages) {
             let before = self.repository.snapshot(&commit).await?;
-            reading.recall(&id, before, &lineages, &mut self.memory.recalled);
+            reading.recall(&orphan, before, &lineages, &mut self.memory.recalled);
         }
         let before = self.memory.view.as_deref();
         let view = reading.view(head, &lineages, before, &self.memory.renderings);

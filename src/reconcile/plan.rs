@@ -389,7 +389,7 @@ pub(super) fn batch(
         if let Some(refusal) = memory
             .refusals
             .get(&plan.id)
-            .filter(|refusal| refusal.next_try > now)
+            .filter(|refusal| refusal.holds(now))
         {
             plan.put_off(
                 WaitingOn::PushRefused(refusal.words.clone()),
