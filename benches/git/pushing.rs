@@ -103,11 +103,11 @@ pub(crate) async fn a_thousand(report: &mut Report, is_signed: bool) {
                 ),
                 (
                     format!("{}/rollout.yaml", folder(n)),
-                    rollout(0).into_bytes(),
+                    rollout(n).into_bytes(),
                 ),
                 (
                     format!("{}/virtualservice.yaml", folder(n)),
-                    routes(0).into_bytes(),
+                    routes(n).into_bytes(),
                 ),
             ]
         })
@@ -130,7 +130,7 @@ pub(crate) async fn a_thousand(report: &mut Report, is_signed: bool) {
     let rounds = if is_signed { 1 } else { 5 };
     for round in 1..=rounds {
         let drafts = (0..count)
-            .map(|n| step(&folder(n), &format!("c{n}"), round * 2))
+            .map(|n| step(&folder(n), &format!("c{n}"), round * 2 * count + n))
             .collect();
         let (published, time) = timed(branch.publish(&head, drafts)).await;
         assert_eq!(accepted(published.unwrap()).len(), count);
@@ -182,11 +182,11 @@ fn a_thousand_at_once(
         let files = [
             (
                 format!("{}/rollout.yaml", folder(n)),
-                rollout(number).into_bytes(),
+                rollout(number * count + n).into_bytes(),
             ),
             (
                 format!("{}/virtualservice.yaml", folder(n)),
-                routes(number).into_bytes(),
+                routes(number * count + n).into_bytes(),
             ),
         ];
         commit(
