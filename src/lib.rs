@@ -39,6 +39,7 @@ pub mod yaml;
 pub mod crd;
 pub mod spec;
 pub mod analysis;
+pub mod study;
 pub mod progression;
 pub mod manifests;
 pub mod record;

@@ -3,6 +3,7 @@
 //! Commands are thin: they read files and repositories, call the layers below, and print. Rules live below.
 
 mod adopt;
+mod bench;
 mod clone;
 mod completions;
 mod config;
@@ -13,6 +14,7 @@ mod failure;
 mod flags;
 mod history;
 mod output;
+mod plan;
 mod prose;
 mod reconcile;
 mod render;
@@ -111,6 +113,8 @@ enum Command {
     History(history::HistoryArgs),
     Explain(explain::ExplainArgs),
     Adopt(adopt::AdoptArgs),
+    Bench(bench::BenchArgs),
+    Plan(plan::PlanArgs),
     Crd(crd::CrdArgs),
     Completions(completions::CompletionsArgs),
     Man(completions::ManArgs),
@@ -130,6 +134,8 @@ impl Command {
             | Self::History(_)
             | Self::Explain(_)
             | Self::Adopt(_)
+            | Self::Bench(_)
+            | Self::Plan(_)
             | Self::Crd(_)
             | Self::Completions(_)
             | Self::Man(_) => Chattiness::Quiet,
@@ -153,6 +159,8 @@ impl Command {
             Self::History(args) => args.execute(verbose > 0, console),
             Self::Explain(args) => args.execute(console),
             Self::Adopt(args) => args.execute(console),
+            Self::Bench(args) => args.execute(console),
+            Self::Plan(args) => args.execute(console),
             Self::Crd(args) => args.execute(console),
             Self::Completions(args) => args.execute(console),
             Self::Man(args) => args.execute(console),

@@ -10,6 +10,7 @@
 )]
 
 mod demo;
+mod fire;
 mod git;
 mod git_servers;
 mod istio_schema;
@@ -17,5 +18,6 @@ mod prometheus;
 mod scenarios;
 mod signing;
 mod story;
+mod study;
 mod support;
 mod tidy;

@@ -29,12 +29,13 @@ impl std::fmt::Display for Breach {
 const MAX_LINES: usize = 800;
 
 /// Modules that compute and do nothing else.
-const PURE: [&str; 9] = [
+const PURE: [&str; 10] = [
     "domain",
     "yaml",
     "crd",
     "spec",
     "analysis",
+    "study",
     "progression",
     "manifests",
     "record",
