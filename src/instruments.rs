@@ -344,6 +344,7 @@ mod tests {
             state,
             steps: 4,
             moves: Vec::new(),
+            planned: Vec::new(),
             waiting,
             judgement: None,
             diagnostics: Vec::new(),

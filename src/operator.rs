@@ -15,8 +15,10 @@ use crate::endpoints::{Beat, Endpoints, Health, Hook, Secret, SetLogLevel};
 use crate::git;
 use crate::instruments::Instruments;
 use crate::ports::RepositoryError;
+use crate::progression::WaitingOn;
 use crate::prometheus;
-use crate::reconcile::{Engine, Pass, Settings};
+use crate::reconcile::{CanaryReport, Engine, Pass, Settings};
+use crate::record::message;
 
 /// All that one engine needs.
 #[derive(Debug, Clone)]
@@ -31,6 +33,8 @@ pub struct Wiring {
     pub prometheus: prometheus::Settings,
     /// The loop.
     pub engine: Settings,
+    /// Plan mode: say what would be committed, and push nothing.
+    pub plan: bool,
 }
 
 /// Why an engine could not be built.
@@ -59,7 +63,12 @@ pub type BranchEngine<K> = Engine<git::Branch, prometheus::Server, NoCluster, K>
 pub async fn engine<K: Clock>(wiring: Wiring, clock: K) -> Result<BranchEngine<K>, StartError> {
     let branch = git::Branch::open(wiring.branch).await?;
     let server = prometheus::Server::new(wiring.prometheus)?;
-    Ok(Engine::new(branch, server, NoCluster, clock, wiring.engine))
+    let engine = Engine::new(branch, server, NoCluster, clock, wiring.engine);
+    Ok(if wiring.plan {
+        engine.only_planning()
+    } else {
+        engine
+    })
 }
 
 /// What an operator shows of itself.
@@ -198,9 +207,27 @@ fn earliest(pass: &Pass, now: Timestamp) -> Timestamp {
 struct Told {
     problem: Option<String>,
     waiting: std::collections::BTreeMap<CanaryId, &'static str>,
+    planned: std::collections::BTreeMap<CanaryId, Vec<String>>,
 }
 
 impl Told {
+    /// What would be committed, when it changes; not what only waits for its turn.
+    fn tell_planned(&mut self, report: &CanaryReport) {
+        let planned: Vec<String> = match report.waiting {
+            WaitingOn::PlanMode | WaitingOn::PushRefused(_) => {
+                report.planned.iter().map(message::what).collect()
+            }
+            _ => Vec::new(),
+        };
+        let before = self.planned.get(&report.id);
+        if before.map_or(&[][..], Vec::as_slice) != planned {
+            for what in &planned {
+                info!(canary = %report.id, "would commit: {what}");
+            }
+            self.planned.insert(report.id.clone(), planned);
+        }
+    }
+
     fn tell(&mut self, pass: &Pass) {
         if pass.problem != self.problem {
             match &pass.problem {
@@ -212,7 +239,7 @@ impl Told {
         for (id, commit, transition) in pass.moves() {
             info!(
                 canary = %id, commit = commit.short(), from = %transition.from, to = %transition.to,
-                "{}", crate::record::message::what(transition)
+                "{}", message::what(transition)
             );
         }
         for report in &pass.canaries {
@@ -220,6 +247,7 @@ impl Told {
             if self.waiting.insert(report.id.clone(), reason) != Some(reason) {
                 info!(canary = %report.id, reason, "{}", report.waiting);
             }
+            self.tell_planned(report);
             if let Some(problem) = &report.problem {
                 warn!(canary = %report.id, %problem, "failed to apply");
             }

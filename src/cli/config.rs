@@ -63,6 +63,9 @@ pub(super) struct RepositoryConfig {
     /// Whether a branch that somebody rewrote is the new truth. Otherwise that holds everything until it is looked at.
     #[serde(default)]
     pub(super) accept_rewritten_history: bool,
+    /// Plan mode: say what would be committed, and push nothing.
+    #[serde(default)]
+    pub(super) plan: bool,
     /// A text that keeps other people's CI quiet, put into each commit message.
     #[serde(default, deserialize_with = "one_line")]
     pub(super) skip_ci: Option<String>,
@@ -101,6 +104,7 @@ impl RepositoryConfig {
             committer: None,
             timeout: default_git_timeout(),
             accept_rewritten_history: false,
+            plan: false,
             skip_ci: None,
             sign: None,
             verify: None,

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::FalseyValueParser;
 
 use super::config::{Config, ConfigFile};
 use super::failure::{Failure, Outcome, chain};
@@ -23,6 +24,7 @@ The configuration file:
       path: clusters/prod           # default: the whole tree
       poll: 30s                     # between two looks at the remote
       pushInterval: 10s             # between two pushes; rollbacks do not wait
+      plan: true                    # push nothing, say what would be committed; default: false
       author: {name: Serin, email: serin@example.com}
       committer: {name: Serin, email: serin@example.com}   # default: the author
       timeout: 1m                   # for one request to the remote
@@ -77,6 +79,9 @@ pub(super) struct RunArgs {
     /// Shortest time between two pushes; rollbacks do not wait for it [default: 10s].
     #[arg(long, value_name = "TIME", env = "SERIN_PUSH_INTERVAL", value_parser = values::duration)]
     push_interval: Option<std::time::Duration>,
+    /// Push nothing: say what would be committed. A key that may only read has the same effect, with the server's words.
+    #[arg(long, env = "SERIN_PLAN", value_parser = FalseyValueParser::new())]
+    plan: bool,
     #[command(flatten)]
     repository: RepositoryFlags,
     #[command(flatten)]
@@ -97,6 +102,7 @@ impl RunArgs {
             self.listen,
         )?;
         for repository in &mut config.repositories {
+            repository.plan |= self.plan;
             if let Some(poll) = self.poll {
                 repository.poll = poll;
             }

@@ -43,6 +43,7 @@ impl Wirings {
                 branch: branch_settings(repository, local),
                 prometheus: metrics.clone(),
                 engine: engine_settings(repository),
+                plan: repository.plan,
             });
         }
         Ok(wirings)

@@ -39,6 +39,8 @@ pub struct CanaryReport {
     pub steps: u16,
     /// What was committed, in order.
     pub moves: Vec<(CommitId, Transition)>,
+    /// What would be committed next if it could be pushed: the server refuses, or nothing is to be pushed.
+    pub planned: Vec<Transition>,
     /// Why it moves no further.
     pub waiting: WaitingOn,
     /// The last verdict.
@@ -157,6 +159,7 @@ pub(super) fn pass(
                 u16::try_from(canary.ladder.len()).unwrap_or(u16::MAX)
             }),
             moves: plan.commits.into_iter().zip(plan.transitions).collect(),
+            planned: plan.planned,
             waiting: plan.waiting,
             judgement: plan.judgement,
             diagnostics: plan.diagnostics,
@@ -189,6 +192,7 @@ pub(super) fn blocked(
                 u16::try_from(sound.canary.ladder.len()).unwrap_or(u16::MAX)
             }),
             moves: Vec::new(),
+            planned: Vec::new(),
             waiting: on.clone(),
             judgement: None,
             diagnostics: Vec::new(),
@@ -213,6 +217,7 @@ pub(super) fn headless(on: &WaitingOn, memory: &Memory, now: Timestamp, poll: Du
             state: None,
             steps: 0,
             moves: Vec::new(),
+            planned: Vec::new(),
             waiting: on.clone(),
             judgement: None,
             diagnostics: Vec::new(),
@@ -228,7 +233,7 @@ pub(super) fn headless(on: &WaitingOn, memory: &Memory, now: Timestamp, poll: Du
     }
 }
 
-fn after(at: Timestamp, wait: Duration) -> Timestamp {
+pub(super) fn after(at: Timestamp, wait: Duration) -> Timestamp {
     chrono::Duration::from_std(wait)
         .ok()
         .and_then(|wait| at.checked_add_signed(wait))

@@ -21,6 +21,7 @@ fn report(state: Option<State>, waiting: WaitingOn) -> CanaryReport {
         state,
         steps: 4,
         moves: Vec::new(),
+        planned: Vec::new(),
         waiting,
         judgement: None,
         diagnostics: Vec::new(),
