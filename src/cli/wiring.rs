@@ -46,6 +46,7 @@ impl Wirings {
                 branch: branch_settings(repository, local),
                 prometheus: metrics.clone(),
                 engine: engine_settings(repository),
+                plan: repository.plan,
                 cluster,
             });
         }

@@ -182,6 +182,7 @@ impl Branch {
         match porcelain::trouble(&output.stderr) {
             Trouble::Denied => RepositoryError::Denied(words),
             Trouble::Missing => RepositoryError::Missing(words),
+            Trouble::Local => RepositoryError::Local(words),
             Trouble::Unreachable => RepositoryError::Unreachable(words),
         }
     }
@@ -583,7 +584,10 @@ impl Repository for Branch {
         })
         .await?;
         let fetched = self.head().await;
-        if let Err(RepositoryError::Local(_)) = &fetched {
+        // A full disk is no damage: there is nothing to gain by fetching all of it again.
+        if let Err(RepositoryError::Local(words)) = &fetched
+            && !porcelain::is_full(words)
+        {
             self.suspect();
         }
         fetched

@@ -66,6 +66,7 @@ pub struct Engine<R, M, C, K> {
     pub clock: K,
     settings: Settings,
     memory: Memory,
+    only_plans: bool,
 }
 
 /// How one attempt at a pass ended.
@@ -84,6 +85,7 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
             clock,
             settings,
             memory: Memory::default(),
+            only_plans: false,
         }
     }
 
@@ -96,6 +98,13 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
     /// The memory of parsed files.
     pub fn parsed(&self) -> &ParseCache {
         &self.memory.parsed
+    }
+
+    /// The same engine in plan mode: it says what it would commit, and never pushes.
+    #[must_use]
+    pub fn only_planning(mut self) -> Self {
+        self.only_plans = true;
+        self
     }
 
     /// The settings of the loop.
@@ -278,6 +287,10 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
         plans: &mut [Plan],
         now: Timestamp,
     ) -> Result<Push, RepositoryError> {
+        if self.only_plans {
+            plan::only_plan(plans, report::after(now, self.settings.poll));
+            return Ok(Push::Nothing);
+        }
         let Some(batch) = plan::batch(plans, &self.memory, &self.settings, now) else {
             return Ok(Push::Nothing);
         };
