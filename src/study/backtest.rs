@@ -548,7 +548,7 @@ mod tests {
         assert_eq!(replay.stable, (4 * 751 * 40, 4 * 40));
         let serin = replay.serin.clone().unwrap();
         assert_eq!((serin.seconds, serin.failures), (30, 40));
-        insta::assert_snapshot!(serin.sentence, @"");
+        insta::assert_snapshot!(serin.sentence, @"the candidate fails 14.6 times as often as stable at least (99% sure): 40 of 600 against 8 of 6008 requests, 30 s after its first one");
         assert_eq!(replay.flagger_1.unwrap().seconds, 120);
         assert_eq!(replay.flagger_5.unwrap().seconds, 360);
     }
@@ -587,7 +587,7 @@ mod tests {
     #[test]
     fn what_cannot_be_replayed_says_why() {
         let lines = service("app", 1, 0..9, 5.0, 0.0);
-        insta::assert_snapshot!(replay(&question(lines.clone())).unwrap_err(), @"");
+        insta::assert_snapshot!(replay(&question(lines.clone())).unwrap_err(), @"no series has destination_workload=app-canary: name the workloads as the metrics do; there are app");
         let mut still = lines.clone();
         still.extend(service("app-canary", 1, 0..9, 5.0, 0.0));
         for line in &mut still {

@@ -23,3 +23,4 @@ pub mod scenario;
 pub mod serin;
 pub mod svg;
 pub mod traffic;
+pub mod tries;

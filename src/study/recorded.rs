@@ -81,7 +81,10 @@ pub fn rollouts(entries: &[Entry], limit: f64) -> Vec<Rollout> {
         let Some((rollout, one, five)) = found.last_mut() else {
             continue;
         };
-        rollout.end.clone_from(&entry.what);
+        // What follows an end tidies up.
+        if !is_end(&rollout.end) {
+            rollout.end.clone_from(&entry.what);
+        }
         let Some((requests, failures)) = entry.metrics.iter().find_map(|line| counts(line)) else {
             continue;
         };
@@ -112,6 +115,12 @@ pub fn rollouts(entries: &[Entry], limit: f64) -> Vec<Rollout> {
     rollouts
         .filter(|rollout| !rollout.steps.is_empty())
         .collect()
+}
+
+fn is_end(what: &str) -> bool {
+    ["promote ", "roll back ", "withdraw "]
+        .iter()
+        .any(|word| what.starts_with(word))
 }
 
 /// Requests and failures of a success rate's line: `success-rate value=99.9% … samples=1240 failures=1 …`.
@@ -166,6 +175,7 @@ mod tests {
         assert_eq!(strikes, [0, 1, 1]);
         insta::assert_snapshot!(good.flagger_1.as_deref().unwrap(), @"after 30% -> 60% at 2026-01-02T03:04:05Z");
         assert_eq!(good.flagger_5, None);
+        assert_eq!(bad.end, "roll back 10% -> 0%");
         assert!(bad.steps[0].ln_evidence > 4.6, "{bad:?}");
     }
 

@@ -238,7 +238,7 @@ fn a_release_from_a_file() {
     let failed = run(&folder, &reversed);
     assert_eq!(failed.status.code(), Some(1));
     let message = String::from_utf8(failed.stderr).unwrap();
-    insta::assert_snapshot!(message.trim(), @"");
+    insta::assert_snapshot!(message.trim(), @"error: there is nothing to replay: no series has destination_workload=gone: name the workloads as the metrics do; there are app, app-canary");
     let nowhere = run(&folder, &WORKLOADS);
     assert_eq!(nowhere.status.code(), Some(2));
 }
@@ -336,13 +336,14 @@ fn a_release_from_a_real_prometheus() {
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
         serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{errors}"))
     };
-    let mut answer = json(run(&folder, &asked));
-    // The server is up before it has read its blocks.
+    // The server listens before it has read its blocks, and refuses until then.
     let patience = Instant::now();
-    while answer["candidate"].is_null() && patience.elapsed() < Duration::from_secs(20) {
+    let mut answered = run(&folder, &asked);
+    while answered.stdout.is_empty() && patience.elapsed() < Duration::from_secs(30) {
         std::thread::sleep(Duration::from_millis(200));
-        answer = json(run(&folder, &asked));
+        answered = run(&folder, &asked);
     }
+    let answer = json(answered);
     assert_eq!(answer["candidate"], serde_json::json!([12_000, 800]));
     assert_eq!(answer["stable"], serde_json::json!([120_160, 160]));
     let mut read = WORKLOADS.to_vec();
