@@ -38,13 +38,17 @@ pub struct ValidatedCanary {
 }
 
 impl ValidatedCanary {
-    /// What people write for this canary: its spec, and the manifest of its workload.
+    /// What people write for this canary: its spec, the manifest of its workload, and where its images are set.
     pub fn inputs(&self) -> Vec<RepoPath> {
         let mut inputs = vec![self.home.file.clone()];
-        if let Workload::Managed(managed) = &self.workload
-            && managed.file != self.home.file
-        {
-            inputs.push(managed.file.clone());
+        if let Workload::Managed(managed) = &self.workload {
+            let images = &managed.images;
+            let others = images.kustomizations.iter().chain(&images.marked);
+            for file in std::iter::once(&managed.file).chain(others) {
+                if !inputs.contains(file) {
+                    inputs.push(file.clone());
+                }
+            }
         }
         inputs
     }
@@ -77,12 +81,25 @@ pub struct ManagedWorkload {
     pub manifest: Value,
     /// File of the manifest.
     pub file: RepoPath,
+    /// Where its images are written, if not in the manifest.
+    pub images: ImageSources,
     /// Pod label key that tells stable from candidate.
     pub label_key: String,
     /// Its value on stable's pods; `None` when the pod template lacks the key, and the canary waits for it.
     pub stable_value: Option<String>,
     /// Replicas of the canary Deployment.
     pub replicas: CanaryReplicas,
+}
+
+/// Files other than the manifest that say which images take effect.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ImageSources {
+    /// Kustomizations with `images` that take the manifest in, from the innermost to the outermost.
+    pub kustomizations: Vec<RepoPath>,
+    /// Files with marker comments for this canary.
+    pub marked: Vec<RepoPath>,
+    /// By kustomization and name of an image: another Deployment that its entry changes as well.
+    pub shared: BTreeMap<(RepoPath, String), String>,
 }
 
 /// How many replicas the canary Deployment gets.

@@ -10,6 +10,7 @@
 )]
 
 mod demo;
+mod fire;
 mod git;
 mod git_servers;
 mod istio_schema;
