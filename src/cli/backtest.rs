@@ -212,6 +212,7 @@ impl BacktestArgs {
             promql: self.query(),
             at: to,
             range: Some((from, self.every)),
+            lookback: Some(2 * self.every),
             purpose: Purpose::Requests(Vec::new()),
         };
         let mut answers = runtime()?.block_on(server.ask(std::slice::from_ref(&query)));
