@@ -340,8 +340,8 @@ fn line(series: SavedSeries) -> Result<Line, String> {
 }
 
 fn print(replay: &Replay, console: &mut Console<'_>) -> Result<(), Failure> {
-    let began = chrono::DateTime::from_timestamp_millis(replay.began)
-        .map_or_else(String::new, |at| show::stamp(at));
+    let began =
+        chrono::DateTime::from_timestamp_millis(replay.began).map_or_else(String::new, show::stamp);
     let share = |(n, x): (u64, u64)| number(100.0 * x as f64 / n.max(1) as f64);
     console.line(&format!(
         "candidate  first request about {began}, {} requests in {}, {}% failed; {}% of {} on stable",
