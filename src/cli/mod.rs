@@ -6,6 +6,7 @@ mod adopt;
 mod backtest;
 mod bench;
 mod clone;
+mod cluster_config;
 mod completions;
 mod config;
 mod crd;

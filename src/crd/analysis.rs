@@ -108,7 +108,6 @@ pub struct CompareSpec {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "has(self.min) || has(self.max)", "message": "a metric needs a limit: `min`, `max`, or both"},
     {"rule": "!has(self.query) || !has(self.quantile)", "message": "`quantile` goes with the built-in `latency`"},
     {"rule": "has(self.query) || self.name == 'success-rate' || self.name == 'latency' || self.name.startsWith('success-rate-') || self.name.startsWith('latency-')",
      "message": "a metric that is not built in (`success-rate`, `latency`) needs a `query`"}
