@@ -9,6 +9,7 @@
     reason = "tests fail by panicking, start programs and wait for them"
 )]
 
+mod byte_edits;
 mod demo;
 mod git;
 mod git_servers;
