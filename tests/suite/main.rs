@@ -11,8 +11,10 @@
 
 mod byte_edits;
 mod demo;
+mod fuzz;
 mod git;
 mod git_servers;
+mod hostile;
 mod istio_schema;
 mod prometheus;
 mod scenarios;
