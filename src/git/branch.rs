@@ -13,6 +13,7 @@ use super::copy::{
     Copy, MARKER, SEEN, TRACKED, blocking, clear, inspect, reference, set_reference,
 };
 use super::lineage::{self, Memo};
+use super::locks;
 use super::objects::{self, is_ancestor, local_io};
 use super::porcelain::{self, Trouble};
 use super::remote::NAME;
@@ -284,13 +285,11 @@ impl Branch {
             }
             Err(error) => {
                 // The remote answered a moment ago: what failed may be our copy.
-                let identity = self.settings.identity();
-                let copy = blocking(move || inspect(&folder, &identity)).await?;
-                if let Copy::Damaged { .. } = copy {
-                    self.damaged.clone_from(&self.tracked);
-                    return Err(RepositoryError::Local(error.to_string()));
+                if self.is_sound().await? {
+                    Err(error)
+                } else {
+                    Err(RepositoryError::Local(error.to_string()))
                 }
-                Err(error)
             }
         }
     }
@@ -326,6 +325,55 @@ impl Branch {
         }
     }
 
+    /// Where the branch is, brought here and compared with what was seen.
+    async fn head(&mut self) -> Result<Head, RepositoryError> {
+        let Some(mut head) = self.look().await? else {
+            let history = match &self.seen {
+                Some(from) if !self.settings.accept_rewritten_history => {
+                    History::Rewritten { from: from.clone() }
+                }
+                _ => History::Forward,
+            };
+            return Ok(Head {
+                commit: None,
+                history,
+            });
+        };
+        if self.tracked.as_ref() != Some(&head) {
+            head = self.bring().await?;
+            self.tidy().await;
+        }
+        // A bad head is never one that was seen: who takes it back rewrites nothing.
+        if let Some(verifier) = &mut self.verifier
+            && let Some(Unverified { why, last_good }) = verifier.head(&head).await?
+        {
+            let history = History::Unverified { head, why };
+            return Ok(Head {
+                commit: last_good,
+                history,
+            });
+        }
+        let history = self.compare(&head).await?;
+        Ok(Head {
+            commit: Some(head),
+            history,
+        })
+    }
+
+    /// Our copy may be damaged: it is recreated at the next fetch, once for each head.
+    fn suspect(&mut self) {
+        if self.tracked.is_some() && self.recreated_for != self.tracked {
+            self.damaged.clone_from(&self.tracked);
+        }
+    }
+
+    /// Whether our copy is as it should be.
+    async fn is_sound(&self) -> Result<bool, RepositoryError> {
+        let (folder, identity) = (self.settings.local.clone(), self.settings.identity());
+        let copy = blocking(move || inspect(&folder, &identity)).await?;
+        Ok(matches!(copy, Copy::Sound { .. }))
+    }
+
     /// Packs loose objects when `git` finds that there are many. Nothing depends on it, so failures are left to the next time.
     async fn tidy(&mut self) {
         self.heads += 1;
@@ -358,8 +406,8 @@ impl Branch {
                 Ok(answer)
             }
             Err(error) => {
-                if self.tracked.as_ref() == Some(at) && self.recreated_for.as_ref() != Some(at) {
-                    self.damaged = Some(at.clone());
+                if self.tracked.as_ref() == Some(at) {
+                    self.suspect();
                 }
                 Err(error)
             }
@@ -422,11 +470,7 @@ impl Branch {
         match head {
             Some(head) if head == *last => self.tracked = Some(head),
             Some(head) if head == *base => {
-                return match &pushed {
-                    Ok(output) => Ok(Published::Refused(self.refusal(output))),
-                    // It may still arrive: nobody refused anything.
-                    Err(error) => Err(self.no_output(error)),
-                };
+                return self.not_moved(pushed).await;
             }
             Some(_) => {
                 let head = self.bring().await?;
@@ -448,6 +492,35 @@ impl Branch {
         }
         self.accepted(last).await?;
         Ok(Published::Accepted(commits))
+    }
+
+    /// The branch is where it was: the server refused, or it was never asked.
+    async fn not_moved(
+        &mut self,
+        pushed: Result<Output, NoOutput>,
+    ) -> Result<Published, RepositoryError> {
+        let output = match pushed {
+            Ok(output) => output,
+            // It may still arrive: nobody refused anything.
+            Err(error) => return Err(self.no_output(&error)),
+        };
+        let answered = output.success
+            || porcelain::pushed(&output.stdout)
+                .iter()
+                .any(|line| line.rejected)
+            || !porcelain::server_words(&output.stderr).is_empty();
+        if !answered {
+            let failure = self.failure(&output);
+            if !self.is_sound().await? {
+                self.suspect();
+                return Err(RepositoryError::Local(failure.to_string()));
+            }
+            // Access that is good for reading only is a refusal like any other.
+            if !matches!(failure, RepositoryError::Denied(_)) {
+                return Err(failure);
+            }
+        }
+        Ok(Published::Refused(self.refusal(&output)))
     }
 
     /// The branch holds our commit: it is the last head seen.
@@ -494,37 +567,17 @@ impl Repository for Branch {
             self.recreate().await?;
             self.recreated_for = Some(head);
         }
-        let Some(mut head) = self.look().await? else {
-            let history = match &self.seen {
-                Some(from) if !self.settings.accept_rewritten_history => {
-                    History::Rewritten { from: from.clone() }
-                }
-                _ => History::Forward,
-            };
-            return Ok(Head {
-                commit: None,
-                history,
-            });
-        };
-        if self.tracked.as_ref() != Some(&head) {
-            head = self.bring().await?;
-            self.tidy().await;
-        }
-        // A bad head is never one that was seen: who takes it back rewrites nothing.
-        if let Some(verifier) = &mut self.verifier
-            && let Some(Unverified { why, last_good }) = verifier.head(&head).await?
-        {
-            let history = History::Unverified { head, why };
-            return Ok(Head {
-                commit: last_good,
-                history,
-            });
-        }
-        let history = self.compare(&head).await?;
-        Ok(Head {
-            commit: Some(head),
-            history,
+        let folder = self.settings.local.clone();
+        blocking(move || {
+            locks::remove_stale(&folder);
+            Ok(())
         })
+        .await?;
+        let fetched = self.head().await;
+        if let Err(RepositoryError::Local(_)) = &fetched {
+            self.suspect();
+        }
+        fetched
     }
 
     async fn snapshot(&mut self, at: &CommitId) -> Result<Snapshot, RepositoryError> {

@@ -51,6 +51,9 @@ pub(super) fn inspect(folder: &Path, identity: &str) -> Result<Copy, RepositoryE
         return Ok(Copy::Damaged { seen: None });
     };
     let refs = objects::open(folder).and_then(|repo| {
+        if !is_for_git(folder) {
+            return Err(RepositoryError::Local("git cannot open it".to_owned()));
+        }
         let refs = [TRACKED, SEEN, VERIFIED].map(|name| reference(&repo, name));
         let [tracked, seen, verified] = refs;
         let refs = [tracked?, seen?, verified?];
@@ -71,6 +74,14 @@ pub(super) fn inspect(folder: &Path, identity: &str) -> Result<Copy, RepositoryE
             seen: seen_on_disk(folder).or_else(noted),
         },
     })
+}
+
+/// What the `git` program looks at before it takes a folder for a repository.
+fn is_for_git(folder: &Path) -> bool {
+    let head = std::fs::read_to_string(folder.join("HEAD")).unwrap_or_default();
+    head.starts_with("ref: refs/")
+        && folder.join("refs").is_dir()
+        && folder.join("objects").is_dir()
 }
 
 /// The last head seen, from the files of a repository that may be too damaged to open.

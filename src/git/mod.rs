@@ -14,6 +14,7 @@ mod copy;
 mod keyring;
 mod lineage;
 mod local;
+mod locks;
 mod message;
 mod objects;
 mod pack;

@@ -11,6 +11,7 @@
 
 mod byte_edits;
 mod demo;
+mod fire;
 mod fuzz;
 mod git;
 mod git_servers;
