@@ -339,7 +339,7 @@ fn entry<'a>(
     let folder_name = draft
         .folder
         .clone()
-        .unwrap_or_else(|| files::folder_name(&draft.name));
+        .unwrap_or_else(|| files::folder_name(&id.name));
     let Some(folder) = path.sibling(&folder_name) else {
         // The name is not one for a file; the draft says so.
         diagnostics.extend(own);

@@ -3,6 +3,10 @@
 use std::os::unix::fs::symlink;
 use std::process::Output;
 
+use serin::domain::CommitId;
+use serin::ports::Repository;
+use serin::spec::{Catalog, ParseCache};
+
 use crate::git::rig::Rig;
 use crate::git_servers::{program, run};
 use crate::support::serin::{output, serin};
@@ -169,20 +173,41 @@ fn one_bad_file_stops_nothing_else() {
         let is_bad = |c: char| c.is_control() && c != '\n';
         assert!(!said(output).contains(is_bad), "{:?}", said(output));
     }
+    // Told with its canary, where the file says whose it is.
     for file in [
         "conflict/app.yaml",
-        "latin/canary.yaml",
-        "bomb/canary.yaml",
         "deep/canary.yaml",
-        "nul/canary.yaml",
         "up/canary.yaml",
         "slash/canary.yaml",
         "control/canary.yaml",
         "case/Canary.yaml",
-        "case/canary.yaml",
         "state/state.serin/rollout.yaml",
     ] {
         assert!(told.contains(file), "{file} is not told of:\n{told}");
+    }
+    // Told of the file, where nobody can say.
+    let remarks = remarks(&rig, &commit);
+    for file in [
+        "latin/canary.yaml",
+        "bomb/canary.yaml",
+        "nul/canary.yaml",
+        "case/canary.yaml",
+    ] {
+        assert!(
+            remarks.contains(&format!("{file}:")),
+            "{file} is not told of:\n{remarks}"
+        );
+    }
+    for (path, why) in [
+        ("lfs/canary.yaml", "Git LFS pointer"),
+        ("canary.yaml", "symbolic link"),
+        ("link/canary.yaml", "symbolic link"),
+        ("submodule", "submodule"),
+        ("..", "the name cannot be a path"),
+        (".git", "the name cannot be a path"),
+    ] {
+        let line = format!("\n{path} skipped: {why}\n");
+        assert!(remarks.contains(&line), "{path} is not told of:\n{remarks}");
     }
 
     // The good one went all the way, and nothing but its folder and its image changed.
@@ -218,6 +243,31 @@ fn one_bad_file_stops_nothing_else() {
             .count(),
         0
     );
+}
+
+/// All that reading the tree of a commit has to say.
+fn remarks(rig: &Rig, commit: &str) -> String {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let snapshot = runtime.block_on(async {
+        let mut branch = rig.branch().await;
+        branch.fetch().await.unwrap();
+        branch.snapshot(&CommitId::new(commit)).await.unwrap()
+    });
+    let files = snapshot
+        .files
+        .into_iter()
+        .map(|(path, file)| (path, (file.blob, file.content)))
+        .collect();
+    let catalog = Catalog::read_partial(&files, &snapshot.skipped, &mut ParseCache::default());
+    let mut text: String = catalog
+        .diagnostics
+        .iter()
+        .map(|one| format!("{one}\n"))
+        .collect();
+    for (path, why) in &snapshot.skipped {
+        text.push_str(&format!("{path} skipped: {why}\n"));
+    }
+    text
 }
 
 fn mktree(rig: &Rig, clone: &std::path::Path, entries: &str) -> String {
