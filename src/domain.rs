@@ -17,6 +17,10 @@ pub const API_GROUP: &str = "serin.dev";
 pub const SEQUENCE_ANNOTATION: &str = "serin.dev/sequence";
 /// Annotation on every rendered object: the canary that it belongs to, `<namespace>/<name>`.
 pub const CANARY_ANNOTATION: &str = "serin.dev/canary";
+/// Label on every object that the built-in applier wrote: the repository that it comes from.
+pub const OWNER_LABEL: &str = "serin.dev/repository";
+/// Annotation on every object that the built-in applier wrote: the identity of the manifest.
+pub const APPLIED_ANNOTATION: &str = "serin.dev/applied";
 /// Pod label that tells stable from candidate in managed mode when the spec names no other.
 pub const TRACK_LABEL: &str = "serin.dev/track";
 /// Value of the distinguishing pod label on the candidate's pods in managed mode.

@@ -43,6 +43,8 @@ pub mod study;
 pub mod progression;
 pub mod manifests;
 pub mod record;
+pub mod lease;
+pub mod applier;
 pub mod ports;
 pub mod git;
 pub mod prometheus;

@@ -8,13 +8,14 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tracing::{Instrument, error, info, info_span, warn};
 
+use crate::applier::Notice;
 use crate::clock::{Clock, SystemClock};
-use crate::cluster::NoCluster;
+use crate::cluster::{self, AnyCluster, ConnectError, Kubernetes, NoCluster};
 use crate::domain::{CanaryId, Timestamp};
 use crate::endpoints::{Beat, Endpoints, Health, Hook, Secret, SetLogLevel};
 use crate::git;
-use crate::instruments::Instruments;
-use crate::ports::RepositoryError;
+use crate::instruments::{Instruments, Repair};
+use crate::ports::{RepositoryError, Witness};
 use crate::prometheus;
 use crate::reconcile::{Engine, Pass, Settings};
 
@@ -31,6 +32,8 @@ pub struct Wiring {
     pub prometheus: prometheus::Settings,
     /// The loop.
     pub engine: Settings,
+    /// The cluster; `None`: Git and Prometheus alone.
+    pub cluster: Option<cluster::Settings>,
 }
 
 /// Why an engine could not be built.
@@ -42,6 +45,9 @@ pub enum StartError {
     /// Prometheus' settings.
     #[error("failed to set up the connection to Prometheus")]
     Prometheus(#[from] prometheus::SetupError),
+    /// The cluster's settings.
+    #[error("failed to set up the connection to the cluster")]
+    Cluster(#[from] ConnectError),
     /// The address for health, metrics and webhooks.
     #[error("failed to listen on {address}")]
     Listen {
@@ -52,14 +58,67 @@ pub enum StartError {
     },
 }
 
-/// An engine without a cluster.
-pub type BranchEngine<K> = Engine<git::Branch, prometheus::Server, NoCluster, K>;
+/// An engine on a real branch.
+pub type BranchEngine<K> = Engine<git::Branch, prometheus::Server, AnyCluster, K>;
 
-/// Builds an engine for Git and Prometheus alone.
-pub async fn engine<K: Clock>(wiring: Wiring, clock: K) -> Result<BranchEngine<K>, StartError> {
+/// Builds an engine. `witness` is told what happens in the cluster.
+pub async fn engine<K: Clock + Clone + 'static>(
+    wiring: Wiring,
+    clock: K,
+    witness: Arc<dyn Witness>,
+) -> Result<BranchEngine<K>, StartError> {
     let branch = git::Branch::open(wiring.branch).await?;
     let server = prometheus::Server::new(wiring.prometheus)?;
-    Ok(Engine::new(branch, server, NoCluster, clock, wiring.engine))
+    let cluster = match wiring.cluster {
+        None => AnyCluster::None(NoCluster),
+        Some(settings) => {
+            let connected = Kubernetes::connect(settings, clock.clone(), witness).await?;
+            AnyCluster::Kubernetes(Box::new(connected))
+        }
+    };
+    Ok(Engine::new(branch, server, cluster, clock, wiring.engine))
+}
+
+/// Tells what happens in the cluster: in the log, and in metrics where there are any.
+#[derive(Debug, Default)]
+pub struct Journal {
+    /// The metrics.
+    pub instruments: Option<Arc<Instruments>>,
+}
+
+impl Witness for Journal {
+    fn note(&self, notice: &Notice) {
+        match notice {
+            Notice::Repaired(repaired) => {
+                let drift = &repaired.drift;
+                let by = drift.by.as_deref().unwrap_or("somebody");
+                let was = drift.differences.join("; ");
+                info!(object = %drift.object, by, was, "repaired what differed from Git");
+                if let Some(instruments) = &self.instruments {
+                    let what = match drift.differences.is_empty() {
+                        true => Repair::Deleted,
+                        false => Repair::Edited,
+                    };
+                    instruments.repaired(&drift.object.kind.kind, what);
+                }
+            }
+            Notice::Drifted(drift) => {
+                let by = drift.by.as_deref().unwrap_or("somebody");
+                let differs = drift.differences.join("; ");
+                warn!(object = %drift.object, by, differs, "differs from Git and is not repaired");
+            }
+            Notice::Refused { object, words } => {
+                warn!(%object, "the cluster refuses an object: {words}");
+            }
+            Notice::Stuck { object, words } => {
+                warn!(%object, "its deletion does not end: {words}");
+            }
+            Notice::Unreadable { source, words } => {
+                warn!(file = %source, "cannot be applied: {words}");
+            }
+            Notice::Pruned(object) => info!(%object, "removed what Git no longer has"),
+        }
+    }
 }
 
 /// What an operator shows of itself.
@@ -94,7 +153,10 @@ pub async fn run(
             instruments: Arc::clone(&instruments),
             woken,
         };
-        let engine = engine(wiring, SystemClock).await?;
+        let witness = Arc::new(Journal {
+            instruments: Some(Arc::clone(&instruments)),
+        });
+        let engine = engine(wiring, SystemClock, witness).await?;
         tasks.spawn(serve(engine, served, receiver.clone()).instrument(span));
     }
     let endpoints = Endpoints {
@@ -171,6 +233,10 @@ async fn serve(
 ) {
     let mut told = Told::default();
     let mut races = 0;
+    let stirred = match &engine.cluster {
+        AnyCluster::Kubernetes(kubernetes) => kubernetes.wake(),
+        AnyCluster::None(_) => Arc::new(Notify::new()),
+    };
     while !*stop.borrow() {
         let began = engine.clock.now();
         let pass = engine.pass().await;
@@ -182,10 +248,18 @@ async fn serve(
         let until = earliest(&pass, engine.clock.now());
         tokio::select! {
             () = engine.clock.sleep_until(until) => {}
+            () = roused(&stirred, &engine.clock) => {}
             () = served.woken.notified() => info!("a webhook says that there is something new"),
             changed = stop.changed() => if changed.is_err() { return },
         }
     }
+}
+
+/// Ready when the cluster shows something new, but a second after the last pass at the earliest.
+async fn roused(stirred: &Notify, clock: &impl Clock) {
+    let earliest = clock.now() + chrono::Duration::seconds(1);
+    stirred.notified().await;
+    clock.sleep_until(earliest).await;
 }
 
 /// At least a second between two passes, whatever they ask for.

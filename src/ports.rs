@@ -1,14 +1,16 @@
 //! The world, in our own words: a branch, metrics, a cluster. Adapters are in `git/`, `prometheus/`, `cluster/` and
 //! `simulation/`; no type of theirs appears here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 
 use crate::analysis::{Answer, Query};
+use crate::applier::ledger::Notice;
 use crate::domain::{BlobId, CanaryId, CommitId, Person, RepoPath, Timestamp};
 use crate::manifests::{Applied, Committed, Manifests};
 use crate::progression::Readiness;
+use crate::spec::ValidatedCanary;
 
 /// One branch of one repository: read, compare, write.
 pub trait Repository: Send {
@@ -197,19 +199,54 @@ pub trait Metrics: Send + Sync {
 
 /// A cluster, or the absence of one.
 pub trait Cluster: Send {
-    /// What the cluster shows of these manifests; `None` when there is no cluster.
+    /// Hands over what a head holds that was fetched or pushed just now: all that the cluster is to show. Returns at
+    /// once; an adapter that applies does so from here on, and keeps the cluster equal to it until the next one.
+    fn follow(&mut self, tree: Tree, now: Timestamp) -> impl Future<Output = ()> + Send;
+
+    /// What the cluster shows of these canaries; `None` when there is no cluster.
     fn observe(
         &mut self,
-        wanted: &[Manifests<Committed>],
+        wanted: &[Wanted<'_>],
         now: Timestamp,
     ) -> impl Future<Output = Option<BTreeMap<CanaryId, Sighting>>> + Send;
 
-    /// Makes the cluster equal to committed manifests.
+    /// Makes the cluster equal to committed manifests, canary by canary; one that fails stops no other.
     fn apply(
         &mut self,
-        manifests: Manifests<Committed>,
+        manifests: Vec<Manifests<Committed>>,
         now: Timestamp,
-    ) -> impl Future<Output = Result<Manifests<Applied>, ApplyError>> + Send;
+    ) -> impl Future<Output = BTreeMap<CanaryId, Result<Manifests<Applied>, ApplyError>>> + Send;
+}
+
+/// Whoever wants to know what happens in the cluster: a log, events, metrics.
+pub trait Witness: Send + Sync {
+    /// Something happened. Must return at once.
+    fn note(&self, notice: &Notice);
+}
+
+/// Files by path, with the identity of their content.
+pub type Files = Arc<BTreeMap<RepoPath, (BlobId, Arc<[u8]>)>>;
+
+/// All files at a head, for whoever applies them.
+#[derive(Debug, Clone, Default)]
+pub struct Tree {
+    /// The commit; `None` for an empty branch.
+    pub commit: Option<CommitId>,
+    /// Its YAML files.
+    pub files: Files,
+    /// Paths that exist and could not be had, and why. While there are any, nothing counts as removed.
+    pub skipped: Vec<(String, String)>,
+    /// Deployments whose change has to wait, by namespace and name: they run a candidate that still has traffic.
+    pub held_back: BTreeSet<(String, String)>,
+}
+
+/// A canary to look for in the cluster.
+#[derive(Debug)]
+pub struct Wanted<'a> {
+    /// The generated files that HEAD holds.
+    pub manifests: &'a Manifests<Committed>,
+    /// Its spec; `None` while the branch cannot be read.
+    pub canary: Option<&'a ValidatedCanary>,
 }
 
 /// What the cluster shows of one canary.
@@ -223,6 +260,8 @@ pub struct Sighting {
     pub stable: Readiness,
     /// The candidate's workload.
     pub candidate: Readiness,
+    /// Replicas that stable's workload is asked to have now, whoever asks for them.
+    pub stable_replicas: Option<u32>,
 }
 
 /// Why manifests could not be applied, in the cluster's words.
@@ -233,4 +272,28 @@ pub struct ApplyError {
     pub object: String,
     /// The server's words.
     pub words: String,
+}
+
+/// Whether somebody should look at it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// A step on the way.
+    Normal,
+    /// Something that somebody may have to do something about.
+    Warning,
+}
+
+/// One event to be shown on the canary's object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// The canary.
+    pub canary: CanaryId,
+    /// How urgent it is.
+    pub severity: Severity,
+    /// A stable CamelCase word: why.
+    pub reason: &'static str,
+    /// A stable CamelCase word: what was done about it.
+    pub action: &'static str,
+    /// A sentence, at most 1,024 bytes.
+    pub text: String,
 }

@@ -2,6 +2,7 @@
 
 mod signatures;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,9 +12,10 @@ use serde::de::Error as _;
 
 pub(super) use signatures::{KeyFormat, SignConfig, VerifyConfig};
 
+use super::cluster_config::{self, ClusterChoice, ClusterConfig};
 use super::failure::Failure;
 use super::flags::{PrometheusFlags, RepositoryFlags};
-use super::values::{self, ClusterChoice, ServerUrl};
+use super::values::{self, ServerUrl};
 use crate::domain::{Person, RepoPath};
 use crate::git::{InvalidRemote, Remote};
 
@@ -24,8 +26,8 @@ pub(super) struct Config {
     pub(super) repositories: Vec<RepositoryConfig>,
     /// Where to ask how a candidate does.
     pub(super) prometheus: PrometheusConfig,
-    /// Which cluster to act on.
-    pub(super) cluster: ClusterChoice,
+    /// Which cluster to act on, and how.
+    pub(super) cluster: ClusterConfig,
     /// Where health, metrics and webhooks are served, if anywhere.
     pub(super) listen: Option<SocketAddr>,
     /// Folder for bare copies of the repositories; `None`: the user's cache folder.
@@ -63,6 +65,12 @@ pub(super) struct RepositoryConfig {
     /// Whether a branch that somebody rewrote is the new truth. Otherwise that holds everything until it is looked at.
     #[serde(default)]
     pub(super) accept_rewritten_history: bool,
+    /// The namespaces that it may write; empty: all.
+    #[serde(default)]
+    pub(super) namespaces: BTreeSet<String>,
+    /// The service account that the cluster is written as; `None`: Serin's own.
+    #[serde(default, deserialize_with = "service_account")]
+    pub(super) impersonate: Option<(String, String)>,
     /// A text that keeps other people's CI quiet, put into each commit message.
     #[serde(default, deserialize_with = "one_line")]
     pub(super) skip_ci: Option<String>,
@@ -101,6 +109,8 @@ impl RepositoryConfig {
             committer: None,
             timeout: default_git_timeout(),
             accept_rewritten_history: false,
+            namespaces: BTreeSet::new(),
+            impersonate: None,
             skip_ci: None,
             sign: None,
             verify: None,
@@ -183,7 +193,7 @@ pub(super) struct ConfigFile {
     pub(super) prometheus: Option<PrometheusConfig>,
     /// Which cluster to act on.
     #[serde(default)]
-    pub(super) cluster: Option<ClusterChoice>,
+    pub(super) cluster: Option<ClusterConfig>,
     /// Where health, metrics and webhooks are served.
     #[serde(default)]
     pub(super) listen: Option<SocketAddr>,
@@ -247,7 +257,7 @@ impl ConfigFile {
         Ok(Config {
             repositories: self.repositories,
             prometheus: prometheus.over(self.prometheus)?,
-            cluster: cluster.or(self.cluster).unwrap_or_default(),
+            cluster: self.cluster.unwrap_or_default().with(cluster),
             listen: listen.or(self.listen),
             cache_dir: repository.cache_dir.clone().or(self.cache_dir),
         })
@@ -404,7 +414,13 @@ fn duration<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Duration, D::Error
     parsed(d, values::duration)
 }
 
-fn interval<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
+fn service_account<'de, D: serde::Deserializer<'de>>(
+    d: D,
+) -> Result<Option<(String, String)>, D::Error> {
+    parsed(d, cluster_config::service_account).map(Some)
+}
+
+pub(super) fn interval<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
     parsed(d, values::interval)
 }
 

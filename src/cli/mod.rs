@@ -5,6 +5,7 @@
 mod adopt;
 mod bench;
 mod clone;
+mod cluster_config;
 mod completions;
 mod config;
 mod crd;

@@ -81,7 +81,11 @@ impl ReconcileArgs {
         let runtime = runtime()?;
         let mut outcome = Outcome::Done;
         for wiring in engines {
-            let engine = runtime.block_on(operator::engine(wiring, clock.clone()));
+            let engine = runtime.block_on(operator::engine(
+                wiring,
+                clock.clone(),
+                std::sync::Arc::new(operator::Journal::default()),
+            ));
             let mut engine = engine.map_err(|error| Failure::failed(chain(&error)))?;
             let well = if self.dry_run {
                 let outlook = runtime.block_on(engine.outlook(true));

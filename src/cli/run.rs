@@ -4,11 +4,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::FalseyValueParser;
 
+use super::cluster_config::ClusterChoice;
 use super::config::{Config, ConfigFile};
 use super::failure::{Failure, Outcome, chain};
 use super::flags::{PrometheusFlags, RepositoryFlags};
-use super::values::{self, ClusterChoice};
+use super::values;
 use super::wiring::{Wirings, runtime};
 use crate::endpoints::SetLogLevel;
 use crate::operator;
@@ -27,6 +29,8 @@ The configuration file:
       committer: {name: Serin, email: serin@example.com}   # default: the author
       timeout: 1m                   # for one request to the remote
       skipCi: '[skip ci]'           # default: none
+      namespaces: [test]            # all that it may write; default: all
+      impersonate: test/deployer    # service account to write as; default: Serin's own
       name: apps                    # in metrics and paths; default: the last part of the URL
       webhook: {secretFile: /etc/serin/webhook}     # POST /hook/apps wakes it; default: none
       sign:                         # default: commits are not signed
@@ -45,7 +49,15 @@ The configuration file:
     bearerTokenFile: /var/run/secrets/token       # or:
     basicAuth: {username: serin, passwordFile: /etc/serin/password}
     tls: {caFile: ca.pem, certFile: client.pem, keyFile: client.key}
-  cluster: none
+  cluster: in-cluster               # none, in-cluster, kubeconfig, kubeconfig:CONTEXT; or:
+  # cluster:
+  #   connect: kubeconfig:prod
+  #   kubeconfig: /etc/serin/kubeconfig         # default: what kubectl reads
+  #   applier: serin                # external: Flux or Argo CD applies, Serin commits and watches
+  #   mode: enforce                 # warn: report what people change in the cluster; off: leave it
+  #   prune: false                  # true: objects go that Git no longer has
+  #   pruneNamespaces: false        # true: Namespaces and CRDs as well
+  #   timeout: 10s                  # for one request to the cluster
   listen: 0.0.0.0:8080              # /healthz, /readyz, /metrics, /hook/<name>; default: nowhere
   cacheDir: /var/cache/serin        # for bare copies; default: serin in the user's cache folder
 
@@ -65,7 +77,7 @@ pub(super) struct RunArgs {
     /// File with repositories, Prometheus and cluster.
     #[arg(long, short, value_name = "FILE", env = "SERIN_CONFIG")]
     config: Option<PathBuf>,
-    /// Cluster to act on [default: none] [possible values: none].
+    /// Cluster to act on: none, in-cluster, kubeconfig or kubeconfig:CONTEXT [default: none].
     #[arg(long, value_name = "CLUSTER", env = "SERIN_CLUSTER")]
     cluster: Option<ClusterChoice>,
     /// Address for /healthz, /readyz, /metrics and /hook/<name>, like 127.0.0.1:8080 [default: nowhere].
@@ -77,6 +89,9 @@ pub(super) struct RunArgs {
     /// Shortest time between two pushes; rollbacks do not wait for it [default: 10s].
     #[arg(long, value_name = "TIME", env = "SERIN_PUSH_INTERVAL", value_parser = values::duration)]
     push_interval: Option<std::time::Duration>,
+    /// Check the configuration, and run nothing. Files that it names are not read.
+    #[arg(long, env = "SERIN_CHECK", value_parser = FalseyValueParser::new())]
+    check: bool,
     #[command(flatten)]
     repository: RepositoryFlags,
     #[command(flatten)]
@@ -93,7 +108,7 @@ impl RunArgs {
         let mut config = file.with_flags(
             &self.repository,
             &self.prometheus,
-            self.cluster,
+            self.cluster.clone(),
             self.listen,
         )?;
         for repository in &mut config.repositories {
@@ -109,7 +124,9 @@ impl RunArgs {
 
     pub(super) fn execute(&self, log_level: SetLogLevel) -> Result<Outcome, Failure> {
         let config = self.settings()?;
-        let ClusterChoice::None = config.cluster;
+        if self.check {
+            return Ok(Outcome::Done);
+        }
         let Wirings { engines, locks } = Wirings::of(&config)?;
         let exposure = operator::Exposure {
             listen: config.listen,

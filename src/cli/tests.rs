@@ -104,7 +104,7 @@ fn values_are_checked_when_they_are_parsed() {
         "serin reconcile --repo a --path ../b",
         "serin render canary.yaml --weight 101",
         "serin render canary.yaml --weight 10 --step 2",
-        "serin run --cluster in-cluster",
+        "serin run --cluster mars",
         "serin validate --output xml .",
         "serin frobnicate",
     ] {

@@ -92,37 +92,6 @@ impl fmt::Display for ServerUrl {
     }
 }
 
-/// Which cluster to act on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(try_from = "String")]
-pub(super) enum ClusterChoice {
-    /// None: Git and Prometheus alone; somebody else applies what is in Git.
-    #[default]
-    None,
-}
-
-impl FromStr for ClusterChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "none" => Ok(Self::None),
-            other => Err(format!(
-                "`{other}` is not possible yet: this version works on Git and Prometheus alone (`none`); \
-                 the cluster adapter comes with the chart"
-            )),
-        }
-    }
-}
-
-impl TryFrom<String> for ClusterChoice {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
 /// A canary as people name it: `podinfo`, or `test/podinfo` where the name alone is not enough.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct CanaryName {

@@ -3,13 +3,15 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use super::cluster_config::{Applier, ClusterChoice};
 use super::config::{Config, PrometheusConfig, RepositoryConfig, SignConfig, VerifyConfig};
 use super::failure::Failure;
-use crate::domain::Revision;
+use crate::applier::Policy;
+use crate::domain::{RepoPath, Revision};
 use crate::endpoints::Secret;
 use crate::operator::Wiring;
 use crate::record::message::Style;
-use crate::{git, prometheus, reconcile};
+use crate::{cluster, git, prometheus, reconcile};
 
 /// Everything that engines are built from, and the locks on their copies.
 pub(super) struct Wirings {
@@ -37,12 +39,14 @@ impl Wirings {
         for repository in &config.repositories {
             let local = cache.join(copy_name(repository));
             wirings.locks.push(lock(&local, repository)?);
+            let cluster = cluster_settings(config, repository, &cache);
             wirings.engines.push(Wiring {
                 name: repository.name(),
                 webhook: webhook_secret(repository)?,
                 branch: branch_settings(repository, local),
                 prometheus: metrics.clone(),
                 engine: engine_settings(repository),
+                cluster,
             });
         }
         Ok(wirings)
@@ -102,6 +106,37 @@ fn webhook_secret(repository: &RepositoryConfig) -> Result<Option<Secret>, Failu
     let secret =
         secret.ok_or_else(|| Failure::usage(format!("{path} holds no secret: it is empty")))?;
     Ok(Some(secret))
+}
+
+/// One view of the cluster for each repository: each has its own rights, and its own objects.
+fn cluster_settings(
+    config: &Config,
+    repository: &RepositoryConfig,
+    cache: &Path,
+) -> Option<cluster::Settings> {
+    let ClusterChoice::Kubernetes(access) = &config.cluster.choice else {
+        return None;
+    };
+    let conduct = &config.cluster.conduct;
+    let identity = serde_json::json!([
+        repository.url.to_string(),
+        repository.branch,
+        repository.path.as_ref().map(RepoPath::as_str),
+    ]);
+    Some(cluster::Settings {
+        access: access.clone(),
+        impersonate: repository.impersonate.clone(),
+        namespaces: repository.namespaces.clone(),
+        policy: Policy {
+            owner: Revision::of(&identity).as_str().to_owned(),
+            mode: conduct.mode(),
+            external: conduct.applier == Applier::External,
+            prune: conduct.prune,
+            prune_namespaces: conduct.prune_namespaces,
+        },
+        deadline: conduct.timeout,
+        scratch: cache.join("kustomize"),
+    })
 }
 
 fn branch_settings(repository: &RepositoryConfig, local: PathBuf) -> git::Settings {

@@ -150,10 +150,7 @@ pub struct VersionsSpec {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CandidateSpec {
-    /// Image by container name. Promotion writes it where stable's image is written: in the Deployment's manifest, in
-    /// the `images` entry of the kustomization that sets it, or behind a marker comment: `# serin:
-    /// <namespace>/<canary>/<container>` on the line of the scalar, with `:name`, `:tag` or `:digest` at its end where
-    /// only that part stands there, as in the values of a chart.
+    /// Image by container name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 100))]
     pub images: BTreeMap<String, String>,

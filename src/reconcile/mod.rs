@@ -2,7 +2,7 @@
 //!
 //! 1. `repository.fetch`, `snapshot`, `lineage` (I/O): where the branch is, what it holds, who changed what.
 //! 2. `situation::read` (pure): spec and state of each canary, and what people did to our files.
-//! 3. `cluster.observe` (I/O): what the cluster shows.
+//! 3. `cluster.follow`, `observe` (I/O): what the cluster is to show, and what it shows.
 //! 4. `analysis::plan` (pure), `metrics.ask` (I/O), `analysis::absorb` and `judge` (pure): the verdicts.
 //! 5. `plan::decide` (pure): the commits to make, checked by code that did not make them.
 //! 6. `repository.publish` (I/O): all of them in one push. A lost race starts the pass again on the new head.
@@ -29,8 +29,9 @@ pub use report::{CanaryReport, Outlook, Pass};
 use crate::analysis::{self, Target};
 use crate::clock::Clock;
 use crate::domain::{CanaryId, CommitId, Timestamp};
+use crate::manifests::{Committed, Manifests};
 use crate::ports::{
-    Cluster, Head, History, Metrics, Published, Repository, RepositoryError, Sighting,
+    Cluster, Head, History, Metrics, Published, Repository, RepositoryError, Sighting, Tree, Wanted,
 };
 use crate::progression::WaitingOn;
 use crate::record::message::Style;
@@ -118,7 +119,7 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
             return Ok(Vec::new());
         };
         let view = self.view(&head).await?;
-        let sightings = self.cluster.observe(&view.wanted, now).await;
+        let sightings = self.cluster.observe(&view.looked_for(), now).await;
         let sightings = sightings.as_ref();
         if asking {
             self.judge(&view, sightings, now).await;
@@ -142,12 +143,17 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
         if let Some(on) = blocked {
             return Ok(Attempt::Done(self.stand_still(&view, &on, now).await));
         }
-        let sightings = self.cluster.observe(&view.wanted, now).await;
+        self.cluster.follow(view.tree(), now).await;
+        let sightings = self.cluster.observe(&view.looked_for(), now).await;
         let sightings = sightings.as_ref();
         self.judge(&view, sightings, now).await;
         let mut plans = plan::decide(&view, sightings, &self.memory, &self.settings, now);
-        if self.publish(&head, &mut plans, now).await? == Push::LostRace {
-            return Ok(Attempt::LostRace);
+        match self.publish(&head, &mut plans, now).await? {
+            Push::LostRace => return Ok(Attempt::LostRace),
+            Push::Accepted(newest) if sightings.is_some() => {
+                self.follow_ours(&newest, &view, now).await;
+            }
+            Push::Accepted(_) | Push::Nothing | Push::Refused => {}
         }
         let problems = self.apply(&plans, sightings, &view, now).await;
         Ok(Attempt::Done(report::pass(
@@ -190,7 +196,7 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
     async fn stand_still(&mut self, view: &View, on: &WaitingOn, now: Timestamp) -> Pass {
         let mut problems = BTreeMap::new();
         if let WaitingOn::HeadUnverified { .. } = on {
-            let sightings = self.cluster.observe(&view.wanted, now).await;
+            let sightings = self.cluster.observe(&view.looked_for(), now).await;
             let sightings = sightings.as_ref();
             let mut plans = plan::decide(view, sightings, &self.memory, &self.settings, now);
             plans.iter_mut().for_each(|plan| plan.stand_still(on));
@@ -241,6 +247,22 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
         }
     }
 
+    /// After a push of ours HEAD is known without a fetch: promotions change people's files, too.
+    async fn follow_ours(&mut self, newest: &CommitId, view: &View, now: Timestamp) {
+        // What cannot be read now is read by the next pass.
+        if let Ok(snapshot) = self.repository.snapshot(newest).await {
+            let files = snapshot.files.into_iter();
+            let files = files.map(|(path, file)| (path, (file.blob, file.content)));
+            let tree = Tree {
+                commit: Some(newest.clone()),
+                files: Arc::new(files.collect()),
+                skipped: snapshot.skipped,
+                held_back: view.held_back.clone(),
+            };
+            self.cluster.follow(tree, now).await;
+        }
+    }
+
     async fn publish(
         &mut self,
         head: &CommitId,
@@ -257,7 +279,8 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
             Published::Accepted(commits) => {
                 let pushed = self.now();
                 batch.accepted(plans, &commits, &mut self.memory, pushed);
-                Ok(Push::Accepted)
+                let newest = commits.last().unwrap_or(head).clone();
+                Ok(Push::Accepted(newest))
             }
             Published::Refused(words) => {
                 if batch.canaries.len() > 1 {
@@ -292,7 +315,7 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
                 Published::Refused(words) => single.refused(plans, &words, &mut self.memory, now),
             }
         }
-        Ok(Push::Accepted)
+        Ok(Push::Accepted(base))
     }
 
     /// Makes the cluster equal to what the remote accepted, canary by canary; one that fails stops no other.
@@ -307,15 +330,15 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
         let Some(sightings) = sightings else {
             return problems;
         };
-        for plan in plans {
+        let due = plans.iter().filter_map(|plan| {
             let drifted = sightings
                 .get(&plan.id)
                 .is_none_or(|sighting| sighting.drift.is_some());
-            let Some(manifests) = plan.to_apply(view, drifted) else {
-                continue;
-            };
-            if let Err(error) = self.cluster.apply(manifests, now).await {
-                problems.insert(plan.id.clone(), error.to_string());
+            plan.to_apply(view, drifted)
+        });
+        for (id, result) in self.cluster.apply(due.collect(), now).await {
+            if let Err(error) = result {
+                problems.insert(id, error.to_string());
             }
         }
         problems
@@ -336,26 +359,32 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
     /// No commit can be read: the cluster is kept equal to what was committed before.
     async fn nothing_in_force(&mut self, on: &WaitingOn, now: Timestamp) -> Pass {
         let known = self.memory.wanted();
-        if let Some(sightings) = self.cluster.observe(&known, now).await {
-            for manifests in known {
-                let drifted = sightings
+        let looked_for: Vec<Wanted<'_>> = known
+            .iter()
+            .map(|manifests| Wanted {
+                manifests,
+                canary: None,
+            })
+            .collect();
+        if let Some(sightings) = self.cluster.observe(&looked_for, now).await {
+            let drifted = |manifests: &Manifests<Committed>| {
+                sightings
                     .get(&manifests.canary)
-                    .is_none_or(|sighting| sighting.drift.is_some());
-                if drifted {
-                    // What could not be repaired now is seen again by the next pass.
-                    self.cluster.apply(manifests, now).await.ok();
-                }
-            }
+                    .is_none_or(|sighting| sighting.drift.is_some())
+            };
+            let drifted = known.into_iter().filter(drifted).collect();
+            // What could not be repaired now is seen again by the next pass.
+            self.cluster.apply(drifted, now).await;
         }
         report::headless(on, &self.memory, now, self.settings.poll)
     }
 }
 
 /// How the push of a pass ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Push {
     Nothing,
-    Accepted,
+    /// The branch is at this commit now.
+    Accepted(CommitId),
     Refused,
     LostRace,
 }

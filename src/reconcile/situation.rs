@@ -1,17 +1,17 @@
 //! What HEAD says about each canary: spec, state, files, and what people did since our last commit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::domain::{BlobId, CanaryId, CommitId, Person, RepoPath, Timestamp, files};
 use crate::manifests::{self, Committed, Manifests};
-use crate::ports::{ForeignCommit, Lineage, Snapshot, Watch};
+use crate::ports::{self, ForeignCommit, Lineage, Snapshot, Wanted, Watch};
 use crate::progression::{Attribution, Intervention, Phase, State};
 use crate::record::{people, state_file};
-use crate::spec::{Catalog, Diagnostic, ParseCache, ValidatedCanary};
+use crate::spec::{Catalog, Diagnostic, ParseCache, ValidatedCanary, Workload};
 
 /// The files of a tree with their content ids.
-pub(super) type Tree = Arc<BTreeMap<RepoPath, (BlobId, Arc<[u8]>)>>;
+pub(super) type Tree = ports::Files;
 
 /// Generated files by path.
 pub(super) type Files = BTreeMap<RepoPath, Arc<[u8]>>;
@@ -26,6 +26,10 @@ pub(super) struct View {
     pub(super) situations: Vec<Situation>,
     /// What the cluster should show of those that have files, in the same order.
     pub(super) wanted: Vec<Manifests<Committed>>,
+    /// Paths that could not be had, and why.
+    pub(super) skipped: Vec<(String, String)>,
+    /// Deployments whose new manifests wait, by namespace and name.
+    pub(super) held_back: BTreeSet<(String, String)>,
 }
 
 /// One canary at HEAD.
@@ -70,6 +74,25 @@ struct Origin {
 }
 
 impl View {
+    /// All that the head holds, for the cluster.
+    pub(super) fn tree(&self) -> ports::Tree {
+        ports::Tree {
+            commit: Some(self.head.clone()),
+            files: Arc::clone(&self.tree),
+            skipped: self.skipped.clone(),
+            held_back: self.held_back.clone(),
+        }
+    }
+
+    /// What to look for in the cluster.
+    pub(super) fn looked_for(&self) -> Vec<Wanted<'_>> {
+        let of = |manifests| Wanted {
+            manifests,
+            canary: self.sound(&manifests.canary).map(|sound| &*sound.canary),
+        };
+        self.wanted.iter().map(of).collect()
+    }
+
     /// What the cluster should show of this canary.
     pub(super) fn wanted(&self, id: &CanaryId) -> Option<&Manifests<Committed>> {
         let index = self.wanted.binary_search_by(|held| held.canary.cmp(id));
@@ -115,15 +138,38 @@ impl Situation {
 /// A snapshot on its way to situations.
 pub(super) struct Reading {
     tree: Tree,
+    skipped: Vec<(String, String)>,
     catalog: Catalog,
     recalled: BTreeMap<CanaryId, ValidatedCanary>,
 }
 
+/// Deployments that run a candidate which still has traffic and is no longer what is proposed: their new manifests
+/// wait until traffic is off them.
+fn held_back(situations: &[Situation]) -> BTreeSet<(String, String)> {
+    let mut held = BTreeSet::new();
+    for sound in situations.iter().filter_map(Situation::sound) {
+        let (Workload::BringYourOwn(two), Some(rollout)) =
+            (&sound.canary.workload, sound.state.rollout())
+        else {
+            continue;
+        };
+        let proposed = sound.canary.proposal.as_ref();
+        if proposed.is_some_and(|proposal| proposal.revision == rollout.candidate.revision) {
+            continue;
+        }
+        let names = two.candidate_deployments.iter().cloned();
+        held.extend(names.map(|name| (sound.canary.id.namespace.clone(), name)));
+    }
+    held
+}
+
 impl Reading {
     pub(super) fn of(snapshot: Snapshot, cache: &mut ParseCache) -> Self {
+        let skipped = snapshot.skipped.clone();
         let (tree, catalog) = read(snapshot, cache);
         Self {
             tree,
+            skipped,
             catalog,
             recalled: BTreeMap::new(),
         }
@@ -221,6 +267,8 @@ impl Reading {
         View {
             head: head.clone(),
             wanted: wanted.collect(),
+            held_back: held_back(&situations),
+            skipped: self.skipped,
             tree: self.tree,
             situations,
         }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::analysis::{Answer, AskError, Purpose, Query, Series};
 use crate::domain::{CanaryId, RepoPath, Timestamp, canary_deployment, files};
 use crate::manifests::{Applied, Committed, Manifests};
-use crate::ports::{ApplyError, Cluster, Metrics, Sighting};
+use crate::ports::{ApplyError, Cluster, Metrics, Sighting, Tree, Wanted};
 use crate::progression::Readiness;
 use crate::yaml::node;
 
@@ -298,16 +298,19 @@ impl Metrics for Mesh {
 }
 
 impl Cluster for Mesh {
+    async fn follow(&mut self, _tree: Tree, _now: Timestamp) {}
+
     async fn observe(
         &mut self,
-        wanted: &[Manifests<Committed>],
+        wanted: &[Wanted<'_>],
         _now: Timestamp,
     ) -> Option<BTreeMap<CanaryId, Sighting>> {
         if !self.has_cluster {
             return None;
         }
         let world = self.world();
-        let sightings = wanted.iter().map(|manifests| {
+        let sightings = wanted.iter().map(|wanted| {
+            let manifests = wanted.manifests;
             let held = world.objects.get(&manifests.canary);
             let same = held.is_some_and(|held| held.files == existing(&manifests.files));
             let sighting = Sighting {
@@ -319,6 +322,7 @@ impl Cluster for Mesh {
                 },
                 stable: Readiness::Ready,
                 candidate: Readiness::Ready,
+                stable_replicas: None,
             };
             (manifests.canary.clone(), sighting)
         });
@@ -327,15 +331,20 @@ impl Cluster for Mesh {
 
     async fn apply(
         &mut self,
-        manifests: Manifests<Committed>,
+        manifests: Vec<Manifests<Committed>>,
         now: Timestamp,
-    ) -> Result<Manifests<Applied>, ApplyError> {
-        let held = Held {
-            files: existing(&manifests.files),
-            since: now,
-        };
-        self.world().objects.insert(manifests.canary.clone(), held);
-        Ok(manifests.applied())
+    ) -> BTreeMap<CanaryId, Result<Manifests<Applied>, ApplyError>> {
+        let mut world = self.world();
+        let applied = manifests.into_iter().map(|manifests| {
+            let held = Held {
+                files: existing(&manifests.files),
+                since: now,
+            };
+            let id = manifests.canary.clone();
+            world.objects.insert(id.clone(), held);
+            (id, Ok(manifests.applied()))
+        });
+        applied.collect()
     }
 }
 

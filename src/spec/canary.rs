@@ -267,6 +267,50 @@ pub struct Analysis {
     pub skip: bool,
     /// Which proxy's telemetry counts.
     pub reporter: Reporter,
+    /// How requests are counted and compared in detail.
+    pub counting: Counting,
+}
+
+/// What counts as a failure, and which differences between the versions matter.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Counting {
+    /// Response codes that are failures, `503` or a class such as `5xx`.
+    pub codes: Vec<String>,
+    /// gRPC statuses that are failures.
+    pub grpc: Vec<u8>,
+    /// Envoy response flags that are failures, whatever the code.
+    pub flags: Vec<String>,
+    /// Envoy response flags of requests that do not count at all.
+    pub ignored_flags: Vec<String>,
+    /// Odds ratio up to which a candidate counts as no worse than stable; at least 1.
+    pub tolerance: f64,
+    /// Failing share of the candidate, in per cent, below which no difference matters; `None`: a tenth of the limit.
+    pub floor: Option<f64>,
+    /// Whether answers that blame the client (4xx) are compared as well.
+    pub client_errors: bool,
+    /// Whether a rollout waits while requests do not arrive as the weight says.
+    pub routing: bool,
+    /// Requests of the candidate that a step needs before the next, unless it has lasted five minutes.
+    pub step_requests: u64,
+    /// How long the candidate's latency does not count after its first answer.
+    pub warmup: Duration,
+}
+
+impl Default for Counting {
+    fn default() -> Self {
+        Self {
+            codes: vec!["5xx".to_owned()],
+            grpc: vec![2, 4, 12, 13, 14, 15],
+            flags: Vec::new(),
+            ignored_flags: vec!["DC".to_owned()],
+            tolerance: 1.0,
+            floor: None,
+            client_errors: true,
+            routing: true,
+            step_requests: 50,
+            warmup: Duration::from_secs(60),
+        }
+    }
 }
 
 /// The `reporter` label of Istio's metrics.

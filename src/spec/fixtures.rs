@@ -158,6 +158,7 @@ fn analysis() -> Analysis {
         compare: true,
         skip: true,
         reporter: Reporter::Destination,
+        counting: crate::spec::Counting::default(),
     }
 }
 

@@ -10,6 +10,8 @@
 )]
 
 mod byte_edits;
+mod chart;
+mod cluster;
 mod demo;
 mod fire;
 mod fuzz;
@@ -18,6 +20,7 @@ mod git_servers;
 mod hostile;
 mod istio_schema;
 mod prometheus;
+mod rig;
 mod scenarios;
 mod signing;
 mod story;

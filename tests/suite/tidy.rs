@@ -29,7 +29,7 @@ impl std::fmt::Display for Breach {
 const MAX_LINES: usize = 800;
 
 /// Modules that compute and do nothing else.
-const PURE: [&str; 10] = [
+const PURE: [&str; 11] = [
     "domain",
     "yaml",
     "crd",
@@ -39,6 +39,7 @@ const PURE: [&str; 10] = [
     "progression",
     "manifests",
     "record",
+    "lease",
     "status",
 ];
 

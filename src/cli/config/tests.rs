@@ -15,12 +15,14 @@ repositories:
     skipCi: '[skip ci]'
     timeout: 20s
     acceptRewrittenHistory: true
+    namespaces: [prod]
+    impersonate: prod/deployer
 prometheus:
   url: https://prometheus.example.com:9090
   timeout: 5s
   basicAuth: {username: serin, passwordFile: secrets/password}
   tls: {caFile: secrets/ca.pem}
-cluster: none
+cluster: {connect: in-cluster, mode: warn, prune: true}
 listen: 127.0.0.1:8080
 cacheDir: /var/cache/serin
 ";
@@ -53,6 +55,13 @@ fn every_field_is_read() {
     assert_eq!(config.prometheus.timeout, Duration::from_secs(5));
     assert_eq!(config.prometheus.basic_auth.unwrap().username, "serin");
     assert_eq!(config.listen.unwrap().port(), 8080);
+    assert!(repository.namespaces.contains("prod"));
+    let account = repository.impersonate.as_ref().unwrap();
+    assert_eq!(
+        (account.0.as_str(), account.1.as_str()),
+        ("prod", "deployer")
+    );
+    assert!(config.cluster.conduct.prune);
 }
 
 #[test]
@@ -67,7 +76,8 @@ fn defaults_are_those_of_the_documentation() {
         repository.committer().to_string(),
         "Serin <serin@localhost>"
     );
-    assert_eq!(config.cluster, ClusterChoice::None);
+    assert_eq!(config.cluster, ClusterConfig::default());
+    assert_eq!(config.cluster.choice, ClusterChoice::None);
     assert_eq!(config.listen, None);
 }
 
@@ -81,7 +91,7 @@ fn mistakes_say_where_and_what_was_meant() {
     insta::assert_snapshot!(mistake("repositories:\n  - branch: main\n"), @"2:5: missing field `url`");
     insta::assert_snapshot!(mistake("repositories:\n  - url: a\n    path: ../b\n"), @"3:11: write a path inside the repository, like clusters/prod, without `..` and a leading `/`");
     insta::assert_snapshot!(mistake("repositories:\n  - url: a\n    author: {name: '', email: a@b}\n"), @"3:13: a name cannot be empty or hold `<`, `>` or line breaks");
-    insta::assert_snapshot!(mistake("cluster: in-cluster\n"), @"1:10: `in-cluster` is not possible yet: this version works on Git and Prometheus alone (`none`); the cluster adapter comes with the chart");
+    insta::assert_snapshot!(mistake("cluster: mars\n"), @"1:10: `mars` names no cluster: write `none`, `in-cluster`, `kubeconfig` or `kubeconfig:CONTEXT`");
     insta::assert_snapshot!(mistake("prometheus:\n  url: http://u:p@prom\n"), @"2:8: credentials do not belong into a URL; name the files that hold them");
     insta::assert_snapshot!(mistake("repositories: [\n"), @"1:15: unclosed bracket '['");
     insta::assert_snapshot!(mistake("# nothing\n"), @"1:1: the file is empty; `repositories` is what it needs");

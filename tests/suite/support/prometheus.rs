@@ -38,6 +38,7 @@ struct Source {
 /// Counters as Istio's sidecars expose them, growing at rates that a test sets while it runs.
 pub(crate) struct TrafficSource {
     address: String,
+    namespace: String,
     source: Arc<Mutex<Source>>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -45,6 +46,11 @@ pub(crate) struct TrafficSource {
 impl TrafficSource {
     /// A source without any traffic yet.
     pub(crate) async fn start() -> Self {
+        Self::start_in(NAMESPACE).await
+    }
+
+    /// The same, for workloads in another namespace.
+    pub(crate) async fn start_in(namespace: &str) -> Self {
         let source = Arc::new(Mutex::new(Source::default()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -74,6 +80,7 @@ impl TrafficSource {
         });
         Self {
             address,
+            namespace: namespace.to_owned(),
             source,
             tasks: vec![server, ticker],
         }
@@ -83,7 +90,7 @@ impl TrafficSource {
     /// slowest of the others takes `latency_ms`.
     pub(crate) fn set(&self, workload: &str, rps: f64, error_share: f64, latency_ms: f64) {
         let flow = Flow {
-            namespace: NAMESPACE.to_owned(),
+            namespace: self.namespace.clone(),
             workload: workload.to_owned(),
             service: workload.trim_end_matches("-canary").to_owned(),
             version: "v1".to_owned(),
@@ -97,7 +104,7 @@ impl TrafficSource {
 
     /// Lets the proxies of `workload` begin to count at zero, as a restart does.
     pub(crate) fn restart(&self, workload: &str) {
-        self.with(|source| source.traffic.remove(NAMESPACE, workload));
+        self.with(|source| source.traffic.remove(&self.namespace, workload));
     }
 
     /// Sets a gauge that a custom metric may ask for.
@@ -212,6 +219,7 @@ pub(crate) fn instant(promql: &str, at: Timestamp) -> Query {
         promql: promql.to_owned(),
         at,
         range: None,
+        lookback: None,
         purpose: Purpose::Custom(Vec::new()),
     }
 }

@@ -55,6 +55,21 @@ impl Start {
         }
     }
 
+    /// `serin run` with a configuration file.
+    pub(crate) fn with_config(folder: &Path, name: &str, config: &Path) -> Self {
+        let home = folder.join("home");
+        std::fs::create_dir_all(&home).unwrap();
+        let mut command = serin(&home);
+        command.arg("run").arg("--config").arg(config);
+        command
+            .arg("--cache-dir")
+            .arg(folder.join(format!("{name}-cache")));
+        Self {
+            command,
+            log: folder.join(format!("{name}.log")),
+        }
+    }
+
     pub(crate) fn args(mut self, arguments: &[&str]) -> Self {
         self.command.args(arguments);
         self

@@ -1,0 +1,641 @@
+//! What Git wants, what the cluster shows, and what follows from both: a state machine without a clock and without I/O.
+//!
+//! It is told what was seen (`saw`, `gone`, `synced`), what is wanted (`follow`) and how writes ended (`done`), and is
+//! asked what to do next (`next`, in `schedule`) and how things stand (`view`). Failure unit is one object; the newest
+//! commit wins and ends every wait.
+
+mod schedule;
+mod view;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::desired::Desired;
+use super::live::{Accepted, Live, Nature, Verdict, key_of};
+use super::object::{Kind, Object, ObjectKey};
+use super::order::{Tier, full_host};
+use crate::domain::{CanaryId, CommitId, Timestamp};
+use crate::progression::Readiness;
+
+pub use schedule::{Action, Outcome};
+pub use view::View;
+
+/// Group of the definitions of kinds.
+pub(super) const CRD: &str = "apiextensions.k8s.io";
+
+/// What is done about objects that people change in the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// They become what Git says again.
+    #[default]
+    Enforce,
+    /// They are reported.
+    Warn,
+    /// They are left alone.
+    Off,
+}
+
+/// What an operator allows.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Policy {
+    /// Value of the label on everything that is applied for this repository.
+    pub owner: String,
+    /// What is done about drift.
+    pub mode: Mode,
+    /// Somebody else applies; nothing is written.
+    pub external: bool,
+    /// Whether objects go that Git no longer has. Those that Serin rendered go in any case.
+    pub prune: bool,
+    /// Whether Namespaces and definitions go as well.
+    pub prune_namespaces: bool,
+}
+
+/// Something that happened, for people.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Notice {
+    /// An object that was changed or deleted is what Git says again.
+    Repaired(Repaired),
+    /// An object was changed or deleted, and stays so.
+    Drifted(Drifted),
+    /// The cluster refuses an object.
+    Refused {
+        /// Which.
+        object: ObjectKey,
+        /// The server's words.
+        words: String,
+    },
+    /// An object is being deleted for a long time.
+    Stuck {
+        /// Which.
+        object: ObjectKey,
+        /// On what.
+        words: String,
+    },
+    /// Part of the tree cannot be applied.
+    Unreadable {
+        /// File or folder.
+        source: String,
+        /// Why.
+        words: String,
+    },
+    /// Git no longer has an object, and it is gone from the cluster.
+    Pruned(ObjectKey),
+}
+
+/// A difference that was seen.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Drifted {
+    /// The object.
+    pub object: ObjectKey,
+    /// Its canary.
+    pub canary: Option<CanaryId>,
+    /// What differed; empty when the object was deleted.
+    pub differences: Vec<String>,
+    /// Field manager of whoever wrote last, when the object still said.
+    pub by: Option<String>,
+    /// When it was seen.
+    pub seen: Timestamp,
+}
+
+/// A difference that was mended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Repaired {
+    /// What it was.
+    pub drift: Drifted,
+    /// When it was mended.
+    pub at: Timestamp,
+}
+
+/// All that is known of one object.
+#[derive(Debug, Default)]
+struct Entry {
+    wanted: Option<Arc<Object>>,
+    live: Option<Live>,
+    /// What the server made of the wanted manifest when it took it.
+    accepted: Option<Accepted>,
+    /// A write that is on its way, by the hash that it writes; empty for a deletion.
+    in_flight: Option<String>,
+    /// Since when it is what Git says.
+    in_sync_since: Option<Timestamp>,
+    /// It was seen to differ from Git in this process, so that its own time says nothing of before.
+    was_out: bool,
+    /// It was live in this process.
+    was_live: bool,
+    /// How many heads were known when it was last seen to change.
+    seen_at: u64,
+    drift: Option<Drifted>,
+    failure: Option<Failure>,
+    /// Why nothing is done about it now.
+    blocked: Option<String>,
+    /// Since when it is missing or being deleted.
+    out_since: Option<Timestamp>,
+    /// What its pods say, and when they were asked last.
+    pods: Option<(Readiness, Timestamp)>,
+    told_stuck: bool,
+    /// Labels of a Namespace, as they were last.
+    labels: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone)]
+struct Failure {
+    words: String,
+    tries: u32,
+    retry_at: Timestamp,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    policy: Policy,
+    desired: Arc<Desired>,
+    entries: BTreeMap<ObjectKey, Entry>,
+    /// Kinds of which everything that is live was seen.
+    synced: BTreeSet<Kind>,
+    /// Kinds that cannot be watched, in the server's words.
+    blind: BTreeMap<Kind, String>,
+    /// Objects that may have to be written, by their place in the order.
+    due: BTreeSet<(Tier, ObjectKey)>,
+    /// Live objects of ours that Git no longer has.
+    doomed: BTreeSet<(Tier, ObjectKey)>,
+    by_canary: BTreeMap<CanaryId, BTreeSet<ObjectKey>>,
+    /// Definitions in the tree by the kind that they define.
+    definitions: BTreeMap<Kind, ObjectKey>,
+    /// Subsets that live rules have, by host.
+    rules: BTreeMap<String, BTreeMap<ObjectKey, BTreeSet<String>>>,
+    /// Subsets that live routes name, by host.
+    routes: BTreeMap<String, BTreeMap<ObjectKey, BTreeSet<String>>>,
+    /// Heads that were followed so far.
+    heads: u64,
+    /// Somebody may know a newer head than we do.
+    wants_fetch: bool,
+    notices: Vec<Notice>,
+    /// Writes and deletions on their way.
+    in_flight: usize,
+    /// Objects about which time alone may change the answer.
+    timed: BTreeSet<ObjectKey>,
+    /// Deployments that somebody waits for.
+    watched: BTreeSet<ObjectKey>,
+    /// Deployments that somebody asked for.
+    followed: BTreeSet<ObjectKey>,
+    /// Something changed that a pass over the branch may act on.
+    is_stirred: bool,
+    /// Namespaces that no file declares, and that objects need.
+    implied: BTreeSet<String>,
+}
+
+impl Ledger {
+    /// Nothing is known yet.
+    pub fn new(policy: Policy) -> Self {
+        Self {
+            policy,
+            ..Self::default()
+        }
+    }
+
+    /// The commit that is wanted.
+    pub fn commit(&self) -> Option<&CommitId> {
+        self.desired.commit.as_ref()
+    }
+
+    /// What happened since the last call.
+    pub fn notices(&mut self) -> Vec<Notice> {
+        std::mem::take(&mut self.notices)
+    }
+
+    /// Whether somebody may know a newer head; asked once.
+    pub fn wants_fetch(&mut self) -> bool {
+        std::mem::take(&mut self.wants_fetch)
+    }
+
+    /// Kinds that have to be watched.
+    pub fn kinds(&self) -> BTreeSet<(Kind, String)> {
+        let wanted = self.desired.objects.values();
+        wanted
+            .map(|object| (object.key.kind.clone(), object.api_version.clone()))
+            .collect()
+    }
+
+    /// The head was fetched, and is still what it was.
+    pub fn confirm(&mut self, now: Timestamp) {
+        self.heads += 1;
+        let waiting: Vec<ObjectKey> = self.due.iter().map(|(_, key)| key.clone()).collect();
+        for key in waiting {
+            self.refresh(&key, now);
+        }
+    }
+
+    /// A head was fetched or pushed: this is what it wants.
+    pub fn follow(&mut self, desired: Arc<Desired>, now: Timestamp) {
+        self.heads += 1;
+        let is_new = self.desired.commit != desired.commit;
+        for problem in &desired.problems {
+            if !self.desired.problems.contains(problem) {
+                self.notices.push(Notice::Unreadable {
+                    source: problem.source.clone(),
+                    words: problem.words.clone(),
+                });
+            }
+        }
+        let old = std::mem::replace(&mut self.desired, desired);
+        let desired = Arc::clone(&self.desired);
+        let mut changed: BTreeSet<ObjectKey> =
+            self.due.iter().map(|(_, key)| key.clone()).collect();
+        for key in old.objects.keys() {
+            if !desired.objects.contains_key(key) {
+                changed.insert(key.clone());
+                self.want(key, None);
+            }
+        }
+        for (key, object) in &desired.objects {
+            let same = old
+                .objects
+                .get(key)
+                .is_some_and(|old| old.hash == object.hash);
+            if !same {
+                changed.insert(key.clone());
+            }
+            self.want(key, Some(Arc::clone(object)));
+        }
+        self.forget_implied();
+        if is_new {
+            for (key, entry) in &mut self.entries {
+                if entry.failure.take().is_some() {
+                    changed.insert(key.clone());
+                }
+            }
+        }
+        if old.complete != desired.complete || old.held_back != desired.held_back {
+            changed.extend(self.entries.keys().cloned());
+        }
+        changed.extend(self.doomed.iter().map(|(_, key)| key.clone()));
+        for key in changed {
+            self.refresh(&key, now);
+        }
+    }
+
+    /// Namespaces that no file declares are wanted for as long as something is in them.
+    fn forget_implied(&mut self) {
+        if self.implied.is_empty() {
+            return;
+        }
+        let used: BTreeSet<Option<&str>> = self
+            .desired
+            .objects
+            .keys()
+            .map(|key| key.namespace.as_deref())
+            .collect();
+        let unused = self
+            .implied
+            .iter()
+            .filter(|name| !used.contains(&Some(name)));
+        let unused: Vec<String> = unused.cloned().collect();
+        for name in unused {
+            self.implied.remove(&name);
+            self.want(&ObjectKey::of_namespace(&name), None);
+        }
+    }
+
+    fn want(&mut self, key: &ObjectKey, wanted: Option<Arc<Object>>) {
+        let entry = self.entries.entry(key.clone()).or_default();
+        let same = match (&entry.wanted, &wanted) {
+            (Some(old), Some(new)) => old.hash == new.hash,
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        if !same {
+            entry.accepted = None;
+            entry.in_sync_since = None;
+            entry.drift = None;
+            entry.failure = None;
+            entry.was_out |= entry.wanted.is_some();
+            if let Some(live) = &mut entry.live {
+                live.verdict = Verdict::Unknown;
+            }
+        }
+        let canary = |object: &Arc<Object>| object.canary.clone();
+        if let Some(id) = entry.wanted.as_ref().and_then(canary)
+            && let Some(keys) = self.by_canary.get_mut(&id)
+        {
+            keys.remove(key);
+        }
+        if let Some(object) = &wanted {
+            if let Some(id) = &object.canary {
+                self.by_canary
+                    .entry(id.clone())
+                    .or_default()
+                    .insert(key.clone());
+            }
+            if key.kind.is(CRD, "CustomResourceDefinition") {
+                let text = |pointer| super::object::text(&object.manifest, pointer).to_owned();
+                let kind = Kind::new(text("/spec/group"), text("/spec/names/kind"));
+                self.definitions.insert(kind, key.clone());
+            }
+        } else {
+            self.definitions.retain(|_, definition| definition != key);
+        }
+        entry.wanted = wanted;
+    }
+
+    /// A live object was seen.
+    pub fn saw(&mut self, object: &Value, now: Timestamp) {
+        let key = key_of(object);
+        let entry = self.entries.entry(key.clone()).or_default();
+        let (live, projection) = Live::of(object, entry.wanted.as_deref(), entry.accepted.as_ref());
+        if let Some(old) = &entry.live
+            && old.uid == live.uid
+            && old.is_newer_than(&live)
+        {
+            return;
+        }
+        if live.verdict == Verdict::Same {
+            entry.accepted = projection;
+        }
+        self.take(&key, live, now);
+    }
+
+    /// Replaces what is known of a live object.
+    fn take(&mut self, key: &ObjectKey, live: Live, now: Timestamp) {
+        let heads = self.heads;
+        let Some(entry) = self.entries.get_mut(key) else {
+            return;
+        };
+        let was = entry.live.as_ref();
+        if was.is_none_or(|was| was.sequence != live.sequence || was.uid != live.uid) {
+            entry.seen_at = heads;
+        }
+        if live.terminating {
+            entry.out_since.get_or_insert(now);
+            self.timed.insert(key.clone());
+        } else {
+            entry.out_since = None;
+            entry.told_stuck = false;
+        }
+        if let Nature::Namespace(labels) = &live.nature {
+            entry.labels.clone_from(labels);
+        }
+        if live
+            .deployment()
+            .is_some_and(|d| d.readiness == Readiness::Ready)
+        {
+            entry.pods = None;
+        }
+        let freed =
+            key.is_namespace() && was.is_some_and(|was| was.terminating) && !live.terminating;
+        let established = matches!(live.nature, Nature::Definition(true))
+            && !was.is_some_and(|was| matches!(was.nature, Nature::Definition(true)));
+        let is_new_namespace = key.is_namespace() && was.is_none();
+        entry.was_live = true;
+        let nature = live.nature.clone();
+        entry.live = Some(live);
+        self.index(key, Some(&nature));
+        self.refresh(key, now);
+        if freed || is_new_namespace {
+            self.refresh_namespace(&key.name, now);
+        }
+        if established {
+            let definitions = self.definitions.iter();
+            let kind = definitions
+                .filter(|(_, d)| *d == key)
+                .map(|(kind, _)| kind.clone())
+                .next();
+            self.forgive(kind.as_ref());
+        }
+    }
+
+    /// Failures of objects of this kind no longer count: its definition is there.
+    fn forgive(&mut self, kind: Option<&Kind>) {
+        for (key, entry) in &mut self.entries {
+            if Some(&key.kind) == kind {
+                entry.failure = None;
+            }
+        }
+    }
+
+    /// Subsets by host, of rules and routes.
+    fn index(&mut self, key: &ObjectKey, nature: Option<&Nature>) {
+        let namespace = key.namespace.clone().unwrap_or_default();
+        if key.kind.is("networking.istio.io", "DestinationRule") {
+            self.rules
+                .values_mut()
+                .for_each(|rules| drop(rules.remove(key)));
+            if let Some(Nature::Rule(host, subsets)) = nature {
+                let host = full_host(host, &namespace);
+                self.rules
+                    .entry(host)
+                    .or_default()
+                    .insert(key.clone(), subsets.clone());
+            }
+            self.rules.retain(|_, rules| !rules.is_empty());
+        }
+        if key.kind.is("networking.istio.io", "VirtualService") {
+            self.routes
+                .values_mut()
+                .for_each(|routes| drop(routes.remove(key)));
+            if let Some(Nature::Routes(hosts)) = nature {
+                for (host, subsets) in hosts {
+                    let host = full_host(host, &namespace);
+                    self.routes
+                        .entry(host)
+                        .or_default()
+                        .insert(key.clone(), subsets.clone());
+                }
+            }
+            self.routes.retain(|_, routes| !routes.is_empty());
+        }
+    }
+
+    /// A live object is gone. An event about an incarnation that was replaced since says nothing.
+    pub fn gone(&mut self, key: &ObjectKey, uid: &str, now: Timestamp) {
+        let Some(entry) = self.entries.get_mut(key) else {
+            return;
+        };
+        if entry.live.as_ref().is_none_or(|live| live.uid != uid) {
+            return;
+        }
+        self.lose(key, now);
+        if key.is_namespace() {
+            // Everything in it went before it; the events about that may still be on their way.
+            let inside: Vec<ObjectKey> = self
+                .entries
+                .iter()
+                .filter(|(other, entry)| {
+                    other.namespace.as_deref() == Some(&key.name) && entry.live.is_some()
+                })
+                .map(|(other, _)| other.clone())
+                .collect();
+            for other in inside {
+                self.lose(&other, now);
+            }
+            self.refresh_namespace(&key.name, now);
+        }
+    }
+
+    fn lose(&mut self, key: &ObjectKey, now: Timestamp) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            if entry.wanted.is_none() && entry.in_flight.as_deref() == Some("") {
+                self.notices.push(Notice::Pruned(key.clone()));
+            }
+            entry.live = None;
+            entry.failure = None;
+            entry.out_since.get_or_insert(now);
+            self.timed.insert(key.clone());
+        }
+        self.index(key, None);
+        self.refresh(key, now);
+    }
+
+    fn refresh_namespace(&mut self, namespace: &str, now: Timestamp) {
+        let inside: Vec<ObjectKey> = self
+            .entries
+            .keys()
+            .filter(|key| key.namespace.as_deref() == Some(namespace))
+            .cloned()
+            .collect();
+        for key in inside {
+            if let Some(entry) = self.entries.get_mut(&key) {
+                entry.failure = None;
+            }
+            self.refresh(&key, now);
+        }
+    }
+
+    /// Everything that is live of this kind was seen.
+    pub fn synced(&mut self, kind: &Kind, now: Timestamp) {
+        self.blind.remove(kind);
+        self.synced.insert(kind.clone());
+        self.refresh_kind(kind, now);
+    }
+
+    /// A kind cannot be watched, in the server's words.
+    pub fn blind(&mut self, kind: &Kind, words: String, now: Timestamp) {
+        self.blind.insert(kind.clone(), words);
+        self.refresh_kind(kind, now);
+    }
+
+    fn refresh_kind(&mut self, kind: &Kind, now: Timestamp) {
+        let keys: Vec<ObjectKey> = self
+            .entries
+            .keys()
+            .filter(|key| &key.kind == kind)
+            .cloned()
+            .collect();
+        for key in keys {
+            self.refresh(&key, now);
+        }
+    }
+
+    /// Works out anew where an object stands.
+    fn refresh(&mut self, key: &ObjectKey, now: Timestamp) {
+        let is_synced = self.synced.contains(&key.kind);
+        let Some(entry) = self.entries.get_mut(key) else {
+            return;
+        };
+        let Some(wanted) = entry.wanted.clone() else {
+            self.refresh_unwanted(key);
+            return;
+        };
+        self.doomed.remove(&(wanted.tier, key.clone()));
+        let is_applied =
+            |live: &Live| self.policy.external || live.applied.as_ref() == Some(&wanted.hash);
+        let in_sync = match &entry.live {
+            Some(live) => !live.terminating && live.verdict == Verdict::Same && is_applied(live),
+            None => false,
+        };
+        if in_sync {
+            let since = entry.live.as_ref().and_then(|live| live.since);
+            let since = since.filter(|_| !entry.was_out).unwrap_or(now).min(now);
+            if entry.in_sync_since.is_none() {
+                entry.in_sync_since = Some(since);
+                self.is_stirred |= wanted.canary.is_some();
+            }
+            entry.failure = None;
+            entry.blocked = None;
+            if let Some(drift) = entry.drift.take() {
+                let repaired = Repaired { drift, at: now };
+                self.notices.push(Notice::Repaired(repaired));
+            }
+            self.due.remove(&(wanted.tier, key.clone()));
+            return;
+        }
+        if entry.live.is_none() && !is_synced {
+            return;
+        }
+        let was_in_sync = entry.in_sync_since.take().is_some();
+        self.is_stirred |= was_in_sync && wanted.canary.is_some();
+        entry.was_out = true;
+        let drifted = match &entry.live {
+            None => was_in_sync,
+            Some(live) => {
+                let is_edit = !self.policy.external && is_applied(live);
+                matches!(&live.verdict, Verdict::Differs(_)) && (was_in_sync || is_edit)
+            }
+        };
+        if drifted && entry.drift.is_none() {
+            let drift = drift_of(key, &wanted, entry.live.as_ref(), now);
+            if self.policy.mode == Mode::Warn || self.policy.external {
+                self.notices.push(Notice::Drifted(drift.clone()));
+            }
+            entry.drift = Some(drift);
+        }
+        if entry.live.as_ref().is_none_or(|live| live.terminating) {
+            entry.out_since.get_or_insert(now);
+            self.timed.insert(key.clone());
+        }
+        self.due.insert((wanted.tier, key.clone()));
+    }
+
+    fn refresh_unwanted(&mut self, key: &ObjectKey) {
+        let tier = super::order::tier(&key.kind);
+        self.due.remove(&(tier, key.clone()));
+        let Some(entry) = self.entries.get_mut(key) else {
+            return;
+        };
+        entry.in_sync_since = None;
+        let may_go = entry.live.as_ref().is_some_and(|live| {
+            let is_ours = live.owner.as_ref() == Some(&self.policy.owner) && !live.keeps;
+            let is_rendered = live.canary.is_some() && is_rendered(&key.kind);
+            let is_wide = key.is_namespace() || key.kind.is(CRD, "CustomResourceDefinition");
+            let allowed = self.policy.prune && (!is_wide || self.policy.prune_namespaces);
+            is_ours && (is_rendered || allowed)
+        });
+        let place = (tier, key.clone());
+        if may_go && self.desired.complete && !self.policy.external {
+            self.doomed.insert(place);
+        } else {
+            self.doomed.remove(&place);
+        }
+        // Namespaces and Deployments are looked at even when Git has none; all others are forgotten.
+        let is_kept = entry.live.is_some() || (key.is_namespace() && entry.was_live);
+        if !is_kept {
+            self.entries.remove(key);
+        }
+    }
+}
+
+/// Kinds that Serin renders for a canary.
+fn is_rendered(kind: &Kind) -> bool {
+    kind.is("networking.istio.io", "VirtualService")
+        || kind.is("networking.istio.io", "DestinationRule")
+        || kind.is("apps", "Deployment")
+}
+
+fn drift_of(key: &ObjectKey, wanted: &Object, live: Option<&Live>, now: Timestamp) -> Drifted {
+    let differences = match live.map(|live| &live.verdict) {
+        Some(Verdict::Differs(found)) => found.clone(),
+        Some(Verdict::Unknown | Verdict::Same) | None => Vec::new(),
+    };
+    Drifted {
+        object: key.clone(),
+        canary: wanted.canary.clone(),
+        differences,
+        by: live
+            .and_then(|live| live.last_writer.as_ref())
+            .map(|(manager, _)| manager.clone()),
+        seen: now,
+    }
+}
+
+#[cfg(test)]
+mod tests;

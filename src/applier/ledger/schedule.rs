@@ -1,0 +1,557 @@
+//! What to do next, and what stands in the way.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use chrono::Duration;
+use serde_json::{Value, json};
+
+use super::{Entry, Failure, Ledger, Mode, Notice};
+use crate::applier::live::Nature;
+use crate::applier::object::{Object, ObjectKey, REPAIR_ANNOTATION};
+use crate::applier::order::{Tier, full_host, subsets_had, subsets_named};
+use crate::domain::Timestamp;
+use crate::progression::Readiness;
+
+/// Longest time that a route waits for the workloads that it leads to when it is made, in seconds. A workload that does
+/// not come up must not keep the others from being reached for ever.
+const READY_BEFORE_TRAFFIC: i64 = 30;
+/// How long a deletion may take before what it waits for is named, in seconds.
+const STUCK_AFTER: i64 = 30;
+/// First and longest wait after a refusal, in seconds.
+const RETRY: (i64, i64) = (2, 300);
+/// Between two looks at pods that do not become ready, in seconds.
+const BETWEEN_LOOKS: i64 = 5;
+/// Deletions and writes on their way at once: enough to keep a server busy, few enough to leave room for others.
+const MOST_IN_FLIGHT: usize = 32;
+
+/// Something to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Write an object.
+    Apply {
+        /// The object.
+        object: Arc<Object>,
+        /// The version that it was compared with, when the write has to be bound to it.
+        bound_to: Option<String>,
+    },
+    /// Delete an object.
+    Delete {
+        /// Which.
+        key: ObjectKey,
+        /// The incarnation that is meant.
+        uid: String,
+    },
+    /// Ask the pods of a Deployment why they are not ready.
+    AskPods {
+        /// The Deployment.
+        key: ObjectKey,
+        /// Labels of its pods.
+        selector: Vec<(String, String)>,
+    },
+}
+
+/// What stands in the way of a write.
+enum Block {
+    /// Somebody may know a newer head: Git is asked first.
+    Fetch,
+    /// Anything else, for people.
+    Words(String),
+}
+
+impl fmt::Display for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fetch => {
+                f.write_str("its number is not that of the last known commit: Git is asked first")
+            }
+            Self::Words(words) => f.write_str(words),
+        }
+    }
+}
+
+/// How an action ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// The server wrote it; the object as it is now.
+    Applied(Box<Value>),
+    /// The object changed since it was compared; as it is now, if it is there.
+    Conflict(Option<Box<Value>>),
+    /// The server accepted the deletion, or there was nothing to delete.
+    Deleted,
+    /// The server refused, in its words; `passing` when trying again soon may help.
+    Failed {
+        /// The words.
+        words: String,
+        /// Whether the fault lies in the connection or in a state that passes.
+        passing: bool,
+    },
+    /// What the pods say.
+    Pods(Option<Readiness>),
+}
+
+impl Ledger {
+    /// What to do now. Each action has to be answered by [`Ledger::done`].
+    pub fn next(&mut self, now: Timestamp) -> Vec<Action> {
+        if self.heads == 0 {
+            return Vec::new();
+        }
+        let mut actions = self.looks(now);
+        if self.policy.external {
+            return actions;
+        }
+        let mut room = MOST_IN_FLIGHT.saturating_sub(self.in_flight);
+        if room == 0 {
+            return actions;
+        }
+        self.imply_namespaces(now);
+        // Lowest tier that something is being done about, by namespace (none: the whole cluster).
+        let mut busy: BTreeMap<Option<&str>, Tier> = BTreeMap::new();
+        let mut chosen = Vec::new();
+        let mut blocked = Vec::new();
+        let mut wants_fetch = false;
+        for (tier, key) in &self.due {
+            let place = key.namespace.as_deref();
+            let entry = self.entries.get(key);
+            if entry.is_some_and(|entry| entry.in_flight.is_some()) {
+                busy.entry(place).or_insert(*tier);
+                continue;
+            }
+            match self.blocked(key, now) {
+                Some(Block::Fetch) => {
+                    wants_fetch = true;
+                    blocked.push((key.clone(), Block::Fetch.to_string()));
+                    continue;
+                }
+                Some(other) => {
+                    blocked.push((key.clone(), other.to_string()));
+                    continue;
+                }
+                None => {}
+            }
+            let lowest = *busy.entry(place).or_insert(*tier);
+            let of_cluster = busy.get(&None).filter(|lowest| **lowest > Tier::Namespace);
+            if lowest < *tier || of_cluster.is_some_and(|lowest| lowest < tier) {
+                continue;
+            }
+            chosen.push(key.clone());
+            if chosen.len() >= room {
+                break;
+            }
+        }
+        self.wants_fetch |= wants_fetch;
+        for (key, words) in blocked {
+            if let Some(entry) = self.entries.get_mut(&key) {
+                entry.blocked = Some(words);
+            }
+        }
+        room -= chosen.len();
+        for key in chosen {
+            actions.extend(self.begin(&key));
+        }
+        actions.extend(self.deletions(room));
+        actions
+    }
+
+    fn begin(&mut self, key: &ObjectKey) -> Option<Action> {
+        let entry = self.entries.get_mut(key)?;
+        let object = Arc::clone(entry.wanted.as_ref()?);
+        entry.in_flight = Some(object.hash.clone());
+        entry.blocked = None;
+        self.in_flight += 1;
+        let version = entry
+            .live
+            .as_ref()
+            .map(|live| live.resource_version.clone());
+        Some(Action::Apply {
+            bound_to: version.filter(|_| object.sequence.is_some()),
+            object,
+        })
+    }
+
+    /// Why nothing can be done about an object now; `None`: it can.
+    fn blocked(&self, key: &ObjectKey, now: Timestamp) -> Option<Block> {
+        let entry = self.entries.get(key)?;
+        let object = entry.wanted.as_ref()?;
+        if let Some(failure) = entry
+            .failure
+            .as_ref()
+            .filter(|failure| failure.retry_at > now)
+        {
+            return Some(Block::Words(failure.words.clone()));
+        }
+        if entry.live.as_ref().is_some_and(|live| live.terminating) {
+            let words = "it is being deleted, and made again when it is gone";
+            return Some(Block::Words(words.to_owned()));
+        }
+        let words = self
+            .left_alone(entry, object)
+            .or_else(|| self.namespace_blocks(key))
+            .or_else(|| self.definition_blocks(key));
+        if let Some(words) = words {
+            return Some(Block::Words(words));
+        }
+        let counter = entry.live.as_ref().and_then(|live| live.sequence);
+        let differs = counter.is_some() && object.sequence.is_some() && counter != object.sequence;
+        if differs && entry.seen_at == self.heads {
+            return Some(Block::Fetch);
+        }
+        let words = match object.tier {
+            Tier::DestinationRule => self.rule_blocks(key, object),
+            Tier::VirtualService => self
+                .subsets_block(key, object)
+                .or_else(|| self.workloads_block(key, entry, now)),
+            Tier::Namespace
+            | Tier::Definition
+            | Tier::Configuration
+            | Tier::Service
+            | Tier::Workload
+            | Tier::Admission => None,
+        };
+        words.map(Block::Words)
+    }
+
+    /// Drift that is not to be mended, and changes that have to wait.
+    fn left_alone(&self, entry: &Entry, object: &Object) -> Option<String> {
+        let may_repair =
+            self.policy.mode == Mode::Enforce && !object.is_disabled(REPAIR_ANNOTATION);
+        let was_applied = entry
+            .live
+            .as_ref()
+            .is_some_and(|live| live.applied.as_ref() == Some(&object.hash));
+        let is_edit = was_applied && entry.drift.is_some();
+        let was_deleted = entry.live.is_none() && entry.drift.is_some();
+        if !may_repair && (is_edit || was_deleted) {
+            return Some(
+                "it was changed in the cluster and is not repaired, as configured".to_owned(),
+            );
+        }
+        let namespace = object.key.namespace.clone().unwrap_or_default();
+        let is_held = object.key.kind.is("apps", "Deployment")
+            && entry.live.is_some()
+            && self
+                .desired
+                .held_back
+                .contains(&(namespace, object.key.name.clone()));
+        is_held.then(|| {
+            "its candidate still has traffic: the change waits until it has none".to_owned()
+        })
+    }
+
+    fn namespace_blocks(&self, key: &ObjectKey) -> Option<String> {
+        let name = key.namespace.as_deref()?;
+        let namespace = ObjectKey::of_namespace(name);
+        if self.blind.contains_key(&namespace.kind) {
+            return None;
+        }
+        match self
+            .entries
+            .get(&namespace)
+            .and_then(|entry| entry.live.as_ref())
+        {
+            Some(live) if live.terminating => Some(format!(
+                "namespace {name} is being deleted, and made again when it is gone"
+            )),
+            Some(_) => None,
+            None if self.synced.contains(&namespace.kind) => {
+                Some(format!("namespace {name} is missing"))
+            }
+            None => Some("namespaces were not seen yet".to_owned()),
+        }
+    }
+
+    fn definition_blocks(&self, key: &ObjectKey) -> Option<String> {
+        let definition = self.definitions.get(&key.kind)?;
+        let live = self.entries.get(definition)?.live.as_ref();
+        match live.map(|live| &live.nature) {
+            Some(Nature::Definition(true)) => None,
+            _ => Some(format!("{definition} is not established yet")),
+        }
+    }
+
+    /// A rule keeps its subsets for as long as routes name them.
+    fn rule_blocks(&self, key: &ObjectKey, object: &Object) -> Option<String> {
+        let namespace = key.namespace.clone().unwrap_or_default();
+        let (host, had) = subsets_had(&object.manifest);
+        let routes = self.routes.get(&full_host(&host, &namespace))?;
+        routes.iter().find_map(|(route, named)| {
+            let missing = named.iter().find(|subset| !had.contains(*subset))?;
+            // A route that stays what it is will never let go; only those that are about to change are waited for.
+            let changes = self.due.contains(&(Tier::VirtualService, route.clone()));
+            changes.then(|| format!("{route} still names the subset {missing}"))
+        })
+    }
+
+    /// A route never names a subset that the cluster lacks.
+    fn subsets_block(&self, key: &ObjectKey, object: &Object) -> Option<String> {
+        let namespace = key.namespace.clone().unwrap_or_default();
+        for (host, named) in subsets_named(&object.manifest) {
+            let rules = self.rules.get(&full_host(&host, &namespace));
+            let had: BTreeSet<&String> = rules
+                .into_iter()
+                .flat_map(BTreeMap::values)
+                .flatten()
+                .collect();
+            if let Some(missing) = named.iter().find(|subset| !had.contains(subset)) {
+                return Some(format!(
+                    "no DestinationRule in the cluster has the subset {missing} of {host} yet"
+                ));
+            }
+        }
+        None
+    }
+
+    /// Where there is no route yet, workloads are ready before traffic is led to them.
+    fn workloads_block(&self, key: &ObjectKey, entry: &Entry, now: Timestamp) -> Option<String> {
+        let missing_since = entry.out_since.filter(|_| entry.live.is_none())?;
+        if now - missing_since >= Duration::seconds(READY_BEFORE_TRAFFIC) {
+            return None;
+        }
+        self.wanted_deployments(key.namespace.as_deref()?)
+            .find_map(|(deployment, entry)| {
+                let readiness = entry.live.as_ref().and_then(|live| live.deployment());
+                match readiness.map(|rollout| &rollout.readiness) {
+                    Some(readiness) if readiness.is_ready() => None,
+                    _ => Some(format!("{deployment} is not ready yet")),
+                }
+            })
+    }
+
+    fn wanted_deployments<'a>(
+        &'a self,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = (&'a ObjectKey, &'a Entry)> {
+        let first = ObjectKey::namespaced(super::Kind::new("apps", "Deployment"), namespace, "");
+        self.entries
+            .range(first..)
+            .take_while(move |(key, _)| {
+                key.kind.is("apps", "Deployment") && key.namespace.as_deref() == Some(namespace)
+            })
+            .filter(|(_, entry)| entry.wanted.is_some())
+    }
+
+    /// Namespaces that are missing and that no file declares: they come back with the labels that they had.
+    fn imply_namespaces(&mut self, now: Timestamp) {
+        let kind = ObjectKey::of_namespace("").kind;
+        if !self.synced.contains(&kind) {
+            return;
+        }
+        let used: BTreeSet<&str> = self
+            .due
+            .iter()
+            .filter_map(|(_, key)| key.namespace.as_deref())
+            .collect();
+        let used: Vec<String> = used.into_iter().map(str::to_owned).collect();
+        for name in used {
+            let key = ObjectKey::of_namespace(&name);
+            let entry = self.entries.entry(key.clone()).or_default();
+            if entry.live.is_some() || entry.wanted.is_some() {
+                continue;
+            }
+            let labels = entry.labels.clone();
+            let manifest = json!({
+                "apiVersion": "v1", "kind": "Namespace",
+                "metadata": {"name": &name, "labels": labels},
+            });
+            let object = Object::new(key.clone(), manifest, "(implied by what is in it)");
+            entry.wanted = Some(Arc::new(object));
+            self.implied.insert(name);
+            self.refresh(&key, now);
+        }
+    }
+
+    /// What Git no longer has goes in the reverse order, once everything that stays is what Git says.
+    fn deletions(&mut self, mut room: usize) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if self.doomed.is_empty() {
+            return actions;
+        }
+        let places: Vec<(Tier, ObjectKey)> = self.doomed.iter().rev().cloned().collect();
+        let mut last: BTreeMap<Option<String>, Tier> = BTreeMap::new();
+        for (tier, key) in places {
+            let highest = *last.entry(key.namespace.clone()).or_insert(tier);
+            let canary = self
+                .entries
+                .get(&key)
+                .and_then(|entry| entry.live.as_ref()?.canary.clone());
+            let rest_is_there = match canary {
+                Some(id) => self.by_canary.get(&id).into_iter().flatten().all(|kept| {
+                    self.entries
+                        .get(kept)
+                        .is_some_and(|e| e.in_sync_since.is_some())
+                }),
+                None => !self
+                    .due
+                    .iter()
+                    .any(|(_, other)| other.namespace == key.namespace),
+            };
+            let is_wide = key.namespace.is_none() && last.len() > 1;
+            let Some(entry) = self.entries.get_mut(&key) else {
+                continue;
+            };
+            let Some(live) = &entry.live else { continue };
+            let waits = live.terminating || entry.in_flight.is_some() || entry.failure.is_some();
+            if waits || highest > tier || is_wide || !rest_is_there || room == 0 {
+                continue;
+            }
+            room -= 1;
+            entry.in_flight = Some(String::new());
+            self.in_flight += 1;
+            actions.push(Action::Delete {
+                key: key.clone(),
+                uid: live.uid.clone(),
+            });
+        }
+        actions
+    }
+
+    /// Deployments that somebody waits for, and that do not become ready: their pods know why.
+    fn looks(&mut self, now: Timestamp) -> Vec<Action> {
+        let mut actions = Vec::new();
+        for key in &self.watched {
+            let Some(entry) = self.entries.get_mut(key) else {
+                continue;
+            };
+            let Some(rollout) = entry.live.as_ref().and_then(|live| live.deployment()) else {
+                continue;
+            };
+            let asked = entry.pods.as_ref().map(|(_, at)| *at);
+            let is_due = asked.is_none_or(|at| now - at >= Duration::seconds(BETWEEN_LOOKS));
+            if is_due && !rollout.readiness.is_ready() {
+                let selector = rollout.selector.clone();
+                entry.pods = Some((rollout.readiness.clone(), now));
+                let key = key.clone();
+                actions.push(Action::AskPods { key, selector });
+            }
+        }
+        actions
+    }
+
+    /// An action ended.
+    pub fn done(&mut self, key: &ObjectKey, outcome: Outcome, now: Timestamp) {
+        if !matches!(outcome, Outcome::Pods(_)) {
+            self.in_flight = self.in_flight.saturating_sub(1);
+        }
+        let Some(entry) = self.entries.get_mut(key) else {
+            return;
+        };
+        match outcome {
+            Outcome::Pods(words) => {
+                if let (Some(words), Some(pods)) = (words, &mut entry.pods) {
+                    *pods = (words, now);
+                }
+            }
+            Outcome::Applied(object) => {
+                let written = entry.in_flight.take();
+                entry.failure = None;
+                let is_current = entry.wanted.as_ref().map(|w| &w.hash) == written.as_ref();
+                if is_current {
+                    // The server has the last word on how it writes what we asked for.
+                    entry.accepted = entry.wanted.as_deref().and_then(|wanted| {
+                        crate::applier::live::Live::of(&object, Some(wanted), None).1
+                    });
+                }
+                self.saw(&object, now);
+            }
+            Outcome::Conflict(object) => {
+                entry.in_flight = None;
+                match object {
+                    Some(object) => self.saw(&object, now),
+                    None => self.lose(key, now),
+                }
+            }
+            Outcome::Deleted => {
+                entry.in_flight = None;
+                entry.failure = None;
+                if entry.wanted.is_none() {
+                    self.notices.push(Notice::Pruned(key.clone()));
+                    self.lose(key, now);
+                }
+            }
+            Outcome::Failed { words, passing } => self.failed(key, words, passing, now),
+        }
+    }
+
+    fn failed(&mut self, key: &ObjectKey, words: String, passing: bool, now: Timestamp) {
+        let Some(entry) = self.entries.get_mut(key) else {
+            return;
+        };
+        let written = entry.in_flight.take();
+        let is_current = entry
+            .wanted
+            .as_ref()
+            .is_none_or(|w| Some(&w.hash) == written.as_ref());
+        if !is_current {
+            return self.refresh(key, now);
+        }
+        let tries = entry.failure.as_ref().map_or(0, |failure| failure.tries);
+        let (first, longest) = if passing { (1, 10) } else { RETRY };
+        let wait = (first << tries.min(8)).min(longest);
+        let is_new = entry
+            .failure
+            .as_ref()
+            .is_none_or(|failure| failure.words != words);
+        entry.failure = Some(Failure {
+            words: words.clone(),
+            tries: tries + 1,
+            retry_at: now + Duration::seconds(wait),
+        });
+        entry.blocked = Some(words.clone());
+        self.timed.insert(key.clone());
+        if is_new {
+            let object = key.clone();
+            self.notices.push(Notice::Refused { object, words });
+        }
+    }
+
+    /// Names what deletions wait for, and says when to look again at the latest.
+    pub fn wake_at(&mut self, now: Timestamp) -> Option<Timestamp> {
+        let mut wake: Option<Timestamp> = None;
+        let mut at = |time: Timestamp| {
+            if time > now {
+                wake = Some(wake.map_or(time, |wake: Timestamp| wake.min(time)));
+            }
+        };
+        for key in &self.watched {
+            let asked = self.entries.get(key).and_then(|entry| entry.pods.as_ref());
+            if let Some((_, asked)) = asked {
+                at(*asked + Duration::seconds(BETWEEN_LOOKS));
+            }
+        }
+        let mut idle = Vec::new();
+        for key in &self.timed {
+            let Some(entry) = self.entries.get_mut(key) else {
+                idle.push(key.clone());
+                continue;
+            };
+            if entry.failure.is_none() && entry.out_since.is_none() {
+                idle.push(key.clone());
+            }
+            if let Some(failure) = &entry.failure {
+                at(failure.retry_at);
+            }
+            let Some(since) = entry.out_since else {
+                continue;
+            };
+            at(since + Duration::seconds(READY_BEFORE_TRAFFIC));
+            let stuck = since + Duration::seconds(STUCK_AFTER);
+            at(stuck);
+            if let Some(live) = entry.live.as_ref().filter(|live| live.terminating)
+                && now >= stuck
+                && !entry.told_stuck
+                && let Some(words) = &live.stuck_on
+            {
+                entry.told_stuck = true;
+                self.notices.push(Notice::Stuck {
+                    object: key.clone(),
+                    words: words.clone(),
+                });
+            }
+        }
+        for key in idle {
+            self.timed.remove(&key);
+        }
+        wake
+    }
+}

@@ -1,0 +1,1 @@
+//! The state machine on a cluster of a few lines.

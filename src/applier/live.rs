@@ -1,0 +1,272 @@
+//! What is remembered of a live object: a few words, so that ten thousand of them fit.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::compare::{differences, project};
+use super::object::{Object, ObjectKey, annotation, text};
+use super::ready::Rollout;
+use super::{ledger::CRD, order};
+use crate::domain::{
+    APPLIED_ANNOTATION, CANARY_ANNOTATION, CanaryId, OWNER_LABEL, Revision, SEQUENCE_ANNOTATION,
+    Timestamp,
+};
+
+/// Prefix of the names under which Serin writes.
+pub const MANAGER: &str = "serin";
+
+/// A live object in short.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Live {
+    /// Identity of this incarnation.
+    pub uid: String,
+    /// Version that a write can be bound to.
+    pub resource_version: String,
+    /// Which repository's applier wrote it last.
+    pub owner: Option<String>,
+    /// The canary that it says it belongs to.
+    pub canary: Option<CanaryId>,
+    /// Its commit counter.
+    pub sequence: Option<u64>,
+    /// Identity of the manifest that was applied last.
+    pub applied: Option<String>,
+    /// Whether it is being deleted.
+    pub terminating: bool,
+    /// Why deleting it takes long, in the cluster's words; finalizers by name.
+    pub stuck_on: Option<String>,
+    /// Whether an annotation forbids to prune it.
+    pub keeps: bool,
+    /// When the fields that Git names were written last.
+    pub since: Option<Timestamp>,
+    /// Who else wrote last: field manager and time.
+    pub last_writer: Option<(String, Option<Timestamp>)>,
+    /// How it compares.
+    pub verdict: Verdict,
+    /// What only some kinds have.
+    pub nature: Nature,
+}
+
+/// How a live object compares with what Git says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// Git has no such object, or it was not compared yet.
+    Unknown,
+    /// It is what Git says.
+    Same,
+    /// It is not; what differs, for people.
+    Differs(Vec<String>),
+}
+
+/// What only some kinds have.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Nature {
+    /// Nothing of interest.
+    Plain,
+    /// A Deployment.
+    Deployment(Rollout),
+    /// A DestinationRule: host and subsets.
+    Rule(String, BTreeSet<String>),
+    /// A VirtualService: subsets by host.
+    Routes(BTreeMap<String, BTreeSet<String>>),
+    /// A definition of a kind; whether it is established.
+    Definition(bool),
+    /// A Namespace and its labels.
+    Namespace(BTreeMap<String, String>),
+}
+
+/// The projection of an object that the server took as what Git says.
+pub type Accepted = Revision;
+
+impl Live {
+    /// Reads a live object and compares it. `accepted` is the projection that the server made of the same manifest
+    /// before: it may have written quantities or defaults in its own way.
+    pub fn of(
+        object: &Value,
+        wanted: Option<&Object>,
+        accepted: Option<&Accepted>,
+    ) -> (Self, Option<Accepted>) {
+        let kind_and_version = (text(object, "/apiVersion"), text(object, "/kind"));
+        let metadata = |pointer: &str| text(object, pointer).to_owned();
+        let (verdict, projection) = match wanted {
+            None => (Verdict::Unknown, None),
+            Some(wanted) => compared(object, wanted, accepted),
+        };
+        let live = Self {
+            uid: metadata("/metadata/uid"),
+            resource_version: metadata("/metadata/resourceVersion"),
+            owner: object
+                .pointer("/metadata/labels")
+                .and_then(|labels| labels.get(OWNER_LABEL)?.as_str())
+                .map(str::to_owned),
+            canary: annotation(object, CANARY_ANNOTATION).and_then(|id| id.parse().ok()),
+            sequence: annotation(object, SEQUENCE_ANNOTATION).and_then(|n| n.parse().ok()),
+            applied: annotation(object, APPLIED_ANNOTATION).map(str::to_owned),
+            terminating: object.pointer("/metadata/deletionTimestamp").is_some(),
+            stuck_on: stuck_on(object),
+            keeps: annotation(object, super::object::PRUNE_ANNOTATION) == Some("disabled"),
+            since: since(object),
+            last_writer: last_writer(object),
+            verdict,
+            nature: Nature::of(object, kind_and_version),
+        };
+        (live, projection)
+    }
+
+    /// The Deployment's own account.
+    pub fn deployment(&self) -> Option<&Rollout> {
+        match &self.nature {
+            Nature::Deployment(rollout) => Some(rollout),
+            Nature::Plain
+            | Nature::Rule(..)
+            | Nature::Routes(_)
+            | Nature::Definition(_)
+            | Nature::Namespace(_) => None,
+        }
+    }
+
+    /// Whether `other` is an older state of the same incarnation. The server promises that versions can be compared.
+    pub fn is_newer_than(&self, other: &Self) -> bool {
+        let number = |live: &Self| live.resource_version.parse::<u128>().ok();
+        match (number(self), number(other)) {
+            (Some(ours), Some(theirs)) => ours > theirs,
+            (_, None) | (None, _) => false,
+        }
+    }
+}
+
+/// Compares, and answers with the projection too.
+fn compared(
+    object: &Value,
+    wanted: &Object,
+    accepted: Option<&Accepted>,
+) -> (Verdict, Option<Accepted>) {
+    // Groups with a dot are defined by others; their lists belong to one owner as a whole. Built-in ones end in k8s.io.
+    let group = &wanted.key.kind.group;
+    let is_builtin = !group.contains('.')
+        || (group.ends_with(".k8s.io") && group != "gateway.networking.k8s.io");
+    let projected = project(object, &wanted.manifest, is_builtin);
+    let projection = Revision::of(&projected);
+    if accepted == Some(&projection) {
+        return (Verdict::Same, Some(projection));
+    }
+    let found = differences(&wanted.key.kind, &wanted.manifest, &projected);
+    let verdict = if found.is_empty() {
+        Verdict::Same
+    } else {
+        Verdict::Differs(found)
+    };
+    (verdict, Some(projection))
+}
+
+impl Nature {
+    fn of(object: &Value, (api_version, kind): (&str, &str)) -> Self {
+        let group = api_version.split_once('/').map_or("", |(group, _)| group);
+        match (group, kind) {
+            ("apps", "Deployment") => Self::Deployment(Rollout::of(object)),
+            ("networking.istio.io", "DestinationRule") => {
+                let (host, subsets) = order::subsets_had(object);
+                Self::Rule(host, subsets)
+            }
+            ("networking.istio.io", "VirtualService") => Self::Routes(order::subsets_named(object)),
+            (CRD, "CustomResourceDefinition") => {
+                let conditions = object
+                    .pointer("/status/conditions")
+                    .and_then(Value::as_array);
+                let established = conditions.into_iter().flatten().any(|condition| {
+                    condition["type"] == "Established" && condition["status"] == "True"
+                });
+                Self::Definition(established)
+            }
+            ("", "Namespace") => {
+                let labels = object
+                    .pointer("/metadata/labels")
+                    .and_then(Value::as_object);
+                let labels = labels
+                    .into_iter()
+                    .flatten()
+                    .filter(|(key, _)| key.as_str() != OWNER_LABEL)
+                    .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
+                Self::Namespace(labels.collect())
+            }
+            _ => Self::Plain,
+        }
+    }
+}
+
+/// What keeps an object that is being deleted.
+fn stuck_on(object: &Value) -> Option<String> {
+    object.pointer("/metadata/deletionTimestamp")?;
+    let conditions = object
+        .pointer("/status/conditions")
+        .and_then(Value::as_array);
+    let said = conditions
+        .into_iter()
+        .flatten()
+        .filter(|condition| condition["status"] == "True")
+        .map(|condition| text(condition, "/message"))
+        .filter(|message| message.contains("finalizer") || message.contains("remaining"));
+    let mut words: Vec<String> = said.map(str::to_owned).collect();
+    let finalizers = object
+        .pointer("/metadata/finalizers")
+        .and_then(Value::as_array);
+    let names: Vec<&str> = finalizers
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    if !names.is_empty() {
+        words.push(format!("its finalizers are {}", names.join(", ")));
+    }
+    (!words.is_empty()).then(|| words.join("; "))
+}
+
+fn managers(object: &Value) -> impl Iterator<Item = (&Value, Option<Timestamp>)> {
+    let entries = object
+        .pointer("/metadata/managedFields")
+        .and_then(Value::as_array);
+    entries
+        .into_iter()
+        .flatten()
+        .filter(|entry| entry.get("subresource").is_none_or(|s| s == ""))
+        .map(|entry| {
+            let time = chrono::DateTime::parse_from_rfc3339(text(entry, "/time")).ok();
+            (entry, time.map(|time| time.with_timezone(&chrono::Utc)))
+        })
+}
+
+/// When the commit counter was written, or whatever Serin wrote last: whoever applies sets it with each change.
+fn since(object: &Value) -> Option<Timestamp> {
+    let counter = format!("f:{SEQUENCE_ANNOTATION}");
+    let of_counter = managers(object)
+        .filter(|(entry, _)| {
+            let annotations = entry.pointer("/fieldsV1/f:metadata/f:annotations");
+            annotations.is_some_and(|fields| fields.get(&counter).is_some())
+        })
+        .filter_map(|(_, time)| time)
+        .max();
+    let ours = managers(object)
+        .filter(|(entry, _)| text(entry, "/manager").starts_with(MANAGER))
+        .filter_map(|(_, time)| time)
+        .max();
+    of_counter.or(ours)
+}
+
+/// Who but Serin wrote last.
+fn last_writer(object: &Value) -> Option<(String, Option<Timestamp>)> {
+    managers(object)
+        .map(|(entry, time)| (text(entry, "/manager").to_owned(), time))
+        .filter(|(manager, _)| !manager.starts_with(MANAGER))
+        .max_by_key(|(_, time)| *time)
+}
+
+/// The key of a live object.
+pub fn key_of(object: &Value) -> ObjectKey {
+    let kind = super::object::Kind::of(text(object, "/apiVersion"), text(object, "/kind"));
+    let namespace = text(object, "/metadata/namespace");
+    ObjectKey {
+        kind,
+        namespace: (!namespace.is_empty()).then(|| namespace.to_owned()),
+        name: text(object, "/metadata/name").to_owned(),
+    }
+}

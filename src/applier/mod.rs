@@ -1,0 +1,21 @@
+//! What the cluster is to show, and what to do about what it shows: the pure half of the built-in applier.
+//!
+//! `read` and `sources` make objects of the files at a commit, `order` says in which order they go, `compare` what
+//! differs, `ready` whether a workload runs, and `ledger` what to do next. None of them talks to a cluster: `cluster/`
+//! carries their answers there and brings back what it saw.
+
+pub mod compare;
+pub mod desired;
+pub mod ledger;
+pub mod live;
+pub mod object;
+pub mod order;
+pub mod read;
+pub mod ready;
+pub mod sources;
+
+pub use desired::{Desired, Problem, Scopes};
+pub use ledger::{Action, Ledger, Mode, Notice, Outcome, Policy};
+pub use live::Live;
+pub use object::{Kind, Object, ObjectKey};
+pub use read::ReadCache;

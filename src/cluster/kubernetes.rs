@@ -1,0 +1,209 @@
+//! The port: hands trees to the keeper, and answers from what it knows. No call to the server is made here.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
+
+use super::connect::{self, ConnectError, Settings};
+use super::keeper::{Keeper, Shared};
+use crate::applier::Ledger;
+use crate::clock::Clock;
+use crate::domain::{CanaryId, CommitId, Timestamp, canary_deployment, files};
+use crate::manifests::{Applied, Committed, Manifests};
+use crate::ports::{ApplyError, Cluster, Sighting, Tree, Wanted, Witness};
+use crate::progression::Readiness;
+use crate::spec::{ValidatedCanary, Workload};
+
+/// How long a pass waits for the cluster to take what was pushed. What takes longer is seen by the next pass.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// A Kubernetes API that a keeper task keeps equal to one branch. The task ends when this is dropped.
+#[derive(Debug)]
+pub struct Kubernetes {
+    shared: Arc<Shared>,
+    trees: watch::Sender<Tree>,
+    followed: Option<CommitId>,
+    external: bool,
+}
+
+impl Kubernetes {
+    /// Sets up the connection and starts the keeper. Needs a runtime, asks the server nothing yet.
+    pub async fn connect<K: Clock + 'static>(
+        settings: Settings,
+        clock: K,
+        witness: Arc<dyn Witness>,
+    ) -> Result<Self, ConnectError> {
+        let client = connect::client(&settings).await?;
+        let shared = Arc::new(Shared::new(Ledger::new(settings.policy.clone())));
+        let (trees, receiver) = watch::channel(Tree::default());
+        let external = settings.policy.external;
+        let keeper = Keeper::new(settings, client, clock, Arc::clone(&shared), witness);
+        tokio::spawn(keeper.run(receiver));
+        Ok(Self {
+            shared,
+            trees,
+            followed: None,
+            external,
+        })
+    }
+
+    /// Told when the cluster shows something that a pass over the branch may act on.
+    pub fn wake(&self) -> Arc<Notify> {
+        Arc::clone(&self.shared.wake)
+    }
+
+    /// Whether the keeper works on the newest tree.
+    fn is_current(&self, ledger: &Ledger) -> bool {
+        self.followed.is_some() && ledger.commit() == self.followed.as_ref()
+    }
+
+    fn sighting(&self, ledger: &mut Ledger, wanted: &Wanted<'_>) -> Sighting {
+        let id = &wanted.manifests.canary;
+        let (stable, candidate) = match wanted.canary {
+            Some(canary) => workloads(canary, wanted.manifests),
+            None => (Vec::new(), Vec::new()),
+        };
+        let (stable, stable_replicas) = readiness(ledger, &id.namespace, &stable);
+        let (candidate, _) = readiness(ledger, &id.namespace, &candidate);
+        let view = ledger.view(id);
+        let is_current = self.is_current(ledger);
+        Sighting {
+            in_sync_since: view.in_sync_since.filter(|_| is_current),
+            drift: view.drift.filter(|_| is_current),
+            stable,
+            candidate,
+            stable_replicas,
+        }
+    }
+}
+
+/// Names of the Deployments of stable and candidate.
+fn workloads(
+    canary: &ValidatedCanary,
+    manifests: &Manifests<Committed>,
+) -> (Vec<String>, Vec<String>) {
+    match &canary.workload {
+        Workload::Managed(managed) => {
+            // Without its file the candidate does not exist, and nobody waits for it.
+            let exists = manifests
+                .files
+                .iter()
+                .any(|(path, content)| path.file_name() == files::DEPLOYMENT && content.is_some());
+            let candidate = exists.then(|| canary_deployment(&managed.deployment));
+            (
+                vec![managed.deployment.clone()],
+                candidate.into_iter().collect(),
+            )
+        }
+        Workload::BringYourOwn(two) => (
+            two.stable_deployments.clone(),
+            two.candidate_deployments.clone(),
+        ),
+    }
+}
+
+/// All of them are ready, or why the first is not; and the replicas of all together.
+fn readiness(ledger: &mut Ledger, namespace: &str, names: &[String]) -> (Readiness, Option<u32>) {
+    let mut replicas: Option<u32> = None;
+    let mut found = Readiness::Unknown;
+    for name in names {
+        let (readiness, asked) = ledger.workload(namespace, name);
+        if let Some(asked) = asked {
+            replicas = Some(replicas.unwrap_or(0).saturating_add(asked));
+        }
+        if found.is_ready() {
+            found = readiness;
+        }
+    }
+    if names.is_empty() {
+        found = Readiness::NotReady("its Deployment is not in Git yet".to_owned());
+    }
+    (found, replicas)
+}
+
+impl Cluster for Kubernetes {
+    async fn follow(&mut self, tree: Tree, now: Timestamp) {
+        let is_known = {
+            let held = self.trees.borrow();
+            tree.commit.is_some() && held.commit == tree.commit && held.held_back == tree.held_back
+        };
+        if is_known {
+            let mut ledger = self.shared.ledger();
+            if self.is_current(&ledger) {
+                ledger.confirm(now);
+                self.shared.nudge.notify_one();
+            }
+            return;
+        }
+        self.followed.clone_from(&tree.commit);
+        self.trees.send_replace(tree);
+    }
+
+    async fn observe(
+        &mut self,
+        wanted: &[Wanted<'_>],
+        _now: Timestamp,
+    ) -> Option<BTreeMap<CanaryId, Sighting>> {
+        let shared = Arc::clone(&self.shared);
+        // A tree that was handed over just now is read in a moment; a pass that did not wait would see nothing.
+        let mut changed = shared.changed.subscribe();
+        let caught_up = async {
+            while !self.is_current(&shared.ledger()) && changed.changed().await.is_ok() {}
+        };
+        timeout(PATIENCE, caught_up).await.ok();
+        let mut ledger = shared.ledger();
+        let sightings = wanted.iter().map(|wanted| {
+            (
+                wanted.manifests.canary.clone(),
+                self.sighting(&mut ledger, wanted),
+            )
+        });
+        Some(sightings.collect())
+    }
+
+    async fn apply(
+        &mut self,
+        manifests: Vec<Manifests<Committed>>,
+        _now: Timestamp,
+    ) -> BTreeMap<CanaryId, Result<Manifests<Applied>, ApplyError>> {
+        if self.external {
+            // Somebody else does it, and `observe` says when they did.
+            return BTreeMap::new();
+        }
+        let shared = Arc::clone(&self.shared);
+        let mut changed = shared.changed.subscribe();
+        let settled = async {
+            loop {
+                {
+                    let ledger = shared.ledger();
+                    let all = || manifests.iter().all(|m| ledger.view(&m.canary).is_settled);
+                    if self.is_current(&ledger) && all() {
+                        return;
+                    }
+                }
+                if changed.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        timeout(PATIENCE, settled).await.ok();
+        let ledger = shared.ledger();
+        let results = manifests.into_iter().filter_map(|manifests| {
+            let id = manifests.canary.clone();
+            let view = ledger.view(&id);
+            match (view.refused, view.in_sync_since) {
+                (Some((object, words)), _) => {
+                    let object = object.to_string();
+                    Some((id, Err(ApplyError { object, words })))
+                }
+                (None, Some(_)) => Some((id, Ok(manifests.applied()))),
+                // It is on its way; the next pass sees it.
+                (None, None) => None,
+            }
+        });
+        results.collect()
+    }
+}

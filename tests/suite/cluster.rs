@@ -1,0 +1,4 @@
+//! Serin on a real control plane.
+
+mod drift;
+mod world;

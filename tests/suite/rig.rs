@@ -1,0 +1,467 @@
+//! A real control plane on loopback ports: etcd, API server, controllers, scheduler, and KWOK in place of kubelets.
+//!
+//! One for the whole test binary, started by the first test that asks. Each program runs under a shell that waits for a
+//! pipe to close, so that none outlives the tests, however they end. `tests/rig/build` provides the programs.
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::GroupVersionKind;
+use serde_json::{Value, json};
+
+/// Longest time that the control plane may take to start, beside a compiler.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Who may do everything.
+const ADMIN: &str = "admin-of-the-tests";
+
+/// A running control plane.
+pub(crate) struct ControlPlane {
+    folder: PathBuf,
+    server: String,
+    _programs: Vec<Child>,
+}
+
+/// The control plane of this test binary.
+pub(crate) fn control_plane() -> &'static ControlPlane {
+    static SHARED: OnceLock<ControlPlane> = OnceLock::new();
+    SHARED.get_or_init(|| {
+        // Away from any runtime that the first test may have.
+        let starter = std::thread::spawn(ControlPlane::start);
+        starter
+            .join()
+            .unwrap_or_else(|_| panic!("the control plane does not start"))
+    })
+}
+
+/// The repository's folder `tests`.
+fn tests() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")
+}
+
+/// Where the programs are; builds them when there are none.
+fn programs() -> PathBuf {
+    let output = Command::new(tests().join("rig/build"))
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "tests/rig/build failed");
+    PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// Starts a program under a shell that ends it, and all that it started, when this process ends.
+fn start(program: &Path, log: &Path, arguments: &[String]) -> Child {
+    use std::os::unix::process::CommandExt as _;
+    let log = std::fs::File::create(log).unwrap();
+    Command::new("sh")
+        .args(["-c", r#""$@" <&- & read -r _; kill -KILL 0"#, "sh"])
+        .arg(program)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .process_group(0)
+        .spawn()
+        .unwrap_or_else(|error| panic!("{} cannot be started: {error}", program.display()))
+}
+
+/// Removes a folder when this process ends.
+fn remove_afterwards(folder: &Path) -> Child {
+    use std::os::unix::process::CommandExt as _;
+    Command::new("sh")
+        .args(["-c", r#"read -r _; sleep 1; rm -rf "$1""#, "sh"])
+        .arg(folder)
+        .stdin(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .unwrap()
+}
+
+impl ControlPlane {
+    fn start() -> Self {
+        let bin = programs();
+        let of_envtest = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
+        let given = |name: &str| match &of_envtest {
+            Some(assets) => assets.join(name),
+            None => bin.join(name),
+        };
+        let folder = tempfile::tempdir().unwrap().keep();
+        let mut programs = vec![remove_afterwards(&folder)];
+        let log = |name: &str| folder.join(format!("{name}.log"));
+        let in_folder = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+        let (etcd, peer, port) = (free_port(), free_port(), free_port());
+        let (etcd, peer) = (
+            format!("http://127.0.0.1:{etcd}"),
+            format!("http://127.0.0.1:{peer}"),
+        );
+        let arguments = [
+            format!("--data-dir={}", in_folder("etcd")),
+            "--unsafe-no-fsync".to_owned(),
+            format!("--listen-client-urls={etcd}"),
+            format!("--advertise-client-urls={etcd}"),
+            format!("--listen-peer-urls={peer}"),
+            format!("--initial-advertise-peer-urls={peer}"),
+            format!("--initial-cluster=default={peer}"),
+            "--log-level=error".to_owned(),
+        ];
+        programs.push(start(&given("etcd"), &log("etcd"), &arguments));
+        std::fs::write(
+            folder.join("tokens"),
+            format!("{ADMIN},admin,admin,system:masters\n"),
+        )
+        .unwrap();
+        let tls = |name: &str| {
+            tests()
+                .join("data/tls")
+                .join(name)
+                .to_str()
+                .unwrap()
+                .to_owned()
+        };
+        let arguments = [
+            format!("--etcd-servers={etcd}"),
+            format!("--secure-port={port}"),
+            "--bind-address=127.0.0.1".to_owned(),
+            "--advertise-address=10.0.0.1".to_owned(),
+            "--endpoint-reconciler-type=none".to_owned(),
+            "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
+            format!("--tls-cert-file={}", tls("server.pem")),
+            format!("--tls-private-key-file={}", tls("server.key")),
+            format!("--token-auth-file={}", in_folder("tokens")),
+            "--authorization-mode=RBAC".to_owned(),
+            "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+            format!("--service-account-key-file={}", tls("server.pem")),
+            format!("--service-account-signing-key-file={}", tls("server.key")),
+            "--disable-admission-plugins=TaintNodesByCondition".to_owned(),
+            format!("--cert-dir={}", in_folder("certs")),
+        ];
+        programs.push(start(
+            &given("kube-apiserver"),
+            &log("kube-apiserver"),
+            &arguments,
+        ));
+        let mut plane = Self {
+            server: format!("https://127.0.0.1:{port}"),
+            folder,
+            _programs: Vec::new(),
+        };
+        let kubeconfig = plane.kubeconfig(ADMIN);
+        plane.run(plane.ready());
+        for (name, arguments) in [
+            ("kube-controller-manager", controllers(&kubeconfig)),
+            (
+                "kube-scheduler",
+                vec![
+                    format!("--kubeconfig={}", kubeconfig.display()),
+                    "--leader-elect=false".to_owned(),
+                    "--secure-port=0".to_owned(),
+                ],
+            ),
+            (
+                "kwok",
+                vec![
+                    format!("--kubeconfig={}", kubeconfig.display()),
+                    "--manage-all-nodes=true".to_owned(),
+                    format!("--config={}", tests().join("rig/stages.yaml").display()),
+                ],
+            ),
+        ] {
+            let log = plane.folder.join(format!("{name}.log"));
+            programs.push(start(&bin.join(name), &log, &arguments));
+        }
+        plane._programs = programs;
+        plane.run(plane.furnish());
+        plane
+    }
+
+    /// Runs a future on a runtime of its own.
+    fn run<T>(&self, future: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(future)
+    }
+
+    /// A kubeconfig file for whoever has this token.
+    pub(crate) fn kubeconfig(&self, token: &str) -> PathBuf {
+        let path = self.folder.join(format!("kubeconfig-{}", token.len()));
+        let ca = tests().join("data/tls/ca.pem");
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "rig",
+            "clusters": [{"name": "rig", "cluster": {"server": self.server, "certificate-authority": ca}}],
+            "users": [{"name": "rig", "user": {"token": token}}],
+            "contexts": [{"name": "rig", "context": {"cluster": "rig", "user": "rig"}}],
+        });
+        std::fs::write(&path, config.to_string()).unwrap();
+        path
+    }
+
+    /// The kubeconfig file of somebody who may do everything.
+    pub(crate) fn admin(&self) -> PathBuf {
+        self.kubeconfig(ADMIN)
+    }
+
+    /// What a program said.
+    pub(crate) fn log(&self, name: &str) -> String {
+        std::fs::read_to_string(self.folder.join(format!("{name}.log"))).unwrap_or_default()
+    }
+
+    /// A client that may do everything; one for each runtime.
+    pub(crate) async fn client(&self) -> Client {
+        let file = Kubeconfig::read_from(self.admin()).unwrap();
+        let options = KubeConfigOptions::default();
+        let config = kube::Config::from_custom_kubeconfig(file, &options).await;
+        Client(kube::Client::try_from(config.unwrap()).unwrap())
+    }
+
+    async fn ready(&self) {
+        let client = self.client().await.0;
+        let begun = Instant::now();
+        loop {
+            let request = axum::http::Request::get("/readyz")
+                .body(Vec::new())
+                .unwrap();
+            match client.request_text(request).await {
+                Ok(_) => return,
+                Err(error) if begun.elapsed() > PATIENCE => {
+                    panic!(
+                        "the API server is not ready: {error}\n{}",
+                        self.log("kube-apiserver")
+                    );
+                }
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    }
+
+    /// Definitions and a node.
+    async fn furnish(&self) {
+        let client = self.client().await;
+        let data = tests().join("data/istio");
+        let mut definitions: Vec<Value> = ["destinationrules", "virtualservices"]
+            .iter()
+            .map(|name| data.join(format!("{name}.networking.istio.io.yaml")))
+            .map(|path| std::fs::read_to_string(path).unwrap())
+            .map(|text| serde_yaml::from_str(&text).unwrap())
+            .collect();
+        let canary = tests().join("../crds/canary.yaml");
+        let canary = std::fs::read_to_string(canary).unwrap();
+        definitions.push(serde_yaml::from_str(&canary).unwrap());
+        for definition in &definitions {
+            client.put(definition).await;
+        }
+        client
+            .put(&json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-0"}}))
+            .await;
+        for definition in &definitions {
+            let name = definition["metadata"]["name"].as_str().unwrap();
+            let is_established = |found: &Value| {
+                let conditions = found["status"]["conditions"].as_array();
+                conditions.into_iter().flatten().any(|condition| {
+                    condition["type"] == "Established" && condition["status"] == "True"
+                })
+            };
+            let key = (
+                "apiextensions.k8s.io/v1",
+                "CustomResourceDefinition",
+                "",
+                name,
+            );
+            client
+                .until(key, "established", |found| {
+                    found.is_some_and(is_established)
+                })
+                .await;
+        }
+    }
+}
+
+fn controllers(kubeconfig: &Path) -> Vec<String> {
+    let controllers = [
+        "deployment-controller",
+        "endpoints-controller",
+        "endpointslice-controller",
+        "garbage-collector-controller",
+        "namespace-controller",
+        "replicaset-controller",
+        "resourcequota-controller",
+        "serviceaccount-controller",
+    ];
+    vec![
+        format!("--kubeconfig={}", kubeconfig.display()),
+        format!("--controllers={}", controllers.join(",")),
+        "--leader-elect=false".to_owned(),
+        "--secure-port=0".to_owned(),
+        "--use-service-account-credentials=false".to_owned(),
+        "--kube-api-qps=500".to_owned(),
+        "--kube-api-burst=1000".to_owned(),
+    ]
+}
+
+/// `apiVersion`, kind, namespace (empty: none) and name.
+pub(crate) type Key<'a> = (&'a str, &'a str, &'a str, &'a str);
+
+/// The VirtualService of this name.
+pub(crate) fn routes<'a>(namespace: &'a str, name: &'a str) -> Key<'a> {
+    ("networking.istio.io/v1", "VirtualService", namespace, name)
+}
+
+/// The Deployment of this name.
+pub(crate) fn deployment<'a>(namespace: &'a str, name: &'a str) -> Key<'a> {
+    ("apps/v1", "Deployment", namespace, name)
+}
+
+/// Somebody with `kubectl`.
+#[derive(Clone)]
+pub(crate) struct Client(pub(crate) kube::Client);
+
+impl Client {
+    fn api(&self, (api_version, kind, namespace, _): Key<'_>) -> Api<DynamicObject> {
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+        if namespace.is_empty() {
+            Api::all_with(self.0.clone(), &resource)
+        } else {
+            Api::namespaced_with(self.0.clone(), namespace, &resource)
+        }
+    }
+
+    /// An object as it is now.
+    pub(crate) async fn get(&self, key: Key<'_>) -> Option<Value> {
+        let found = self.api(key).get_opt(key.3).await;
+        let found = found.unwrap_or_else(|error| panic!("{key:?}: {error}"));
+        found.map(|object| serde_json::to_value(object).unwrap())
+    }
+
+    /// Makes an object.
+    pub(crate) async fn put(&self, object: &Value) {
+        let text = |pointer: &str| {
+            object
+                .pointer(pointer)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+        };
+        let key = (
+            text("/apiVersion"),
+            text("/kind"),
+            text("/metadata/namespace"),
+            text("/metadata/name"),
+        );
+        let parsed: DynamicObject = serde_json::from_value(object.clone()).unwrap();
+        let made = self.api(key).create(&PostParams::default(), &parsed).await;
+        made.unwrap_or_else(|error| panic!("{key:?}: {error}"));
+    }
+
+    /// Edits an object as `kubectl edit` does.
+    pub(crate) async fn edit(&self, key: Key<'_>, patch: &Value) {
+        let parameters = PatchParams {
+            field_manager: Some("kubectl-edit".to_owned()),
+            ..PatchParams::default()
+        };
+        let edited = self
+            .api(key)
+            .patch(key.3, &parameters, &Patch::Merge(patch))
+            .await;
+        edited.unwrap_or_else(|error| panic!("{key:?}: {error}"));
+    }
+
+    /// Deletes an object.
+    pub(crate) async fn delete(&self, key: Key<'_>) {
+        let deleted = self
+            .api(key)
+            .delete(key.3, &DeleteParams::background())
+            .await;
+        deleted.unwrap_or_else(|error| panic!("{key:?}: {error}"));
+    }
+
+    /// Waits until an object is as it should be, and answers with it.
+    pub(crate) async fn until(
+        &self,
+        key: Key<'_>,
+        what: &str,
+        is_so: impl Fn(Option<&Value>) -> bool,
+    ) -> Value {
+        let begun = Instant::now();
+        loop {
+            let found = self.get(key).await;
+            if is_so(found.as_ref()) {
+                return found.unwrap_or(Value::Null);
+            }
+            if begun.elapsed() > PATIENCE {
+                panic!("{key:?} is never {what}: {found:#?}");
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// A namespace's name that no other test has.
+    pub(crate) fn namespace(&self, test: &str) -> String {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        format!("{test}-{}", COUNT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The API server's own counts of requests by verb and resource.
+    pub(crate) async fn requests(&self) -> BTreeMap<(String, String), f64> {
+        let request = axum::http::Request::get("/metrics")
+            .body(Vec::new())
+            .unwrap();
+        let text = self.0.request_text(request).await.unwrap();
+        let mut counts = BTreeMap::new();
+        let label = |line: &str, name: &str| {
+            let start = line.find(&format!("{name}=\""))? + name.len() + 2;
+            let rest = line.get(start..)?;
+            Some(rest.split('"').next()?.to_owned())
+        };
+        for line in text
+            .lines()
+            .filter(|line| line.starts_with("apiserver_request_total{"))
+        {
+            let key = (
+                label(line, "verb").unwrap_or_default(),
+                label(line, "resource").unwrap_or_default(),
+            );
+            let count: f64 = line
+                .rsplit(' ')
+                .next()
+                .and_then(|n| n.parse().ok())
+                .unwrap_or(0.0);
+            *counts.entry(key).or_insert(0.0) += count;
+        }
+        counts
+    }
+}
+
+/// Per cent of requests that the canary gets by the last route of a VirtualService.
+pub(crate) fn weight(routes: &Value) -> Option<i64> {
+    let last = routes["spec"]["http"].as_array()?.last()?.clone();
+    let destinations = last["route"].as_array()?;
+    let canary = destinations
+        .iter()
+        .find(|destination| destination["destination"]["subset"] == "canary")?;
+    Some(canary["weight"].as_i64().unwrap_or(0))
+}
+
+/// Whether some route of a VirtualService sends this user to the canary.
+pub(crate) fn sends(routes: &Value, user: &str) -> bool {
+    let http = routes["spec"]["http"].as_array();
+    http.into_iter().flatten().any(|route| {
+        let matches = route["match"].as_array();
+        let names_user = matches
+            .into_iter()
+            .flatten()
+            .any(|condition| condition["headers"]["x-user"]["exact"] == user);
+        names_user && route["route"][0]["destination"]["subset"] == "canary"
+    })
+}
