@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::message::{self, Style};
 use super::state_file::{self, Unreadable};
-use crate::analysis::{Finding, Judgement, Verdict};
+use crate::analysis::{Allows, Finding, Judgement, Verdict};
 use crate::domain::{CanaryId, CommitId, Person, RepoPath, Revision, Timestamp, Weight};
 use crate::progression::{
     Approval, Attribution, Cause, DrainCause, Failure, Hold, HoldReason, Phase, Previous,
@@ -307,7 +307,7 @@ proptest! {
             candidate,
             cause: by.map_or_else(|| Cause::Rule(texts[5].clone()), Cause::Person),
             sentence: texts[6].clone(),
-            judgement: Some(Judgement { verdict: Verdict::Fail, findings: vec![finding], sentence: texts[7].clone(), at: Timestamp::UNIX_EPOCH }),
+            judgement: Some(Judgement { verdict: Verdict::Fail, allows: Allows::ALL, compared: None, findings: vec![finding], sentence: texts[7].clone(), at: Timestamp::UNIX_EPOCH }),
         };
         let style = Style { skip_ci: skip, version: "1.0.0".to_owned() };
         let written = message::write(&id(), &transition, &style);

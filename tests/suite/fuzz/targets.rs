@@ -299,6 +299,7 @@ impl Prometheus {
                 promql: "up".to_owned(),
                 at: now(),
                 range,
+                lookback: None,
                 purpose: Purpose::Requests(Vec::new()),
             };
             let answers = self

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::Stdio;
 use std::time::Duration;
 
-use serin::analysis::{Finding, Judgement, Verdict};
+use serin::analysis::{Allows, Finding, Judgement, Verdict};
 use serin::domain::{CanaryId, CommitId, Person, Timestamp, Weight};
 use serin::progression::{Attribution, Cause, Transition, TransitionKind};
 use serin::record::message::{self, Style};
@@ -37,6 +37,8 @@ fn git_sees_the_trailers_that_were_meant_and_no_others() {
         sentence: forged(),
         judgement: Some(Judgement {
             verdict: Verdict::Fail,
+            allows: Allows::ALL,
+            compared: None,
             findings: vec![Finding {
                 metric: forged(),
                 verdict: Verdict::Fail,
