@@ -330,7 +330,7 @@ impl<'a> Unreadable<'a> {
             let is_yaml = path.ends_with(".yaml") || path.ends_with(".yml");
             is_yaml && beside == super::tree::folder(folder)
         })?;
-        let file = RepoPath::new(path.as_str())?;
+        let file = RepoPath::new(path.as_str()).unwrap_or_else(|| folder.clone());
         let diagnostic = Diagnostic {
             file: file.clone(),
             line: 1,
@@ -414,11 +414,11 @@ fn entry<'a>(
                 .to_owned()
         }
     };
-    let id = CanaryId::new(namespace, draft.name.as_str());
+    let id = CanaryId::new(printable(&namespace), printable(&draft.name));
     let folder_name = draft
         .folder
         .clone()
-        .unwrap_or_else(|| files::folder_name(&draft.name));
+        .unwrap_or_else(|| files::folder_name(&id.name));
     let Some(folder) = path.sibling(&folder_name) else {
         // The name is not one for a file; the draft says so.
         diagnostics.extend(own);
@@ -446,6 +446,11 @@ fn entry<'a>(
         canary,
         diagnostics: own,
     })
+}
+
+/// A name as it may stand in logs and tables. One with control characters is refused, and still has to be told of.
+fn printable(name: &str) -> String {
+    name.replace(|c: char| c.is_control(), "\u{fffd}")
 }
 
 impl Entry<'_> {
