@@ -19,6 +19,25 @@ use crate::domain::{CanaryId, Timestamp};
 use crate::progression::{Phase, State};
 use crate::reconcile::{CanaryReport, Pass};
 
+/// The names of all metrics, as queries about them are written, without the endings of counters and histograms.
+pub const NAMES: [&str; 15] = [
+    "serin_build",
+    "serin_canaries",
+    "serin_canary_waiting",
+    "serin_canary_weight_percent",
+    "serin_commit_to_applied_seconds",
+    "serin_drift_repaired",
+    "serin_last_pass_timestamp_seconds",
+    "serin_leader",
+    "serin_pass_duration_seconds",
+    "serin_passes",
+    "serin_push_races",
+    "serin_push_refusals",
+    "serin_repository_reachable",
+    "serin_transitions",
+    "serin_webhook_deliveries",
+];
+
 type Labels = Vec<(&'static str, String)>;
 type Seconds = Gauge<f64, AtomicU64>;
 
@@ -335,7 +354,7 @@ mod tests {
     use super::*;
     use crate::domain::CommitId;
     use crate::manifests::fixtures::{idle, rollout, state};
-    use crate::progression::WaitingOn;
+    use crate::progression::{Cause, Transition, TransitionKind, WaitingOn};
     use crate::spec::fixtures::managed;
 
     fn report(state: Option<State>, waiting: WaitingOn) -> CanaryReport {
@@ -373,6 +392,20 @@ mod tests {
     fn count(instruments: &Instruments, canaries: Vec<CanaryReport>) {
         let now = Timestamp::UNIX_EPOCH + chrono::TimeDelta::seconds(1_800);
         instruments.pass("apps", &pass(canaries), Duration::from_millis(3), now);
+    }
+
+    fn advance() -> Transition {
+        Transition {
+            kind: TransitionKind::Advance,
+            from: crate::domain::Weight::ZERO,
+            to: crate::domain::Weight::FULL,
+            step: 1,
+            steps: 1,
+            candidate: None,
+            cause: Cause::Rule("no hold".to_owned()),
+            sentence: String::new(),
+            judgement: None,
+        }
     }
 
     #[test]
@@ -450,6 +483,17 @@ mod tests {
         ] {
             assert_eq!(lines(&instruments, expected).len(), 1, "{expected}");
         }
-        assert!(instruments.exposition().ends_with("# EOF\n"));
+        let canary = managed();
+        let moving = state(&canary, Phase::Progressing(rollout(&canary, 2, 10)));
+        let refused = WaitingOn::PushRefused("no".to_owned());
+        let mut report = report(Some(moving), refused);
+        report.moves = vec![(CommitId::new("abc"), advance())];
+        count(&instruments, vec![report]);
+        let text = instruments.exposition();
+        assert!(text.ends_with("# EOF\n"));
+        let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        let mut names: Vec<&str> = types.filter_map(|line| line.split(' ').next()).collect();
+        names.sort_unstable();
+        assert_eq!(names, NAMES);
     }
 }

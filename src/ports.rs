@@ -41,7 +41,7 @@ pub trait Repository: Send {
 /// Where the branch is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
-    /// The commit; `None` for a branch without any.
+    /// The commit that is in force; `None` for a branch without any. The head, unless that is not verified.
     pub commit: Option<CommitId>,
     /// How it relates to the head that this adapter saw before.
     pub history: History,
@@ -56,6 +56,13 @@ pub enum History {
     Rewritten {
         /// The head seen before.
         from: CommitId,
+    },
+    /// It is not signed as it has to be: the commit in force is the last one that was, if there is any.
+    Unverified {
+        /// The head.
+        head: CommitId,
+        /// Which commit is not, and why.
+        why: String,
     },
 }
 
@@ -166,6 +173,9 @@ pub enum RepositoryError {
     /// Our own copy cannot be read or written.
     #[error("the local copy is unusable: {0}")]
     Local(String),
+    /// Commits cannot be signed or verified: keys or settings, which a person has to mend.
+    #[error("signatures: {0}")]
+    Signature(String),
 }
 
 impl RepositoryError {
@@ -176,6 +186,7 @@ impl RepositoryError {
             Self::Denied(_) => "remote-denied",
             Self::Missing(_) => "remote-missing",
             Self::Local(_) => "local-copy",
+            Self::Signature(_) => "signature",
         }
     }
 }
@@ -261,4 +272,28 @@ pub struct ApplyError {
     pub object: String,
     /// The server's words.
     pub words: String,
+}
+
+/// Whether somebody should look at it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// A step on the way.
+    Normal,
+    /// Something that somebody may have to do something about.
+    Warning,
+}
+
+/// One event to be shown on the canary's object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// The canary.
+    pub canary: CanaryId,
+    /// How urgent it is.
+    pub severity: Severity,
+    /// A stable CamelCase word: why.
+    pub reason: &'static str,
+    /// A stable CamelCase word: what was done about it.
+    pub action: &'static str,
+    /// A sentence, at most 1,024 bytes.
+    pub text: String,
 }

@@ -14,7 +14,7 @@ use crate::domain::Timestamp;
 const MAX_SERIES: usize = 20_000;
 /// Readings whose totals are kept, so that a step that is reported a little late still finds its beginning.
 const RECENT: usize = 8;
-/// Restarts kept. With one every 5 min, 64 cover the last 5 hours; beyond that the older half is thinned.
+/// Restarts kept. With one every 5 min, 64 cover 5 hours; beyond that the older half is thinned.
 const MAX_RESTARTS: usize = 64;
 
 /// Which of the two versions.
@@ -75,8 +75,10 @@ pub(super) struct Sample<C> {
 pub(super) struct Marks {
     pub rollout: Timestamp,
     pub step: Timestamp,
-    /// Time between two restarts of the test.
-    pub restart: TimeDelta,
+    /// Time between two readings.
+    pub tick: TimeDelta,
+    /// How long nothing counts after the candidate was seen first: cold caches.
+    pub warmup: TimeDelta,
 }
 
 /// Why the last look at Prometheus gave nothing that can be counted. Never a pass, never a fail.
@@ -118,6 +120,17 @@ pub enum Fault {
     TooManySeries,
 }
 
+/// What one reading added, proxy by proxy. Proxies whose series were there without anything new are among them.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Delta<T> {
+    /// Whether it counts; before the rollout began it only shows how stable behaves.
+    pub counts: bool,
+    /// By proxy.
+    pub proxies: Sides<Vec<T>>,
+    /// Whether a restart of the test is due after it.
+    pub restart: bool,
+}
+
 /// A moment with the totals at it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Mark<T> {
@@ -150,6 +163,8 @@ pub(super) struct Stream<T: Tally> {
     step: Option<(Timestamp, Mark<T>)>,
     recent: VecDeque<Mark<T>>,
     restarts: Vec<Restart<T>>,
+    /// First and last reading that showed the candidate.
+    candidate_seen: Option<(Timestamp, Timestamp)>,
     fault: Option<Fault>,
     failed_rebuilds: u32,
 }
@@ -165,6 +180,7 @@ impl<T: Tally> Default for Stream<T> {
             step: None,
             recent: VecDeque::new(),
             restarts: Vec::new(),
+            candidate_seen: None,
             fault: None,
             failed_rebuilds: 0,
         }
@@ -172,19 +188,29 @@ impl<T: Tally> Default for Stream<T> {
 }
 
 impl<T: Tally> Stream<T> {
-    /// Counts one reading. Readings must come in time order; one that is not newer than the last changes nothing.
+    /// Counts one reading, and says what it added; `None` for one that is not newer than the last. Readings must come
+    /// in time order.
     pub(super) fn take(
         &mut self,
         at: Timestamp,
         samples: Vec<Sample<T::Class>>,
         marks: Marks,
-    ) -> Result<(), Fault> {
+    ) -> Result<Option<Delta<T>>, Fault> {
         if self.last.is_some_and(|last| at <= last) {
-            return Ok(());
+            return Ok(None);
         }
         let samples = self.checked(samples)?;
-        let counts = self.baseline.is_some() && !self.is_first_sight(&samples);
-        let mut added = Sides::<T>::default();
+        if samples.keys().any(|id| id.side == Side::Candidate) {
+            let first = self.candidate_seen.map_or(at, |(first, _)| first);
+            self.candidate_seen = Some((first, at));
+        }
+        let is_cold = self
+            .candidate_seen
+            .is_some_and(|(first, _)| at - first < marks.warmup);
+        let counts = self.baseline.is_some() && !self.is_first_sight(&samples) && !is_cold;
+        let mut proxies = Sides::<Vec<T>>::default();
+        // Ids are sorted by side and proxy, so that one proxy's series follow each other.
+        let mut present: Option<(Side, &str)> = None;
         for (id, now) in &samples {
             let delta = match self.series.get(id) {
                 Some(before) if now.raw >= before.raw => now.raw - before.raw,
@@ -193,21 +219,34 @@ impl<T: Tally> Stream<T> {
                 None if self.counts_from_zero(id) => now.raw,
                 None => 0,
             };
+            let list = proxies.get_mut(id.side);
+            if present != Some((id.side, &id.source)) {
+                present = Some((id.side, &id.source));
+                list.push(T::default());
+            }
+            if let Some(proxy) = list.last_mut() {
+                proxy.add(now.class, delta);
+            }
             if counts {
-                added.get_mut(id.side).add(now.class, delta);
                 self.total.get_mut(id.side).add(now.class, delta);
             }
         }
         for (id, now) in samples {
-            self.sources.insert((id.side, id.source.clone()));
+            if !self.series.contains_key(&id) {
+                self.sources.insert((id.side, id.source.clone()));
+            }
             self.series.insert(id, now);
         }
         if self.baseline.is_none() && at >= marks.rollout {
             self.baseline = Some(at);
         }
         self.last = Some(at);
-        self.mark(at, marks);
-        Ok(())
+        let restart = self.mark(at, marks);
+        Ok(Some(Delta {
+            counts,
+            proxies,
+            restart,
+        }))
     }
 
     /// Whether a series that was never seen before began at 0 after the rollout began.
@@ -254,7 +293,8 @@ impl<T: Tally> Stream<T> {
         Ok(checked)
     }
 
-    fn mark(&mut self, at: Timestamp, marks: Marks) {
+    /// Keeps the totals at this reading; true when a restart of the test is due.
+    fn mark(&mut self, at: Timestamp, marks: Marks) -> bool {
         self.recent.push_back(Mark {
             at,
             total: self.total.clone(),
@@ -273,12 +313,9 @@ impl<T: Tally> Stream<T> {
                 .find(|mark| mark.at >= marks.step)
                 .map(|mark| (marks.step, mark.clone()));
         }
-        let restart = marks.restart.num_milliseconds().max(1);
-        let index = (at - marks.rollout).num_milliseconds() / restart;
-        let Ok(index) = u32::try_from(index) else {
-            return;
-        };
-        if index > self.restarts.last().map_or(0, |last| last.index) {
+        let index = starts_until(at - marks.rollout, marks.tick);
+        let is_due = index > self.restarts.last().map_or(0, |last| last.index);
+        if is_due {
             self.restarts.push(Restart {
                 index,
                 at,
@@ -292,6 +329,7 @@ impl<T: Tally> Stream<T> {
                 n > MAX_RESTARTS / 2 || n % 2 == 0
             });
         }
+        is_due
     }
 
     /// Notes that the last look gave nothing to count.
@@ -340,6 +378,25 @@ impl<T: Tally> Stream<T> {
         })
     }
 
+    /// The same over the last readings that are kept, at most since the step.
+    pub(super) fn recently(&self) -> Option<(Timestamp, Sides<T>)> {
+        let oldest = self.recent.front()?;
+        let from = match &self.step {
+            Some((_, mark)) if mark.at > oldest.at => mark,
+            _ => oldest,
+        };
+        let counts = Sides {
+            candidate: self.total.candidate.since(&from.total.candidate),
+            stable: self.total.stable.since(&from.total.stable),
+        };
+        Some((from.at, counts))
+    }
+
+    /// The last reading that showed the candidate.
+    pub(super) fn candidate_seen(&self) -> Option<Timestamp> {
+        self.candidate_seen.map(|(_, last)| last)
+    }
+
     /// The restarts with the candidate's counts since each.
     pub(super) fn since_restarts(&self) -> impl Iterator<Item = (u32, Timestamp, T)> {
         self.restarts.iter().map(|restart| {
@@ -366,6 +423,24 @@ impl<T: Tally> Stream<T> {
             .reduce(|a, b| a.intersection(&b).copied().collect())
             .unwrap_or_default()
     }
+}
+
+/// Ticks between two restarts of the test, so that a long healthy history, or a long incident that both versions share,
+/// cannot hide what begins later: 5 min at the default of 15 s.
+const RESTART_TICKS: i64 = 20;
+/// The same during the first of these, when the weight rises quickly: one a minute.
+const FIRST_TICKS: i64 = 4;
+
+/// How many restarts are due until this time after the start of the rollout. It depends on nothing but that time, so
+/// that a rebuild restarts at the same readings.
+fn starts_until(time: TimeDelta, tick: TimeDelta) -> u32 {
+    let ticks = time.num_milliseconds() / tick.num_milliseconds().max(1);
+    let starts = if ticks < RESTART_TICKS {
+        ticks / FIRST_TICKS
+    } else {
+        RESTART_TICKS / FIRST_TICKS + ticks / RESTART_TICKS - 1
+    };
+    u32::try_from(starts).unwrap_or_default()
 }
 
 /// A count, if `value` is one. Floats hold every whole number up to 2^53.

@@ -115,7 +115,7 @@ pub(super) fn read(
                 | AskError::Partial(_)
                 | AskError::Unusable(_)
                 | AskError::Refused(_) => alive,
-                AskError::Unreachable(_) => false,
+                AskError::Unreachable(_) | AskError::Clock(_) => false,
             };
             return members
                 .iter()

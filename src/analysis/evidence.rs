@@ -4,19 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DurationRound, TimeDelta};
 
-use super::counting::{Fault, Marks, Sample, SeriesId, Side, Sides, Stream, Tally};
+use super::counting::{Delta, Fault, Marks, Sample, SeriesId, Side, Sides, Stream, Tally};
 use super::custom::Looks;
 use super::types::{Answer, Purpose, Query, Series, Target};
+use super::watch::Watch;
 use crate::domain::{CanaryId, Timestamp};
-use crate::spec::Reporter;
-
-/// Ticks between two restarts of the test, so that a long healthy history cannot hide a late regression: 5 min at the
-/// default of 15 s.
-const RESTART_TICKS: i32 = 20;
-
-/// gRPC status codes that are the server's fault: UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE,
-/// DATA_LOSS.
-pub(super) const GRPC_FAULTS: [&str; 6] = ["2", "4", "12", "13", "14", "15"];
+use crate::spec::{Analysis, Counting, MetricSource};
 
 /// Evidence of all canaries, in memory between ticks; rebuilt from Prometheus after a restart.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -33,17 +26,15 @@ impl Ledger {
 
     /// The evidence for exactly this rollout of this canary.
     pub(super) fn of(&self, target: &Target) -> Option<&Evidence> {
-        self.entries
-            .get(&target.id)
-            .filter(|evidence| evidence.subject == Some(Subject::of(target)))
+        let found = self.entries.get(&target.id);
+        found.filter(|evidence| evidence.is_about(target))
     }
 
     fn open(&mut self, target: &Target) -> &mut Evidence {
-        let subject = Some(Subject::of(target));
         let evidence = self.entries.entry(target.id.clone()).or_default();
-        if evidence.subject != subject {
+        if !evidence.is_about(target) {
             *evidence = Evidence {
-                subject,
+                subject: Some(Subject::of(target)),
                 ..Evidence::default()
             };
         }
@@ -58,9 +49,63 @@ pub struct Evidence {
     pub(super) requests: Stream<Counts>,
     pub(super) latency: Stream<Buckets>,
     pub(super) custom: BTreeMap<String, Looks>,
+    pub(super) failures: Option<Watch>,
+    pub(super) rejections: Option<Watch>,
+    pub(super) slow: BTreeMap<String, Slow>,
+}
+
+/// Slow answers by one latency metric.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Slow {
+    /// The bucket bound that judges: chosen when the candidate's histogram is seen first.
+    pub(super) bound: Bound,
+    pub(super) watch: Watch,
 }
 
 impl Evidence {
+    fn is_about(&self, target: &Target) -> bool {
+        self.subject
+            .as_ref()
+            .is_some_and(|subject| subject.is_of(target))
+    }
+
+    /// Compares what a reading added to the request counters.
+    fn compare_requests(&mut self, at: Timestamp, target: &Target, delta: &Delta<Counts>) {
+        let step = whole_second(target.window.step);
+        let new = || Watch::new(&target.analysis);
+        self.failures
+            .get_or_insert_with(new)
+            .add(at, step, delta, |c| Some((c.requests, c.failures)));
+        if target.analysis.counting.client_errors {
+            self.rejections
+                .get_or_insert_with(new)
+                .add(at, step, delta, |c| Some((c.requests, c.rejections)));
+        }
+    }
+
+    /// Compares what a reading added to the latency buckets.
+    fn compare_latency(&mut self, at: Timestamp, target: &Target, delta: &Delta<Buckets>) {
+        let step = whole_second(target.window.step);
+        for metric in &target.analysis.metrics {
+            let MetricSource::Latency { max, .. } = &metric.source else {
+                continue;
+            };
+            if !self.slow.contains_key(&metric.name) {
+                // The seeds need a bound as well: stable's, until the candidate shows its own.
+                let Some(bound) = common_bound(delta, Bound::of(*max)) else {
+                    continue;
+                };
+                let watch = Watch::new(&target.analysis);
+                self.slow.insert(metric.name.clone(), Slow { bound, watch });
+            }
+            if let Some(slow) = self.slow.get_mut(&metric.name) {
+                let bound = slow.bound;
+                slow.watch
+                    .add(at, step, delta, |buckets| buckets.slower_than(bound));
+            }
+        }
+    }
+
     /// Requests and failures of candidate and stable since the rollout began; `None` before the first reading.
     pub fn requests(&self) -> Option<Sides<Counts>> {
         self.requests.since_rollout().map(|(_, counts)| *counts)
@@ -80,12 +125,12 @@ impl Evidence {
 }
 
 /// What evidence is about; with another subject it begins anew.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 struct Subject {
     rollout: Timestamp,
     stable: Vec<String>,
     candidate: Vec<String>,
-    reporter: Reporter,
+    analysis: Analysis,
 }
 
 impl Subject {
@@ -94,9 +139,31 @@ impl Subject {
             rollout: whole_second(target.window.rollout),
             stable: target.stable.clone(),
             candidate: target.candidate.clone(),
-            reporter: target.analysis.reporter,
+            analysis: target.analysis.clone(),
         }
     }
+
+    fn is_of(&self, target: &Target) -> bool {
+        let (own, other) = (&self.analysis, &target.analysis);
+        self.rollout == whole_second(target.window.rollout)
+            && self.stable == target.stable
+            && self.candidate == target.candidate
+            && own.reporter == other.reporter
+            && own.every == other.every
+            && own.alpha == other.alpha
+            && own.counting == other.counting
+            && latencies(own).eq(latencies(other))
+    }
+}
+
+fn latencies(analysis: &Analysis) -> impl Iterator<Item = (&str, std::time::Duration)> {
+    analysis
+        .metrics
+        .iter()
+        .filter_map(|metric| match &metric.source {
+            MetricSource::Latency { max, .. } => Some((metric.name.as_str(), *max)),
+            MetricSource::SuccessRate { .. } | MetricSource::Custom { .. } => None,
+        })
 }
 
 /// Requests, and how many of them failed.
@@ -106,33 +173,57 @@ pub struct Counts {
     pub requests: u64,
     /// Those that failed by the server's fault.
     pub failures: u64,
+    /// Those that were answered with the client's fault.
+    pub rejections: u64,
 }
 
 /// What the proxy said of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Outcome {
     Success,
+    /// The server's fault.
     Failure,
+    /// The client's fault, says the server.
+    Rejection,
     /// The client went away before there was an answer: says nothing about the server.
     Neutral,
 }
 
+/// gRPC statuses that are neither success nor the server's fault: CANCELLED is the client's, the others blame it.
+const GRPC_OK: [&str; 2] = ["", "0"];
+
 impl Outcome {
-    /// Reads Istio's labels: 5xx, a gRPC status that is the server's fault, or no response code at all.
-    fn of(code: &str, grpc: &str, flags: &str) -> Self {
-        let is_5xx = code.len() == 3 && code.starts_with('5');
-        if code == "0" {
-            let client_left = flags.split(',').any(|flag| flag == "DC");
-            return if client_left {
-                Self::Neutral
-            } else {
-                Self::Failure
-            };
+    /// Reads Istio's labels by the rules of the spec; without them 5xx, a gRPC status that is the server's fault, or no
+    /// response code at all.
+    fn of(code: &str, grpc: &str, flags: &str, rules: &Counting) -> Self {
+        let has = |wanted: &[String]| {
+            flags
+                .split(',')
+                .any(|flag| wanted.iter().any(|one| one == flag))
+        };
+        // Only a request without an answer can be the client's going away; a flag beside an answer is about the
+        // connection.
+        if code == "0" && has(&rules.ignored_flags) {
+            return Self::Neutral;
         }
-        if is_5xx || GRPC_FAULTS.contains(&grpc) {
+        let is_code = |wanted: &String| match wanted.strip_suffix("xx") {
+            Some(class) => code.len() == 3 && code.starts_with(class),
+            None => wanted == code,
+        };
+        let is_fault = |wanted: &u8| grpc.parse() == Ok(*wanted);
+        if code == "0"
+            || rules.codes.iter().any(is_code)
+            || rules.grpc.iter().any(is_fault)
+            || has(&rules.flags)
+        {
             return Self::Failure;
         }
-        Self::Success
+        let is_rejected = (code.len() == 3 && code.starts_with('4')) || !GRPC_OK.contains(&grpc);
+        if is_rejected {
+            Self::Rejection
+        } else {
+            Self::Success
+        }
     }
 }
 
@@ -146,6 +237,10 @@ impl Tally for Counts {
                 self.requests += count;
                 self.failures += count;
             }
+            Outcome::Rejection => {
+                self.requests += count;
+                self.rejections += count;
+            }
             Outcome::Neutral => {}
         }
     }
@@ -154,6 +249,7 @@ impl Tally for Counts {
         Self {
             requests: self.requests.saturating_sub(earlier.requests),
             failures: self.failures.saturating_sub(earlier.failures),
+            rejections: self.rejections.saturating_sub(earlier.rejections),
         }
     }
 }
@@ -164,6 +260,11 @@ pub(super) struct Bound(pub u64);
 
 impl Bound {
     pub(super) const ALL: Self = Self(u64::MAX);
+
+    /// The bound at a limit.
+    pub(super) fn of(limit: std::time::Duration) -> Self {
+        Self(u64::try_from(limit.as_micros()).unwrap_or(u64::MAX - 1))
+    }
 
     /// Reads an `le` label in milliseconds. Prometheus 3 writes `500.0` for what was `500`.
     fn parse(le: &str) -> Option<Self> {
@@ -178,6 +279,23 @@ impl Bound {
 /// Requests by latency: for each bound, how many took at most that.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Buckets(pub BTreeMap<Bound, u64>);
+
+impl Buckets {
+    /// Answers, and how many of them took longer than `bound`; `None` without those two buckets.
+    pub(super) fn slower_than(&self, bound: Bound) -> Option<(u64, u64)> {
+        let all = *self.0.get(&Bound::ALL)?;
+        let fast = *self.0.get(&bound)?;
+        Some((all, all.saturating_sub(fast)))
+    }
+}
+
+/// The largest bound up to `limit` that every proxy of a reading has.
+fn common_bound(delta: &Delta<Buckets>, limit: Bound) -> Option<Bound> {
+    let all = delta.proxies.candidate.iter().chain(&delta.proxies.stable);
+    let sets = all.map(|buckets| buckets.0.keys().copied().collect::<BTreeSet<Bound>>());
+    let common = sets.reduce(|a, b| a.intersection(&b).copied().collect())?;
+    common.range(..=limit).next_back().copied()
+}
 
 impl Tally for Buckets {
     type Class = Bound;
@@ -205,15 +323,21 @@ pub fn absorb(ledger: &mut Ledger, targets: &[Target], queries: &[Query], answer
         match &query.purpose {
             Purpose::Requests(ids) => {
                 let asked = ids.iter().filter_map(|id| by_id.get(id).copied());
-                count(ledger, asked.collect(), query, answer, request_of, |e| {
-                    &mut e.requests
-                });
+                let how = Reader {
+                    classify: request_of,
+                    stream: |e| &mut e.requests,
+                    compare: Evidence::compare_requests,
+                };
+                count(ledger, asked.collect(), query, answer, how);
             }
             Purpose::Latency(ids) => {
                 let asked = ids.iter().filter_map(|id| by_id.get(id).copied());
-                count(ledger, asked.collect(), query, answer, bucket_of, |e| {
-                    &mut e.latency
-                });
+                let how = Reader {
+                    classify: bucket_of,
+                    stream: |e| &mut e.latency,
+                    compare: Evidence::compare_latency,
+                };
+                count(ledger, asked.collect(), query, answer, how);
             }
             Purpose::Custom(members) => {
                 let looks = super::custom::read(members, query.at, answer, alive);
@@ -229,9 +353,16 @@ pub fn absorb(ledger: &mut Ledger, targets: &[Target], queries: &[Query], answer
 }
 
 /// Reads the class of a series, and what tells it from others of the same proxy.
-type Classify<C> = fn(&Series) -> Result<(C, String), Fault>;
+type Classify<C> = fn(&Series, &Counting) -> Result<(C, String), Fault>;
 
-fn request_of(series: &Series) -> Result<(Outcome, String), Fault> {
+/// How answers of one purpose become evidence.
+struct Reader<T: Tally> {
+    classify: Classify<T::Class>,
+    stream: fn(&mut Evidence) -> &mut Stream<T>,
+    compare: fn(&mut Evidence, Timestamp, &Target, &Delta<T>),
+}
+
+fn request_of(series: &Series, rules: &Counting) -> Result<(Outcome, String), Fault> {
     // Prometheus leaves out empty labels; HTTP requests have no gRPC status.
     let [code, grpc, flags] = ["response_code", "grpc_response_status", "response_flags"]
         .map(|name| series.labels.get(name).map_or("", String::as_str));
@@ -239,12 +370,12 @@ fn request_of(series: &Series) -> Result<(Outcome, String), Fault> {
         return Err(Fault::Foreign(describe(series)));
     }
     Ok((
-        Outcome::of(code, grpc, flags),
+        Outcome::of(code, grpc, flags, rules),
         format!("{code}|{grpc}|{flags}"),
     ))
 }
 
-fn bucket_of(series: &Series) -> Result<(Bound, String), Fault> {
+fn bucket_of(series: &Series, _: &Counting) -> Result<(Bound, String), Fault> {
     let le = series.labels.get("le").map_or("", String::as_str);
     let bound = Bound::parse(le).ok_or_else(|| Fault::Bound(le.to_owned()))?;
     Ok((bound, bound.0.to_string()))
@@ -268,38 +399,50 @@ fn count<T: Tally>(
     asked: Vec<&Target>,
     query: &Query,
     answer: &Answer,
-    classify: Classify<T::Class>,
-    stream: fn(&mut Evidence) -> &mut Stream<T>,
+    reader: Reader<T>,
 ) {
     let rebuilding = query.range.is_some();
     let sorted = match answer {
-        Answer::Series(series) => sort(&asked, query, series, classify),
+        Answer::Series(series) => sort(&asked, query, series, reader.classify),
         Answer::Failed(error) => Err(Fault::Ask(error.clone())),
     };
     let mut sorted = match sorted {
         Ok(sorted) => sorted,
         Err(fault) => {
             for target in asked {
-                stream(ledger.open(target)).fail(fault.clone(), rebuilding);
+                (reader.stream)(ledger.open(target)).fail(fault.clone(), rebuilding);
             }
             return;
         }
     };
     for target in asked {
-        let stream = stream(ledger.open(target));
+        let evidence = ledger.open(target);
+        let warmup = TimeDelta::from_std(target.analysis.counting.warmup).unwrap_or_default();
         let marks = Marks {
             rollout: whole_second(target.window.rollout),
             step: whole_second(target.window.step),
-            restart: TimeDelta::from_std(target.analysis.every).unwrap_or(TimeDelta::minutes(1))
-                * RESTART_TICKS,
+            tick: period(target.analysis.every),
+            warmup: match query.purpose {
+                Purpose::Latency(_) => warmup,
+                Purpose::Requests(_) | Purpose::Custom(_) => TimeDelta::zero(),
+            },
         };
         let readings = sorted
             .remove(&target.id)
             .unwrap_or_else(|| Ok(BTreeMap::new()));
         let counted = readings.and_then(|list| {
-            list.into_iter()
-                .try_for_each(|(at, samples)| stream.take(at, samples, marks))
+            let from = super::plan::first_reading(target);
+            // Canaries that share a range begin at the earliest; the same samples must mean the same, whoever shares.
+            let own = list.into_iter().filter(|(at, _)| *at >= from);
+            own.into_iter().try_for_each(|(at, samples)| {
+                let delta = (reader.stream)(evidence).take(at, samples, marks)?;
+                if let Some(delta) = delta.filter(|_| target.analysis.compare) {
+                    (reader.compare)(evidence, at, target, &delta);
+                }
+                Ok(())
+            })
         });
+        let stream = (reader.stream)(evidence);
         match counted {
             Ok(()) => stream.succeed(),
             Err(fault) => stream.fail(fault, rebuilding),
@@ -315,7 +458,7 @@ fn sort<C: Copy>(
     answer: &[Series],
     classify: Classify<C>,
 ) -> Result<BTreeMap<CanaryId, Result<Readings<C>, Fault>>, Fault> {
-    let mut owners: BTreeMap<(&str, &str), Vec<(&CanaryId, Side)>> = BTreeMap::new();
+    let mut owners: BTreeMap<(&str, &str), Vec<(&Target, Side)>> = BTreeMap::new();
     for target in asked {
         let sides = [
             (&target.stable, Side::Stable),
@@ -324,7 +467,7 @@ fn sort<C: Copy>(
         for (workloads, side) in sides {
             for workload in workloads {
                 let key = (target.id.namespace.as_str(), workload.as_str());
-                owners.entry(key).or_default().push((&target.id, side));
+                owners.entry(key).or_default().push((target, side));
             }
         }
     }
@@ -352,11 +495,12 @@ fn sort<C: Copy>(
             }
             return Err(Fault::Foreign(describe(series)));
         };
-        for (id, side) in owners {
-            let Some(entry) = sorted.get_mut(*id) else {
+        for (target, side) in owners {
+            let Some(entry) = sorted.get_mut(&target.id) else {
                 continue;
             };
-            let added = match (classify(series), entry.as_mut()) {
+            let class = classify(series, &target.analysis.counting);
+            let added = match (class, entry.as_mut()) {
                 (Ok(class), Ok(readings)) => {
                     add(readings, series, *side, class);
                     continue;
@@ -411,6 +555,24 @@ fn reading_times(query: &Query, answer: &[Series]) -> Result<BTreeSet<Timestamp>
         times.insert(query.at);
     }
     Ok(times)
+}
+
+/// Time between two readings: whole seconds, at least one.
+pub(super) fn period(every: std::time::Duration) -> TimeDelta {
+    let seconds = every.as_secs() + u64::from(every.subsec_nanos() > 0);
+    TimeDelta::seconds(i64::try_from(seconds.clamp(1, 86_400)).unwrap_or(86_400))
+}
+
+/// The last reading that is due at `now`: all canaries are read at the same moments, multiples of their period.
+pub fn reading_due(now: Timestamp, every: std::time::Duration) -> Timestamp {
+    now.duration_trunc(period(every)).unwrap_or(now)
+}
+
+/// The first reading that is due after `now`.
+pub fn next_reading(now: Timestamp, every: std::time::Duration) -> Timestamp {
+    reading_due(now, every)
+        .checked_add_signed(period(every))
+        .unwrap_or(Timestamp::MAX_UTC)
 }
 
 /// Evaluation times are whole seconds, so marks are as well.

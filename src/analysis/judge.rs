@@ -2,20 +2,21 @@
 //!
 //! A **pass** rests on requests since the step was observed: enough of them that a candidate at the limit would have
 //! shown, and a failing share within the limit. A **fail** does not wait for that number. It rests on the whole
-//! rollout, by a test that may be looked at any number of times; the test is restarted every 20 ticks, and the
+//! rollout, by a test that may be looked at any number of times; the test is restarted again and again, and the
 //! restarts share its level, so that an hour of health does not hide what began a minute ago. (Restarting at each step
 //! instead would need the times of all steps, which a rebuild after a restart of Serin does not have.) The level is
 //! also shared between the metrics of a canary: `alpha` is the chance of a false rollback of the whole rollout.
 
 use std::time::Duration;
 
+use super::compared::Streams;
 use super::counting::{Fault, Side, Stream, Tally};
 use super::custom::{self, BAD_LOOKS, Look};
 use super::evidence::{Bound, Buckets, Counts, Evidence, Ledger, whole_second};
 use super::plan::{latency_for_people, requests_for_people};
 use super::text;
 use super::threshold::{self, BETA, MIN_FAILURES};
-use super::types::{Finding, Judgement, Target, Verdict};
+use super::types::{Allows, Finding, Judgement, Target, Verdict};
 use crate::domain::Timestamp;
 use crate::spec::{Metric, MetricSource};
 
@@ -27,6 +28,8 @@ pub fn judge(target: &Target, ledger: &Ledger, now: Timestamp) -> Judgement {
     if target.analysis.skip {
         return Judgement {
             verdict: Verdict::Pass,
+            allows: Allows::ALL,
+            compared: None,
             findings: Vec::new(),
             sentence: "the analysis is skipped, as the spec says".to_owned(),
             at: now,
@@ -34,7 +37,9 @@ pub fn judge(target: &Target, ledger: &Ledger, now: Timestamp) -> Judgement {
     }
     let empty = Evidence::default();
     let evidence = ledger.of(target).unwrap_or(&empty);
-    let tests = target.analysis.metrics.iter().filter(|metric| {
+    let compares = target.analysis.compare && target.window.comparable;
+    let metrics = &target.analysis.metrics;
+    let tests = metrics.iter().filter(|metric| {
         matches!(
             metric.source,
             MetricSource::SuccessRate { .. } | MetricSource::Latency { .. }
@@ -45,27 +50,39 @@ pub fn judge(target: &Target, ledger: &Ledger, now: Timestamp) -> Judgement {
         evidence,
         now,
         needed: needed_evidence(target.analysis.alpha, tests.count()),
+        streams: compares.then(|| Streams::of(target, evidence, now)),
     };
-    let findings: Vec<Finding> = target
-        .analysis
-        .metrics
-        .iter()
-        .map(|metric| look.finding(metric))
-        .collect();
+    let mut findings = Vec::with_capacity(metrics.len() + 1);
+    let mut allows = Allows::ALL;
+    for metric in metrics {
+        let (finding, allowed) = look.finding(metric);
+        allows.step &= allowed.step;
+        allows.promotion &= allowed.promotion;
+        findings.push(finding);
+    }
+    findings.extend(look.unnamed_harm(&findings));
     let worst = overall(findings.iter().map(|finding| finding.verdict));
-    let (verdict, sentence) = match worst {
-        Verdict::Fail => (worst, text::of_verdict(&findings, worst)),
-        Verdict::Pass | Verdict::Inconclusive | Verdict::Error if !target.window.has_traffic => (
-            Verdict::Inconclusive,
-            "nobody but named users is sent to the candidate on this step, so only a failure counts"
-                .to_owned(),
-        ),
-        Verdict::Pass | Verdict::Inconclusive | Verdict::Error => {
-            (worst, text::of_verdict(&findings, worst))
-        }
+    if worst == Verdict::Fail || metrics.is_empty() {
+        allows = Allows::default();
+    }
+    let (verdict, sentence) = if worst != Verdict::Fail && !target.window.has_traffic {
+        let words = "nobody but named users is sent to the candidate on this step, so only a failure counts";
+        (Verdict::Inconclusive, words.to_owned())
+    } else {
+        (worst, text::of_verdict(&findings, worst))
     };
+    let compared = look.streams.as_ref().and_then(|streams| {
+        let stream = if streams.is_harmful() {
+            streams.strongest()
+        } else {
+            streams.all.first()
+        };
+        stream.map(|stream| streams.compared(stream))
+    });
     Judgement {
         verdict,
+        allows,
+        compared,
         findings,
         sentence,
         at: now,
@@ -91,11 +108,14 @@ fn needed_evidence(alpha: f64, metrics: usize) -> f64 {
     ((metrics.max(1) as f64) / alpha.clamp(1e-12, 0.5)).ln()
 }
 
-struct Context<'a> {
-    target: &'a Target,
-    evidence: &'a Evidence,
-    now: Timestamp,
+/// One look at one canary.
+pub(super) struct Context<'a> {
+    pub(super) target: &'a Target,
+    pub(super) evidence: &'a Evidence,
+    pub(super) now: Timestamp,
     needed: f64,
+    /// The comparison, where there is one.
+    pub(super) streams: Option<Streams<'a>>,
 }
 
 /// The candidate's counts since a moment.
@@ -144,7 +164,9 @@ impl Counted {
         }
         match self.step {
             Some(span) if self.fresh => {
-                let Counts { requests, failures } = span.counts;
+                let Counts {
+                    requests, failures, ..
+                } = span.counts;
                 if requests < least {
                     Ruling::Few(span)
                 } else if failures as f64 > self.limit * requests as f64 * (1.0 + 1e-12) {
@@ -160,7 +182,9 @@ impl Counted {
     /// The span that shows most, if all together exclude chance.
     fn failing(&self, needed: f64) -> Option<Span> {
         let weighted = |(share, span): &(f64, Span)| {
-            let Counts { requests, failures } = span.counts;
+            let Counts {
+                requests, failures, ..
+            } = span.counts;
             let evidence = threshold::ln_evidence(requests, failures, self.limit);
             // One or two failures never speak, however unlikely they are; lowering a part keeps the level.
             let evidence = if failures < MIN_FAILURES {
@@ -182,11 +206,28 @@ impl Counted {
 }
 
 impl Context<'_> {
-    fn finding(&self, metric: &Metric) -> Finding {
+    fn finding(&self, metric: &Metric) -> (Finding, Allows) {
+        let by_threshold = |finding: Finding| {
+            let passed = finding.verdict == Verdict::Pass;
+            let allows = if passed {
+                Allows::ALL
+            } else {
+                Allows::default()
+            };
+            (finding, allows)
+        };
         match &metric.source {
-            MetricSource::SuccessRate { min } => self.success_rate(metric, *min),
-            MetricSource::Latency { quantile, max } => self.latency(metric, *quantile, *max),
-            MetricSource::Custom { query, min, max } => self.custom(metric, query, (*min, *max)),
+            MetricSource::SuccessRate { min } => match &self.streams {
+                Some(streams) => self.success_beside_stable(metric, *min, streams),
+                None => by_threshold(self.success_rate(metric, *min)),
+            },
+            MetricSource::Latency { quantile, max } => match &self.streams {
+                Some(streams) => self.latency_beside_stable(metric, (*quantile, *max), streams),
+                None => by_threshold(self.latency(metric, *quantile, *max)),
+            },
+            MetricSource::Custom { query, min, max } => {
+                by_threshold(self.custom(metric, query, (*min, *max)))
+            }
         }
     }
 
@@ -219,7 +260,7 @@ impl Context<'_> {
         }
     }
 
-    fn is_fresh(&self, last: Timestamp) -> bool {
+    pub(super) fn is_fresh(&self, last: Timestamp) -> bool {
         let age = (self.now - last).to_std().unwrap_or_default();
         age <= self.target.analysis.every * FRESH_TICKS + Duration::from_secs(5)
     }
@@ -279,7 +320,7 @@ impl Context<'_> {
             .unwrap_or_else(|| threshold::requests_needed(limit, BETA));
         let stream = &self.evidence.latency;
         let bounds = stream.common_classes();
-        let wanted = Bound(u64::try_from(max.as_micros()).unwrap_or(u64::MAX - 1));
+        let wanted = Bound::of(max);
         let bound = bounds.range(..=wanted).next_back().copied();
         let counted = self.counted(stream, limit, |buckets| slower_than(buckets, bound));
         let has_seen = stream.has_seen(Side::Candidate);
@@ -429,7 +470,9 @@ impl Context<'_> {
     }
 
     fn few(&self, span: Span, least: u64, needs: &str, seen: bool, bad: &str) -> String {
-        let Counts { requests, failures } = span.counts;
+        let Counts {
+            requests, failures, ..
+        } = span.counts;
         if requests > 0 {
             return format!("{requests} of {least} requests that {needs}, {failures} {bad}");
         }
@@ -455,7 +498,7 @@ impl Context<'_> {
         }
     }
 
-    fn since(&self, from: Timestamp) -> Duration {
+    pub(super) fn since(&self, from: Timestamp) -> Duration {
         (self.now - from).to_std().unwrap_or_default()
     }
 
@@ -510,10 +553,11 @@ fn slower_than(buckets: &Buckets, bound: Option<Bound>) -> Counts {
     Counts {
         requests,
         failures: bound.map_or(0, |bound| requests.saturating_sub(count(bound))),
+        rejections: 0,
     }
 }
 
-fn no_bound(wanted: Bound) -> String {
+pub(super) fn no_bound(wanted: Bound) -> String {
     format!(
         "the latency histogram has no bucket bound at or shortly below {}; give the pods one with the annotation `sidecar.istio.io/statsHistogramBuckets`",
         text::latency(wanted.0)

@@ -8,6 +8,8 @@
 //! request from before counts (but for those of the last scrape interval before it).
 
 pub mod comparison;
+mod beside;
+mod compared;
 mod counting;
 mod custom;
 mod evidence;
@@ -17,17 +19,18 @@ mod promql;
 mod text;
 mod threshold;
 mod types;
+mod watch;
 
 #[cfg(test)]
 mod tests;
 
 pub use counting::{Fault, Sides};
 pub use custom::BAD_LOOKS;
-pub use evidence::{Counts, Evidence, Ledger, absorb};
+pub use evidence::{Counts, Evidence, Ledger, absorb, next_reading, reading_due};
 pub use judge::judge;
 pub use plan::plan;
 pub use threshold::{BETA, MIN_FAILURES, ln_evidence, requests_needed};
 pub use types::{
-    Answer, AskError, CUSTOM_LABEL, Finding, Judgement, Purpose, Query, Series, Target, Verdict,
-    Window,
+    Allows, Answer, AskError, CUSTOM_LABEL, Compared, Finding, Judgement, Purpose, Query, Series,
+    Target, Verdict, Window,
 };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::counting::{Stream, Tally};
 use super::custom;
-use super::evidence::{GRPC_FAULTS, Ledger, whole_second};
+use super::evidence::{Ledger, period, reading_due, whole_second};
 use super::promql::{self, Shape};
 use super::types::{CUSTOM_LABEL, Purpose, Query, Target};
 use crate::domain::{CanaryId, Timestamp};
@@ -17,38 +17,54 @@ const MAX_BYTES: usize = 8 * 1024;
 const MAX_POINTS: u64 = 2_000;
 /// Canaries times points of one range query. With 40 series a canary and 20 bytes a sample that is 16 MB.
 const MAX_CELLS: u64 = 20_000;
+/// Readings before the rollout that show how stable's pods differ among themselves.
+const HISTORY_TICKS: i32 = 40;
 /// Readings may be missing for this many ticks before the gap is read again with a range query, which sees the
 /// restarts of proxies that a single reading would not.
-const MAX_GAP_TICKS: u32 = 3;
+const MAX_GAP_TICKS: i32 = 3;
 /// A rebuild that keeps failing is asked ever coarser, at most 2^6 times.
 const MAX_COARSENING: u32 = 6;
 
 const REQUESTS: &str = "istio_requests_total";
 const BUCKETS: &str = "istio_request_duration_milliseconds_bucket";
 
+/// Longest age of a sample that Prometheus may answer with: by default it takes the counters of a pod that is gone for
+/// fresh ones for five minutes. Two scrapes a minute apart fit in.
+const LOOKBACK: Duration = Duration::from_secs(120);
+
 /// Asks for everything that the targets need at `now`. The number of queries does not grow with the canaries but by
 /// batches of 8 KiB.
 ///
-/// A canary that the ledger knows is read at one instant. One that it does not know, or not lately, is read over a
-/// range from the start of its rollout, or from the last reading. All times are whole seconds.
+/// All canaries are read at the same moments, multiples of their `every`. One that the ledger knows is read at one
+/// instant. One that it does not know, or not lately, is read over a range: from some time before the start of its
+/// rollout, or from the last reading. One that was read already is not asked for again.
 pub fn plan(targets: &[Target], ledger: &Ledger, now: Timestamp) -> Vec<Query> {
     let now = whole_second(now);
     let mut targets: Vec<&Target> = targets.iter().filter(|t| !t.analysis.skip).collect();
     targets.sort_by(|a, b| a.id.cmp(&b.id));
     targets.dedup_by(|a, b| a.id == b.id);
     let mut queries = Vec::new();
-    for (key, group) in grouped(&targets, now, |t| {
-        needs_requests(t).then(|| since(t, ledger.of(t).map(|e| &e.requests), now))
+    for (key, group) in grouped(&targets, |t| {
+        let needed = needs_requests(t).then(|| since(t, ledger.of(t).map(|e| &e.requests), now));
+        needed.flatten()
     }) {
         queries.extend(counters(&key, &group, now, Kind::Requests));
     }
-    for (key, group) in grouped(&targets, now, |t| {
-        (!latency_limits(t).is_empty()).then(|| since(t, ledger.of(t).map(|e| &e.latency), now))
+    for (key, group) in grouped(&targets, |t| {
+        let needed = !latency_limits(t).is_empty();
+        let since = needed.then(|| since(t, ledger.of(t).map(|e| &e.latency), now));
+        since.flatten()
     }) {
         queries.extend(counters(&key, &group, now, Kind::Latency));
     }
     queries.extend(custom_metrics(&targets, ledger, now));
     queries
+}
+
+/// The first reading that matters for a target: what stable did before the rollout shows how its pods differ.
+pub(super) fn first_reading(target: &Target) -> Timestamp {
+    let every = target.analysis.every;
+    reading_due(whole_second(target.window.rollout), every) - period(every) * HISTORY_TICKS
 }
 
 /// Whether a target needs the request counters: for its success rate, for the comparison, for a minimum of requests.
@@ -79,42 +95,46 @@ enum Since {
     Range { from: Timestamp, coarser: u32 },
 }
 
-fn since<T: Tally>(target: &Target, stream: Option<&Stream<T>>, now: Timestamp) -> Since {
-    let start = whole_second(target.window.rollout).min(now);
+fn since<T: Tally>(target: &Target, stream: Option<&Stream<T>>, now: Timestamp) -> Option<Since> {
+    let every = target.analysis.every;
+    let due = reading_due(now, every);
     let coarser = stream
         .map_or(0, Stream::failed_rebuilds)
         .min(MAX_COARSENING);
     let Some(last) = stream.and_then(Stream::last) else {
-        return Since::Range {
-            from: start,
+        return Some(Since::Range {
+            from: first_reading(target).min(due),
             coarser,
-        };
+        });
     };
-    let gap = (now - last).to_std().unwrap_or_default();
-    if gap <= target.analysis.every * MAX_GAP_TICKS {
-        return Since::Instant;
+    if last >= due {
+        return None;
     }
-    Since::Range {
+    if due - last <= period(every) * MAX_GAP_TICKS {
+        return Some(Since::Instant);
+    }
+    Some(Since::Range {
         from: last,
         coarser,
-    }
+    })
 }
 
 /// What the targets of one query have in common.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     reporter: &'static str,
-    /// Time between two points of a range.
-    every: Option<Duration>,
+    every: Duration,
+    is_range: bool,
     coarser: u32,
+    /// What fails by the rules of the spec has no place among the latencies.
+    failing_grpc: Vec<u8>,
 }
 
 /// Targets that can share a query, with the earliest moment that any of them has to be read from.
-type Group<'a> = (Timestamp, Vec<&'a Target>);
+type Group<'a> = (Option<Timestamp>, Vec<&'a Target>);
 
 fn grouped<'a>(
     targets: &[&'a Target],
-    now: Timestamp,
     how: impl Fn(&Target) -> Option<Since>,
 ) -> BTreeMap<Key, Group<'a>> {
     let mut groups: BTreeMap<Key, Group<'_>> = BTreeMap::new();
@@ -122,14 +142,16 @@ fn grouped<'a>(
         let Some(since) = how(target) else {
             continue;
         };
-        let (every, coarser, from) = match since {
-            Since::Instant => (None, 0, now),
-            Since::Range { from, coarser } => (Some(target.analysis.every), coarser, from),
+        let (from, coarser) = match since {
+            Since::Instant => (None, 0),
+            Since::Range { from, coarser } => (Some(from), coarser),
         };
         let key = Key {
             reporter: target.analysis.reporter.as_str(),
-            every,
+            every: target.analysis.every,
+            is_range: from.is_some(),
             coarser,
+            failing_grpc: target.analysis.counting.grpc.clone(),
         };
         let group = groups.entry(key).or_insert((from, Vec::new()));
         group.0 = group.0.min(from);
@@ -146,19 +168,20 @@ enum Kind {
 
 fn counters(key: &Key, group: &Group<'_>, now: Timestamp, kind: Kind) -> Vec<Query> {
     let (from, targets) = group;
-    let range = key.every.map(|every| {
-        let (step, points) = grid(*from, now, every, key.coarser);
-        ((*from, step), points)
+    let due = reading_due(now, key.every);
+    let range = from.map(|from| grid(from, due, key.every, key.coarser));
+    let most = range.map_or(u64::MAX, |(_, _, points)| {
+        (MAX_CELLS / points.max(1)).max(1)
     });
-    let most = range.map_or(u64::MAX, |(_, points)| (MAX_CELLS / points.max(1)).max(1));
     chunks(targets, most)
         .into_iter()
         .map(|chunk| {
             let ids: Vec<CanaryId> = chunk.iter().map(|t| t.id.clone()).collect();
             Query {
-                promql: selector_of(&chunk, key.reporter, kind),
-                at: now,
-                range: range.map(|(range, _)| range),
+                promql: selector_of(&chunk, key, kind),
+                at: due,
+                range: range.map(|(start, step, _)| (start, step)),
+                lookback: Some(LOOKBACK.max(key.every * 2)),
                 purpose: match kind {
                     Kind::Requests => Purpose::Requests(ids),
                     Kind::Latency => Purpose::Latency(ids),
@@ -168,19 +191,24 @@ fn counters(key: &Key, group: &Group<'_>, now: Timestamp, kind: Kind) -> Vec<Que
         .collect()
 }
 
-/// Step and number of points of a range whose last point is the present: steps of at most `every`, unless that makes
-/// too many points.
-fn grid(from: Timestamp, now: Timestamp, every: Duration, coarser: u32) -> (Duration, u64) {
-    let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
-    let span = millis((now - from).to_std().unwrap_or_default());
-    let every = millis(every).max(1);
-    if span == 0 {
-        return (Duration::from_millis(every), 1);
-    }
-    let most = (MAX_POINTS >> coarser).max(2);
-    let steps = span.div_ceil(every).min(most).max(1);
-    // Rounded down, so that rounding never moves the last point into the future: it may be early by 1 ms a step.
-    (Duration::from_millis((span / steps).max(1)), steps + 1)
+/// Start, step and number of points of a range that ends at `due`. The points are those of the common grid, or every
+/// n-th of them when there would be too many.
+fn grid(
+    from: Timestamp,
+    due: Timestamp,
+    every: Duration,
+    coarser: u32,
+) -> (Timestamp, Duration, u64) {
+    let period = period(every).num_seconds().max(1);
+    let most = i64::try_from(MAX_POINTS >> coarser).unwrap_or(1).max(2);
+    let ticks = ((due - from).num_seconds().max(0) + period - 1) / period;
+    let merged = ((ticks + most - 1) / most).max(1);
+    let steps = (ticks + merged - 1) / merged;
+    let seconds = period * merged;
+    let start = due - chrono::TimeDelta::seconds(seconds * steps);
+    let positive = |n: i64| u64::try_from(n).unwrap_or_default();
+    let step = Duration::from_secs(positive(seconds));
+    (start, step, positive(steps) + 1)
 }
 
 /// Splits targets so that each query stays below its bounds.
@@ -210,7 +238,7 @@ fn chunks<'a>(targets: &[&'a Target], most: u64) -> Vec<Vec<&'a Target>> {
     chunks
 }
 
-fn selector_of(targets: &[&Target], reporter: &str, kind: Kind) -> String {
+fn selector_of(targets: &[&Target], key: &Key, kind: Kind) -> String {
     let namespaces: BTreeSet<&str> = targets.iter().map(|t| t.id.namespace.as_str()).collect();
     let workloads: BTreeSet<&str> = targets
         .iter()
@@ -218,7 +246,8 @@ fn selector_of(targets: &[&Target], reporter: &str, kind: Kind) -> String {
         .map(String::as_str)
         .collect();
     let common = format!(
-        "reporter=\"{reporter}\",{},{}",
+        "reporter=\"{}\",{},{}",
+        key.reporter,
         promql::any_of("destination_workload_namespace", namespaces),
         promql::any_of("destination_workload", workloads),
     );
@@ -231,7 +260,7 @@ fn selector_of(targets: &[&Target], reporter: &str, kind: Kind) -> String {
             let limits = targets.iter().flat_map(|t| latency_limits(t));
             format!(
                 "sum by ({by}, le) ({BUCKETS}{{{common},{},{}}})",
-                answered(),
+                answered(&key.failing_grpc),
                 bounds(limits)
             )
         }
@@ -239,10 +268,14 @@ fn selector_of(targets: &[&Target], reporter: &str, kind: Kind) -> String {
 }
 
 /// Matches answers that did not fail: fast failures would hide slowness, and are judged by the success rate.
-fn answered() -> String {
+fn answered(failing_grpc: &[u8]) -> String {
+    let statuses: Vec<String> = failing_grpc.iter().map(u8::to_string).collect();
+    if statuses.is_empty() {
+        return "response_code=~\"[123]..\"".to_owned();
+    }
     format!(
         "response_code=~\"[123]..\",grpc_response_status!~\"{}\"",
-        GRPC_FAULTS.join("|")
+        statuses.join("|")
     )
 }
 
@@ -276,7 +309,7 @@ pub(super) fn latency_for_people(
     format!(
         "histogram_quantile({quantile}, sum by (le) (increase({BUCKETS}{{{},{}}}{})))",
         own(target),
-        answered(),
+        answered(&target.analysis.counting.grpc),
         window(from, to)
     )
 }
@@ -352,6 +385,7 @@ fn custom_metrics(targets: &[&Target], ledger: &Ledger, now: Timestamp) -> Vec<Q
             promql: batched(&batch),
             at: now,
             range: None,
+            lookback: None,
             purpose: Purpose::Custom(batch.into_iter().map(|member| member.name).collect()),
         })
         .collect()

@@ -1,6 +1,7 @@
 //! Whole ticks: plan, answer, absorb, judge, against a time line of counters held in memory.
 
 mod asking;
+mod beside;
 mod counts;
 mod properties;
 
@@ -14,7 +15,8 @@ use super::*;
 use crate::domain::{CanaryId, Timestamp};
 use crate::spec::{Analysis, Metric, MetricSource, OnFailure, OnInconclusive, Reporter};
 
-const START: i64 = 1_700_000_000;
+/// A multiple of the period.
+const START: i64 = 1_700_000_010;
 
 fn at(seconds: i64) -> Timestamp {
     DateTime::from_timestamp(START + seconds, 0).unwrap()
@@ -71,11 +73,17 @@ fn target(name: &str, metrics: Vec<Metric>) -> Target {
             compare: false,
             skip: false,
             reporter: Reporter::Destination,
+            counting: crate::spec::Counting {
+                warmup: Duration::ZERO,
+                ..Default::default()
+            },
         },
         window: Window {
             rollout: at(0),
             step: at(0),
             has_traffic: true,
+            weight: None,
+            comparable: true,
         },
     }
 }

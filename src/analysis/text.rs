@@ -36,6 +36,19 @@ pub(super) fn number(value: f64) -> String {
     }
 }
 
+/// A whole number with commas between thousands.
+pub(super) fn thousands(value: u64) -> String {
+    let digits = value.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
 /// A latency in microseconds as milliseconds or seconds.
 pub(super) fn latency(micros: u64) -> String {
     if micros >= 10_000_000 && micros.is_multiple_of(1_000_000) {
@@ -127,7 +140,13 @@ mod tests {
 
     #[test]
     fn shares_never_look_better_than_they_are() {
-        let success = |requests, failures| success(Counts { requests, failures });
+        let success = |requests, failures| {
+            success(Counts {
+                requests,
+                failures,
+                rejections: 0,
+            })
+        };
         assert_eq!(success(100_000, 1_001), "98.99%");
         assert_eq!(success(1204, 5), "99.58%");
         assert_eq!(success(300, 0), "100%");
@@ -147,6 +166,10 @@ mod tests {
         ] {
             assert_eq!(number(value), text);
         }
+        assert_eq!(
+            [0, 999, 1000, 8_000, 1_234_567].map(thousands),
+            ["0", "999", "1,000", "8,000", "1,234,567"]
+        );
         assert_eq!(latency(500_000), "500ms");
         assert_eq!(latency(500), "0.5ms");
         assert_eq!(latency(30_000_000), "30s");

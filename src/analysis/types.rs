@@ -35,6 +35,10 @@ pub struct Window {
     pub step: Timestamp,
     /// Whether the present step sends anybody but named users to the candidate.
     pub has_traffic: bool,
+    /// Share of the requests that the step gives to the candidate, per cent, where it is by chance who gets there.
+    pub weight: Option<u8>,
+    /// Whether it is by chance on every step of the ladder: only then can the versions be compared.
+    pub comparable: bool,
 }
 
 /// One request to Prometheus, as a value.
@@ -46,6 +50,8 @@ pub struct Query {
     pub at: Timestamp,
     /// Start and resolution of a range query; `None` asks for one instant.
     pub range: Option<(Timestamp, Duration)>,
+    /// Longest age of a sample that counts as present; `None`: as the server has it, mostly 5 min.
+    pub lookback: Option<Duration>,
     /// What the answer is for.
     pub purpose: Purpose,
 }
@@ -98,6 +104,9 @@ pub enum AskError {
     /// An answer with warnings: possibly partial.
     #[error("Prometheus gave a partial answer: {0}")]
     Partial(String),
+    /// The server's clock is this many seconds ahead of ours (behind, if negative).
+    #[error("the clock of Prometheus is {} s {}: its samples would be taken for those of another time; synchronise the clocks", .0.abs(), if *.0 < 0 { "behind" } else { "ahead" })]
+    Clock(i64),
     /// An answer of the wrong shape.
     #[error("Prometheus gave an unusable answer: {0}")]
     Unusable(String),
@@ -128,17 +137,79 @@ impl Verdict {
     }
 }
 
+/// What a rollout may do on its evidence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Allows {
+    /// Go on to the next step. A candidate that nothing speaks against may, before it is shown to be safe.
+    pub step: bool,
+    /// Be promoted.
+    pub promotion: bool,
+}
+
+impl Allows {
+    /// Everything.
+    pub const ALL: Self = Self {
+        step: true,
+        promotion: true,
+    };
+}
+
+/// The comparison of candidate and stable in numbers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Compared {
+    /// What was counted: `failures`, `client errors`, or the name of a latency metric.
+    pub stream: String,
+    /// The candidate's requests since the rollout began.
+    pub requests: u64,
+    /// How many of them failed (were slow, blamed the client).
+    pub failures: u64,
+    /// Stable's requests in the same time.
+    pub stable_requests: u64,
+    /// How many of them failed.
+    pub stable_failures: u64,
+    /// The candidate's share of the requests of the last tick.
+    pub theta: f64,
+    /// `ln E` of this stream.
+    pub ln_evidence: f64,
+    /// `ln E` of all streams together, and how much a rollback needs.
+    pub whole: (f64, f64),
+    /// Chance of such evidence at any time if the candidate is no worse.
+    pub p_value: f64,
+    /// The candidate's odds of failure are at least this many times stable's.
+    pub odds: Option<f64>,
+    /// How much the evidence was weakened because stable's pods differ.
+    pub phi: f64,
+}
+
 /// A verdict with all that it rests on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Judgement {
     /// The verdict over all metrics: the worst of Fail, Error, Inconclusive, Pass in this order.
     pub verdict: Verdict,
+    /// What follows for the rollout.
+    pub allows: Allows,
+    /// The comparison, if candidate and stable were compared: the stream that says most.
+    pub compared: Option<Compared>,
     /// One finding per metric, in the order of the spec.
     pub findings: Vec<Finding>,
     /// One sentence for people.
     pub sentence: String,
     /// When Prometheus was asked.
     pub at: Timestamp,
+}
+
+impl Judgement {
+    /// What keeps the rollout where it is: the sentence of the verdict, or with a pass the sentences of its findings.
+    pub fn missing(&self) -> String {
+        if self.verdict != Verdict::Pass || self.findings.is_empty() {
+            return self.sentence.clone();
+        }
+        let sentences = self
+            .findings
+            .iter()
+            .map(|finding| format!("{}: {}", finding.metric, finding.sentence));
+        sentences.collect::<Vec<_>>().join("; ")
+    }
 }
 
 /// What one metric showed.

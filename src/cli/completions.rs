@@ -86,7 +86,9 @@ mod tests {
         let page = std::fs::read_to_string(target.join("serin-reconcile.1")).unwrap();
         assert!(page.contains("SERIN_PROMETHEUS"), "{page}");
         let pages = std::fs::read_dir(&target).unwrap().count();
-        assert_eq!(pages, Cli::command().get_subcommands().count() + 1);
+        let commands = |command: &clap::Command| command.get_subcommands().count();
+        let nested: usize = Cli::command().get_subcommands().map(commands).sum();
+        assert_eq!(pages, commands(&Cli::command()) + nested + 1);
     }
 
     #[test]

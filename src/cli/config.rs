@@ -1,5 +1,7 @@
 //! The configuration of `serin run`: a YAML file, overridden by flags.
 
+mod signatures;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -7,6 +9,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::Error as _;
+
+pub(super) use signatures::{KeyFormat, SignConfig, VerifyConfig};
 
 use super::cluster_config::{self, ClusterChoice, ClusterConfig};
 use super::failure::Failure;
@@ -70,6 +74,12 @@ pub(super) struct RepositoryConfig {
     /// A text that keeps other people's CI quiet, put into each commit message.
     #[serde(default, deserialize_with = "one_line")]
     pub(super) skip_ci: Option<String>,
+    /// How commits are signed; `None`: not at all.
+    #[serde(default)]
+    pub(super) sign: Option<SignConfig>,
+    /// Whose signature the head needs; `None`: nobody's.
+    #[serde(default)]
+    pub(super) verify: Option<VerifyConfig>,
     /// What it is called in metrics and in the path of its webhook; `None`: the last part of the address.
     #[serde(default, deserialize_with = "name")]
     pub(super) name: Option<String>,
@@ -102,6 +112,8 @@ impl RepositoryConfig {
             namespaces: BTreeSet::new(),
             impersonate: None,
             skip_ci: None,
+            sign: None,
+            verify: None,
             name: None,
             webhook: None,
         }
@@ -239,6 +251,9 @@ impl ConfigFile {
             ));
         }
         refuse_twins(&self.repositories)?;
+        for repository in &self.repositories {
+            signatures::check(repository.sign.as_ref(), repository.verify.as_ref())?;
+        }
         Ok(Config {
             repositories: self.repositories,
             prometheus: prometheus.over(self.prometheus)?,

@@ -6,11 +6,14 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::FalseyValueParser;
 
-use super::config::{BasicAuth, PrometheusConfig, RepositoryConfig, Tls};
+use super::config::{
+    BasicAuth, KeyFormat, PrometheusConfig, RepositoryConfig, SignConfig, Tls, VerifyConfig,
+};
 use super::failure::Failure;
 use super::output::Format;
 use super::values::{self, Unshown};
 use crate::domain::{Person, RepoPath};
+use crate::git::Fingerprint;
 
 /// Which branch of which remote to work on, and in whose name.
 #[derive(Debug, Clone, Default, Args)]
@@ -45,6 +48,79 @@ pub(super) struct RepositoryFlags {
     /// Text that each commit message carries to keep other CI quiet, like `[skip ci]`.
     #[arg(long, value_name = "TEXT", env = "SERIN_SKIP_CI", value_parser = values::one_line)]
     pub(super) skip_ci: Option<String>,
+    #[command(flatten)]
+    pub(super) signatures: SignatureFlags,
+}
+
+/// The key to sign with, and whose signatures are good.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+#[command(next_help_heading = "Signatures")]
+pub(super) struct SignatureFlags {
+    /// Key to sign commits with: a file without a passphrase, the public half of a key that the SSH agent has, or the
+    /// fingerprint of a key in GnuPG's keyring.
+    #[arg(long, value_name = "KEY", env = "SERIN_SIGN_KEY")]
+    pub(super) sign_key: Option<String>,
+    /// Kind of that key [default: ssh].
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        env = "SERIN_SIGN_FORMAT",
+        value_enum,
+        requires = "sign_key"
+    )]
+    pub(super) sign_format: Option<KeyFormat>,
+    /// Nothing moves unless the head is signed by an SSH key of this `allowed_signers` file.
+    #[arg(long, value_name = "FILE", env = "SERIN_VERIFY_SIGNERS")]
+    pub(super) verify_signers: Option<PathBuf>,
+    /// Or by an OpenPGP key of this file, which `gpg --export` wrote.
+    #[arg(long, value_name = "FILE", env = "SERIN_VERIFY_KEYRING")]
+    pub(super) verify_keyring: Option<PathBuf>,
+    /// Only by OpenPGP keys with these fingerprints; without --verify-keyring, keys of GnuPG's own keyring.
+    #[arg(
+        long,
+        value_name = "FINGERPRINT",
+        env = "SERIN_VERIFY_FINGERPRINT",
+        value_delimiter = ','
+    )]
+    pub(super) verify_fingerprint: Vec<Fingerprint>,
+    /// SSH keys that are good no more: public keys, or a list that `ssh-keygen -k` made.
+    #[arg(long, value_name = "FILE", env = "SERIN_VERIFY_REVOKED")]
+    pub(super) verify_revoked: Option<PathBuf>,
+    /// Every commit since the last verified head needs such a signature, both sides of merges included.
+    #[arg(long, env = "SERIN_VERIFY_STRICT", value_parser = FalseyValueParser::new())]
+    pub(super) verify_strict: bool,
+}
+
+impl SignatureFlags {
+    /// Puts what was given over `config`.
+    fn refine(self, config: &mut RepositoryConfig) {
+        if let Some(key) = self.sign_key {
+            let format = self.sign_format.unwrap_or_default();
+            config.sign = Some(SignConfig { format, key });
+        }
+        let given = VerifyConfig {
+            signers: self.verify_signers,
+            keyring: self.verify_keyring,
+            fingerprints: self.verify_fingerprint,
+            revoked: self.verify_revoked,
+            strict: self.verify_strict,
+        };
+        if given == VerifyConfig::default() {
+            return;
+        }
+        let known = config.verify.take().unwrap_or_default();
+        config.verify = Some(VerifyConfig {
+            signers: given.signers.or(known.signers),
+            keyring: given.keyring.or(known.keyring),
+            fingerprints: if given.fingerprints.is_empty() {
+                known.fingerprints
+            } else {
+                given.fingerprints
+            },
+            revoked: given.revoked.or(known.revoked),
+            strict: given.strict || known.strict,
+        });
+    }
 }
 
 impl RepositoryFlags {
@@ -57,6 +133,7 @@ impl RepositoryFlags {
             || self.skip_ci.is_some()
             || self.git_timeout.is_some()
             || self.accept_rewritten_history
+            || self.signatures != SignatureFlags::default()
     }
 
     /// Puts what was given over `config`.
@@ -71,7 +148,9 @@ impl RepositoryFlags {
             git_timeout,
             accept_rewritten_history,
             cache_dir: _,
+            signatures,
         } = self.clone();
+        signatures.refine(config);
         config.branch = branch.or(config.branch.take());
         config.path = path.or(config.path.take());
         if let Some(author) = author {

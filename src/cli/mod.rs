@@ -3,6 +3,7 @@
 //! Commands are thin: they read files and repositories, call the layers below, and print. Rules live below.
 
 mod adopt;
+mod bench;
 mod clone;
 mod cluster_config;
 mod completions;
@@ -14,6 +15,7 @@ mod failure;
 mod flags;
 mod history;
 mod output;
+mod plan;
 mod prose;
 mod reconcile;
 mod render;
@@ -112,6 +114,8 @@ enum Command {
     History(history::HistoryArgs),
     Explain(explain::ExplainArgs),
     Adopt(adopt::AdoptArgs),
+    Bench(bench::BenchArgs),
+    Plan(plan::PlanArgs),
     Crd(crd::CrdArgs),
     Completions(completions::CompletionsArgs),
     Man(completions::ManArgs),
@@ -131,6 +135,8 @@ impl Command {
             | Self::History(_)
             | Self::Explain(_)
             | Self::Adopt(_)
+            | Self::Bench(_)
+            | Self::Plan(_)
             | Self::Crd(_)
             | Self::Completions(_)
             | Self::Man(_) => Chattiness::Quiet,
@@ -154,6 +160,8 @@ impl Command {
             Self::History(args) => args.execute(verbose > 0, console),
             Self::Explain(args) => args.execute(console),
             Self::Adopt(args) => args.execute(console),
+            Self::Bench(args) => args.execute(console),
+            Self::Plan(args) => args.execute(console),
             Self::Crd(args) => args.execute(console),
             Self::Completions(args) => args.execute(console),
             Self::Man(args) => args.execute(console),

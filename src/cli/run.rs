@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::FalseyValueParser;
 
 use super::cluster_config::ClusterChoice;
 use super::config::{Config, ConfigFile};
@@ -32,6 +33,16 @@ The configuration file:
       impersonate: test/deployer    # service account to write as; default: Serin's own
       name: apps                    # in metrics and paths; default: the last part of the URL
       webhook: {secretFile: /etc/serin/webhook}     # POST /hook/apps wakes it; default: none
+      sign:                         # default: commits are not signed
+        format: ssh                 # or openpgp
+        key: /etc/serin/id_ed25519  # a file without a passphrase; the .pub of a key that the SSH agent has;
+                                    # or the fingerprint of a key in GnuPG's keyring
+      verify:                       # default: any head will do
+        signers: /etc/serin/allowed_signers       # SSH keys, as in `man ssh-keygen`; and/or:
+        keyring: /etc/serin/keys.asc              # OpenPGP keys, from `gpg --export`
+        fingerprints: [0123...]     # only these OpenPGP keys
+        revoked: /etc/serin/revoked # SSH keys that are good no more
+        strict: false               # true: every commit needs a good signature, not only the head
   prometheus:
     url: http://prometheus:9090
     timeout: 10s
@@ -52,6 +63,13 @@ The configuration file:
 
 Flags win over the file.
 
+With `verify`, a head without a good signature changes nothing: the last good commit stays in force, the cluster is kept
+equal to it, and nothing is committed until the head is good. Whoever signs the head vouches for all below it; with
+`strict` every commit since the last good head counts, both sides of merges and the merges of a forge included (its key has
+to be among those allowed). What was good is remembered in the copy in `cacheDir`; without that, the newest well-signed
+commit of the first-parent line is in force. Times of SSH keys (`valid-before`) are compared with the committer time, which
+the signer chooses: remove a key, or list it in `revoked`, to shut it out.
+
 Examples:
   serin run --config serin.yaml
   serin run --repo https://git.example.com/team/apps.git --prometheus http://prometheus:9090 --cluster none")]
@@ -71,6 +89,9 @@ pub(super) struct RunArgs {
     /// Shortest time between two pushes; rollbacks do not wait for it [default: 10s].
     #[arg(long, value_name = "TIME", env = "SERIN_PUSH_INTERVAL", value_parser = values::duration)]
     push_interval: Option<std::time::Duration>,
+    /// Check the configuration, and run nothing. Files that it names are not read.
+    #[arg(long, env = "SERIN_CHECK", value_parser = FalseyValueParser::new())]
+    check: bool,
     #[command(flatten)]
     repository: RepositoryFlags,
     #[command(flatten)]
@@ -103,6 +124,9 @@ impl RunArgs {
 
     pub(super) fn execute(&self, log_level: SetLogLevel) -> Result<Outcome, Failure> {
         let config = self.settings()?;
+        if self.check {
+            return Ok(Outcome::Done);
+        }
         let Wirings { engines, locks } = Wirings::of(&config)?;
         let exposure = operator::Exposure {
             listen: config.listen,

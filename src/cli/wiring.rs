@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::cluster_config::{Applier, ClusterChoice};
-use super::config::{Config, PrometheusConfig, RepositoryConfig};
+use super::config::{Config, PrometheusConfig, RepositoryConfig, SignConfig, VerifyConfig};
 use super::failure::Failure;
 use crate::applier::Policy;
 use crate::domain::{RepoPath, Revision};
@@ -149,6 +149,8 @@ fn branch_settings(repository: &RepositoryConfig, local: PathBuf) -> git::Settin
         committer: repository.committer().clone(),
         deadline: repository.timeout,
         accept_rewritten_history: repository.accept_rewritten_history,
+        sign: repository.sign.as_ref().map(SignConfig::signing),
+        verify: repository.verify.as_ref().map(VerifyConfig::verification),
         environment: std::collections::BTreeMap::new(),
     }
 }

@@ -37,6 +37,40 @@ pub struct AnalysisSpec {
     /// Whose telemetry counts; `destination` by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reporter: Option<ReporterSpec>,
+    /// What counts as a failure: 5xx, gRPC's server faults and requests without an answer by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failures: Option<FailuresSpec>,
+    /// Requests of the candidate that a step needs before the next, unless it has lasted five minutes; 50 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub step_requests: Option<u64>,
+    /// How long the candidate's latency does not count after its first answer; `60s` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::duration")]
+    pub warmup: Option<String>,
+}
+
+/// What counts as a failure. What is given takes the place of the default.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FailuresSpec {
+    /// Response codes: `503`, or a class such as `5xx`; `[5xx]` by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 50))]
+    pub codes: Option<Vec<String>>,
+    /// gRPC statuses; `[2, 4, 12, 13, 14, 15]` by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 20))]
+    pub grpc: Option<Vec<u8>>,
+    /// Envoy response flags that are failures whatever the code, such as `UF`; none by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 50))]
+    pub flags: Option<Vec<String>>,
+    /// Envoy response flags of requests without an answer that do not count at all; `[DC]` by default: the client
+    /// went away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 50))]
+    pub ignored_flags: Option<Vec<String>>,
 }
 
 /// The comparison of candidate and stable.
@@ -50,6 +84,21 @@ pub struct CompareSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.000_001, max = 0.5))]
     pub alpha: Option<f64>,
+    /// Ratio of the odds of failure up to which a candidate counts as no worse than stable; 1 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10))]
+    pub tolerance: Option<f64>,
+    /// Failing share of the candidate, in per cent, below which no difference matters; a tenth of what the success
+    /// rate allows by default (0.1 for 99 %).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub floor: Option<f64>,
+    /// Whether answers that blame the client (4xx) are compared as well, with little weight; on by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_errors: Option<bool>,
+    /// Whether a rollout waits while requests do not arrive as the weight says; on by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub routing: Option<bool>,
 }
 
 /// One metric with its limits.

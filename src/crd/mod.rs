@@ -10,7 +10,8 @@ mod spec;
 mod status;
 
 pub use analysis::{
-    AnalysisSpec, CompareSpec, FailureAction, InconclusiveAction, MetricSpec, ReporterSpec,
+    AnalysisSpec, CompareSpec, FailureAction, FailuresSpec, InconclusiveAction, MetricSpec,
+    ReporterSpec,
 };
 pub use definition::{crd_yaml, spec_schema};
 pub use route::{L4RouteSpec, RouteSpec, SessionAffinitySpec, UserSpec};

@@ -253,11 +253,14 @@ mod tests {
                 compare: true,
                 skip: false,
                 reporter: Reporter::Destination,
+                counting: crate::spec::Counting::default(),
             },
             window: Window {
                 rollout: at(60),
                 step: at(60),
                 has_traffic: true,
+                weight: None,
+                comparable: true,
             },
         }
     }
@@ -301,6 +304,7 @@ mod tests {
                 promql: finding.query.clone(),
                 at: at(180),
                 range: None,
+                lookback: None,
                 purpose: analysis::Purpose::Custom(Vec::new()),
             };
             let answers = server.ask(&[query]).await;
@@ -316,13 +320,13 @@ mod tests {
     #[tokio::test]
     async fn serin_judges_by_it() {
         let good = judged(0.0, 200.0).await;
-        assert_snapshot!(good.sentence, @"m0 100% (>= 99%); m1 249ms (p99 <= 250ms); m2 18.1667 (<= 100); m3 100 (<= 100)");
+        assert_snapshot!(good.sentence, @"m0 100% (>= 99%); m1 100% (p99 <= 250ms); m2 18.1667 (<= 100); m3 100 (<= 100)");
         assert_eq!(good.verdict, Verdict::Pass);
         let bad = judged(0.05, 200.0).await;
-        assert_snapshot!(bad.sentence, @"m0: 110 of 2200 requests failed in 2m, which leaves 95% where at least 99% is wanted");
+        assert_snapshot!(bad.sentence, @"m0: candidate fails 13.6 times as often as stable at least (99% sure), 105 of 2,100 against 0 of 2,100 requests, 2m after the step");
         assert_eq!(bad.verdict, Verdict::Fail);
         let slow = judged(0.0, 400.0).await;
-        assert_snapshot!(slow.sentence, @"m1: 1760 of 2200 answers in 2m were slower than 250ms, at most 1% may be");
+        assert_snapshot!(slow.sentence, @"m1: candidate is slow 51.4 times as often as stable at least (99% sure), 720 of 900 against 0 of 900 answers, 2m after the step");
         assert_eq!(slow.verdict, Verdict::Fail);
     }
 

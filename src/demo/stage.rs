@@ -418,6 +418,8 @@ fn settings(
         committer: person.clone(),
         deadline: DEADLINE,
         accept_rewritten_history: false,
+        sign: None,
+        verify: None,
         environment: BTreeMap::new(),
     })
 }

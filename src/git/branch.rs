@@ -2,61 +2,42 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use gix::refs::transaction::PreviousValue;
+use tokio::sync::Mutex;
 
 use super::command::{Git, NoOutput, Output};
+use super::copy::{
+    Copy, MARKER, SEEN, TRACKED, blocking, clear, inspect, reference, set_reference,
+};
 use super::lineage::{self, Memo};
-use super::objects::{self, commit_id, is_ancestor, local, local_io};
+use super::locks;
+use super::objects::{self, is_ancestor, local_io};
 use super::porcelain::{self, Trouble};
-use super::remote::{NAME, Remote};
+use super::remote::NAME;
+use super::settings::Settings;
+use super::sign::Signer;
 use super::snapshot::{self, Cache};
+use super::verify::{Unverified, Verifier};
 use super::write::{self, Written};
-use crate::domain::{CanaryId, CommitId, Person, RepoPath};
+use crate::domain::{CanaryId, CommitId};
 use crate::ports::{
     Draft, Head, History, Lineage, Published, Repository, RepositoryError, Snapshot, Watch,
 };
 
-/// Where the remote's branch was when we last asked.
-const TRACKED: &str = "refs/serin/remote";
-/// The last head that was accepted: what a rewritten history is noticed by, and what keeps the old one from being lost.
-const SEEN: &str = "refs/serin/seen";
-/// File that makes a folder ours, and says of which branch it is a copy.
-const MARKER: &str = "serin-copy";
 /// The first fetch brings the whole history, so it may take this many deadlines.
 const FIRST_FETCH: u32 = 20;
 /// Heads between two looks at whether the copy should be packed.
 const HEADS_PER_TIDYING: u32 = 500;
 
-/// Which branch, and as whom.
-#[derive(Clone)]
-pub struct Settings {
-    /// The repository.
-    pub remote: Remote,
-    /// The branch, without `refs/heads/`; `None` for the one that the remote's `HEAD` names.
-    pub branch: Option<String>,
-    /// The folder below which YAML is read; `None` for the whole tree.
-    pub path: Option<RepoPath>,
-    /// Folder of our bare copy. Created when missing, recreated when damaged; must be ours alone.
-    pub local: PathBuf,
-    /// Author of our commits.
-    pub author: Person,
-    /// Committer of our commits. By its email address they are recognised later.
-    pub committer: Person,
-    /// For one request to the remote; the first fetch may take longer.
-    pub deadline: Duration,
-    /// Take a history that somebody forced as the new truth, instead of reporting it.
-    pub accept_rewritten_history: bool,
-    /// Environment of the `git` program, on top of what is passed on, such as `GIT_SSH_COMMAND`.
-    pub environment: BTreeMap<String, String>,
-}
-
 /// One branch of one repository.
 pub struct Branch {
     settings: Settings,
-    git: Git,
+    git: Arc<Git>,
+    signer: Option<Arc<Mutex<Signer>>>,
+    verifier: Option<Verifier>,
     /// Name of the branch, as far as known.
     name: Option<String>,
     /// The remote head whose objects we have.
@@ -70,33 +51,6 @@ pub struct Branch {
     damaged: Option<CommitId>,
     recreated_for: Option<CommitId>,
     heads: u32,
-}
-
-// === impl Settings ===
-
-impl fmt::Debug for Settings {
-    /// Without the values of the environment: they may be secret.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settings")
-            .field("remote", &self.remote)
-            .field("branch", &self.branch)
-            .field("path", &self.path)
-            .field("local", &self.local)
-            .field("author", &self.author)
-            .field("committer", &self.committer)
-            .field("deadline", &self.deadline)
-            .field("accept_rewritten_history", &self.accept_rewritten_history)
-            .field("environment", &self.environment.keys())
-            .finish()
-    }
-}
-
-impl Settings {
-    /// What the copy is a copy of.
-    fn identity(&self) -> String {
-        let branch = self.branch.as_deref().unwrap_or("HEAD");
-        format!("{}\n{branch}\n", self.remote)
-    }
 }
 
 // === impl Branch ===
@@ -114,20 +68,27 @@ impl fmt::Debug for Branch {
 
 impl Branch {
     /// Opens our copy, or makes an empty one. Asks the remote nothing yet.
-    pub async fn open(mut settings: Settings) -> Result<Self, RepositoryError> {
+    pub async fn open(settings: Settings) -> Result<Self, RepositoryError> {
         if let Some(name) = &settings.branch {
             check_name(name)?;
         }
         let here = std::path::absolute(".").map_err(|e| local_io(Path::new("."), &e))?;
-        settings.local = here.join(&settings.local);
-        settings.remote = settings.remote.absolute_from(&here);
-        let git = Git::new(
-            settings.local.clone(),
+        let settings = settings.absolute_from(&here);
+        let local = settings.local.clone();
+        let git = Arc::new(Git::new(
+            local.clone(),
             &settings.remote,
             &settings.environment,
-        );
+        ));
+        let signer = settings.sign.clone().map(|sign| Signer::new(sign, &local));
+        let verifier = settings
+            .verify
+            .clone()
+            .map(|verify| Verifier::new(verify, Arc::clone(&git), &local, settings.deadline));
         let mut branch = Self {
             git,
+            signer: signer.map(|signer| Arc::new(Mutex::new(signer))),
+            verifier,
             name: settings.branch.clone(),
             tracked: None,
             seen: None,
@@ -151,7 +112,14 @@ impl Branch {
                 self.seen = seen;
                 self.recreate().await
             }
-            Copy::Sound { tracked, seen } => {
+            Copy::Sound {
+                tracked,
+                seen,
+                verified,
+            } => {
+                if let Some(verifier) = &mut self.verifier {
+                    verifier.remembered(verified);
+                }
                 self.tracked = tracked;
                 self.seen = seen;
                 self.seen_is_stored = false;
@@ -220,7 +188,7 @@ impl Branch {
 
     fn no_output(&self, error: &NoOutput) -> RepositoryError {
         match error {
-            NoOutput::NotRun(_) => RepositoryError::Local(error.to_string()),
+            NoOutput::NotRun { .. } => RepositoryError::Local(error.to_string()),
             NoOutput::TimedOut { .. } => {
                 RepositoryError::Unreachable(format!("{}: {error}", self.settings.remote))
             }
@@ -317,13 +285,11 @@ impl Branch {
             }
             Err(error) => {
                 // The remote answered a moment ago: what failed may be our copy.
-                let identity = self.settings.identity();
-                let copy = blocking(move || inspect(&folder, &identity)).await?;
-                if let Copy::Damaged { .. } = copy {
-                    self.damaged.clone_from(&self.tracked);
-                    return Err(RepositoryError::Local(error.to_string()));
+                if self.is_sound().await? {
+                    Err(error)
+                } else {
+                    Err(RepositoryError::Local(error.to_string()))
                 }
-                Err(error)
             }
         }
     }
@@ -359,6 +325,55 @@ impl Branch {
         }
     }
 
+    /// Where the branch is, brought here and compared with what was seen.
+    async fn head(&mut self) -> Result<Head, RepositoryError> {
+        let Some(mut head) = self.look().await? else {
+            let history = match &self.seen {
+                Some(from) if !self.settings.accept_rewritten_history => {
+                    History::Rewritten { from: from.clone() }
+                }
+                _ => History::Forward,
+            };
+            return Ok(Head {
+                commit: None,
+                history,
+            });
+        };
+        if self.tracked.as_ref() != Some(&head) {
+            head = self.bring().await?;
+            self.tidy().await;
+        }
+        // A bad head is never one that was seen: who takes it back rewrites nothing.
+        if let Some(verifier) = &mut self.verifier
+            && let Some(Unverified { why, last_good }) = verifier.head(&head).await?
+        {
+            let history = History::Unverified { head, why };
+            return Ok(Head {
+                commit: last_good,
+                history,
+            });
+        }
+        let history = self.compare(&head).await?;
+        Ok(Head {
+            commit: Some(head),
+            history,
+        })
+    }
+
+    /// Our copy may be damaged: it is recreated at the next fetch, once for each head.
+    fn suspect(&mut self) {
+        if self.tracked.is_some() && self.recreated_for != self.tracked {
+            self.damaged.clone_from(&self.tracked);
+        }
+    }
+
+    /// Whether our copy is as it should be.
+    async fn is_sound(&self) -> Result<bool, RepositoryError> {
+        let (folder, identity) = (self.settings.local.clone(), self.settings.identity());
+        let copy = blocking(move || inspect(&folder, &identity)).await?;
+        Ok(matches!(copy, Copy::Sound { .. }))
+    }
+
     /// Packs loose objects when `git` finds that there are many. Nothing depends on it, so failures are left to the next time.
     async fn tidy(&mut self) {
         self.heads += 1;
@@ -391,12 +406,32 @@ impl Branch {
                 Ok(answer)
             }
             Err(error) => {
-                if self.tracked.as_ref() == Some(at) && self.recreated_for.as_ref() != Some(at) {
-                    self.damaged = Some(at.clone());
+                if self.tracked.as_ref() == Some(at) {
+                    self.suspect();
                 }
                 Err(error)
             }
         }
+    }
+
+    /// Writes the drafts as commits, signed where that is wanted.
+    async fn write(&self, base: &CommitId, drafts: Vec<Draft>) -> Result<Written, RepositoryError> {
+        let (folder, parent) = (self.settings.local.clone(), base.clone());
+        let author = self.settings.author.clone();
+        let committer = self.settings.committer.clone();
+        let (git, limit) = (Arc::clone(&self.git), self.settings.deadline);
+        let signer = self.signer.clone();
+        let runtime = tokio::runtime::Handle::current();
+        blocking(move || {
+            let sign = signer.map(|signer| {
+                move |commit| {
+                    runtime.block_on(async { signer.lock().await.sign(&git, commit, limit).await })
+                }
+            });
+            let sign = sign.as_ref().map(|sign| sign as write::Sign<'_>);
+            write::commits(&folder, &parent, &drafts, &author, &committer, sign)
+        })
+        .await
     }
 
     /// Pushes, then tells by the remote head how that went.
@@ -435,11 +470,7 @@ impl Branch {
         match head {
             Some(head) if head == *last => self.tracked = Some(head),
             Some(head) if head == *base => {
-                return match &pushed {
-                    Ok(output) => Ok(Published::Refused(self.refusal(output))),
-                    // It may still arrive: nobody refused anything.
-                    Err(error) => Err(self.no_output(error)),
-                };
+                return self.not_moved(pushed).await;
             }
             Some(_) => {
                 let head = self.bring().await?;
@@ -463,6 +494,35 @@ impl Branch {
         Ok(Published::Accepted(commits))
     }
 
+    /// The branch is where it was: the server refused, or it was never asked.
+    async fn not_moved(
+        &mut self,
+        pushed: Result<Output, NoOutput>,
+    ) -> Result<Published, RepositoryError> {
+        let output = match pushed {
+            Ok(output) => output,
+            // It may still arrive: nobody refused anything.
+            Err(error) => return Err(self.no_output(&error)),
+        };
+        let answered = output.success
+            || porcelain::pushed(&output.stdout)
+                .iter()
+                .any(|line| line.rejected)
+            || !porcelain::server_words(&output.stderr).is_empty();
+        if !answered {
+            let failure = self.failure(&output);
+            if !self.is_sound().await? {
+                self.suspect();
+                return Err(RepositoryError::Local(failure.to_string()));
+            }
+            // Access that is good for reading only is a refusal like any other.
+            if !matches!(failure, RepositoryError::Denied(_)) {
+                return Err(failure);
+            }
+        }
+        Ok(Published::Refused(self.refusal(&output)))
+    }
+
     /// The branch holds our commit: it is the last head seen.
     async fn accepted(&mut self, last: &CommitId) -> Result<(), RepositoryError> {
         let (folder, id) = (self.settings.local.clone(), objects::object_id(last)?);
@@ -477,6 +537,9 @@ impl Branch {
         .await?;
         self.seen = Some(last.clone());
         self.seen_is_stored = true;
+        if let Some(verifier) = &mut self.verifier {
+            verifier.accept(last).await?;
+        }
         self.tidy().await;
         Ok(())
     }
@@ -504,27 +567,17 @@ impl Repository for Branch {
             self.recreate().await?;
             self.recreated_for = Some(head);
         }
-        let Some(mut head) = self.look().await? else {
-            let history = match &self.seen {
-                Some(from) if !self.settings.accept_rewritten_history => {
-                    History::Rewritten { from: from.clone() }
-                }
-                _ => History::Forward,
-            };
-            return Ok(Head {
-                commit: None,
-                history,
-            });
-        };
-        if self.tracked.as_ref() != Some(&head) {
-            head = self.bring().await?;
-            self.tidy().await;
-        }
-        let history = self.compare(&head).await?;
-        Ok(Head {
-            commit: Some(head),
-            history,
+        let folder = self.settings.local.clone();
+        blocking(move || {
+            locks::remove_stale(&folder);
+            Ok(())
         })
+        .await?;
+        let fetched = self.head().await;
+        if let Err(RepositoryError::Local(_)) = &fetched {
+            self.suspect();
+        }
+        fetched
     }
 
     async fn snapshot(&mut self, at: &CommitId) -> Result<Snapshot, RepositoryError> {
@@ -554,13 +607,18 @@ impl Repository for Branch {
         base: &CommitId,
         drafts: Vec<Draft>,
     ) -> Result<Published, RepositoryError> {
-        let (folder, parent) = (self.settings.local.clone(), base.clone());
-        let author = self.settings.author.clone();
-        let committer = self.settings.committer.clone();
-        let written =
-            blocking(move || write::commits(&folder, &parent, &drafts, &author, &committer))
-                .await?;
-        let commits = match written {
+        if self
+            .verifier
+            .as_ref()
+            .is_some_and(|verifier| !verifier.is_good(base))
+        {
+            let words = format!(
+                "{} was not verified, so nothing is built on it",
+                base.short()
+            );
+            return Err(RepositoryError::Signature(words));
+        }
+        let commits = match self.write(base, drafts).await? {
             Written::Commits { ids, pack } => {
                 if let Some(pack) = pack {
                     self.on_the_copy(&["index-pack", "--stdin"], pack).await?;
@@ -570,113 +628,15 @@ impl Repository for Branch {
             Written::Blocked(why) => return Ok(Published::Refused(why)),
         };
         match commits.last().cloned() {
-            Some(last) if last != *base => self.push(base, commits, &last).await,
+            Some(last) if last != *base => {
+                if let Some(verifier) = &mut self.verifier {
+                    verifier.own(&last).await?;
+                }
+                self.push(base, commits, &last).await
+            }
             _ => Ok(Published::Accepted(commits)),
         }
     }
-}
-
-/// State of the folder of our copy.
-enum Copy {
-    /// Nothing there yet.
-    Fresh,
-    /// Ours, and readable.
-    Sound {
-        tracked: Option<CommitId>,
-        seen: Option<CommitId>,
-    },
-    /// Ours, and not usable: not readable, or the copy of another branch.
-    Damaged { seen: Option<CommitId> },
-}
-
-fn inspect(folder: &Path, identity: &str) -> Result<Copy, RepositoryError> {
-    let is_empty = match std::fs::read_dir(folder) {
-        Ok(mut entries) => entries.next().is_none(),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
-        Err(error) => return Err(local_io(folder, &error)),
-    };
-    if is_empty {
-        return Ok(Copy::Fresh);
-    }
-    let Ok(marker) = std::fs::read_to_string(folder.join(MARKER)) else {
-        return Err(RepositoryError::Local(format!(
-            "{} holds something else; name an empty folder for the copy",
-            folder.display()
-        )));
-    };
-    let Some(noted) = marker.strip_prefix(identity) else {
-        // The copy of something else: its head is nothing to compare with.
-        return Ok(Copy::Damaged { seen: None });
-    };
-    let refs = objects::open(folder).and_then(|repo| {
-        let refs = (reference(&repo, TRACKED)?, reference(&repo, SEEN)?);
-        for id in [&refs.0, &refs.1].into_iter().flatten() {
-            let commit = objects::commit(&repo, objects::object_id(id)?)?;
-            repo.find_tree(commit.tree).map_err(local)?;
-        }
-        Ok(refs)
-    });
-    let noted = || hex(noted);
-    Ok(match refs {
-        Ok((tracked, seen)) => Copy::Sound {
-            tracked,
-            seen: seen.or_else(noted),
-        },
-        Err(_) => Copy::Damaged {
-            seen: seen_on_disk(folder).or_else(noted),
-        },
-    })
-}
-
-/// The last head seen, from the files of a repository that may be too damaged to open.
-fn seen_on_disk(folder: &Path) -> Option<CommitId> {
-    let loose = std::fs::read_to_string(folder.join(SEEN)).unwrap_or_default();
-    let packed = || {
-        let packed = std::fs::read_to_string(folder.join("packed-refs")).ok()?;
-        packed
-            .lines()
-            .find_map(|line| hex(line.strip_suffix(SEEN)?))
-    };
-    hex(&loose).or_else(packed)
-}
-
-fn hex(text: &str) -> Option<CommitId> {
-    let text = text.trim();
-    let id = gix::ObjectId::from_hex(text.as_bytes()).ok()?;
-    Some(commit_id(id))
-}
-
-/// Removes all but the marker, which is what allows removing the rest.
-fn clear(folder: &Path) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_name() == MARKER {
-            continue;
-        }
-        if entry.file_type()?.is_dir() {
-            std::fs::remove_dir_all(entry.path())?;
-        } else {
-            std::fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
-}
-
-fn reference(repo: &gix::Repository, name: &str) -> Result<Option<CommitId>, RepositoryError> {
-    let reference = repo.try_find_reference(name).map_err(local)?;
-    Ok(reference
-        .and_then(|r| r.try_id())
-        .map(|id| commit_id(id.detach())))
-}
-
-fn set_reference(
-    repo: &gix::Repository,
-    name: &str,
-    id: gix::ObjectId,
-) -> Result<(), RepositoryError> {
-    repo.reference(name, id, PreviousValue::Any, "serin")
-        .map(|_| ())
-        .map_err(local)
 }
 
 /// A name that `git` takes and that no argument is mistaken for.
@@ -688,13 +648,4 @@ fn check_name(name: &str) -> Result<(), RepositoryError> {
         )));
     }
     Ok(())
-}
-
-/// Runs work that blocks on a thread where it may.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, RepositoryError> + Send + 'static,
-) -> Result<T, RepositoryError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|error| Err(RepositoryError::Local(format!("failed to finish: {error}"))))
 }

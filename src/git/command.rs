@@ -1,9 +1,10 @@
-//! Starts `git`, and nothing else does: arguments as values, a cleared environment, a deadline, bounded output.
+//! Starts programs, and nothing else does: `git` for the wire and for verifying, `ssh-keygen` and `gpg` for signing.
+//! Arguments as values, a cleared environment, a deadline, bounded output.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::Stdio;
 use std::time::Duration;
@@ -82,6 +83,20 @@ const PASSED_ON_PREFIXES: &[&str] = &[
     "GOOGLE_",
 ];
 const CONFIG_COUNT: &str = "GIT_CONFIG_COUNT";
+/// What `ssh-keygen` and `gpg` get: where keys and agents are, nothing of `git`, no proxy, no credential.
+const FOR_SIGNING: &[&str] = &[
+    "DBUS_SESSION_BUS_ADDRESS",
+    "GNUPGHOME",
+    "HOME",
+    "LC_ALL",
+    "LD_LIBRARY_PATH",
+    "LOGNAME",
+    "PATH",
+    "SSH_AUTH_SOCK",
+    "TMPDIR",
+    "USER",
+    "XDG_RUNTIME_DIR",
+];
 
 /// Settings of a person that would change what a command of ours does.
 const CONFIGURATION: &[(&str, &str)] = &[
@@ -92,6 +107,11 @@ const CONFIGURATION: &[(&str, &str)] = &[
     ("fetch.writeCommitGraph", "false"),
     ("gc.auto", "0"),
     ("gc.autoDetach", "false"),
+    ("gpg.minTrustLevel", "undefined"),
+    ("gpg.program", "gpg"),
+    ("gpg.ssh.program", "ssh-keygen"),
+    // Only SSH and OpenPGP keys can be allowed.
+    ("gpg.x509.program", "false"),
     ("init.defaultBranch", "main"),
     ("maintenance.auto", "false"),
     ("push.followTags", "false"),
@@ -100,7 +120,31 @@ const CONFIGURATION: &[(&str, &str)] = &[
     ("submodule.recurse", "false"),
 ];
 
-/// The `git` program, set up for one bare repository and one remote.
+/// What can be started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Program {
+    /// On our bare repository.
+    Git,
+    /// Part of OpenSSH.
+    SshKeygen,
+    /// GnuPG.
+    Gpg,
+}
+
+/// One run of a program.
+#[derive(Debug)]
+pub(super) struct Call<'a> {
+    /// Which.
+    pub(super) program: Program,
+    /// Its arguments.
+    pub(super) arguments: &'a [&'a str],
+    /// What it reads from standard input.
+    pub(super) input: Vec<u8>,
+    /// GnuPG's folder, if not the one of the environment.
+    pub(super) gnupg: Option<&'a Path>,
+}
+
+/// The `git` program, set up for one bare repository and one remote; and those that make signatures.
 pub(super) struct Git {
     folder: PathBuf,
     environment: BTreeMap<OsString, OsString>,
@@ -121,16 +165,33 @@ pub(super) struct Output {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoOutput {
     /// The program could not be started or waited for.
-    #[error("failed to run git: {0}")]
-    NotRun(std::io::Error),
+    #[error("failed to run {program}: {error}")]
+    NotRun {
+        /// Its name.
+        program: &'static str,
+        /// Why not.
+        error: std::io::Error,
+    },
     /// It did not end in time and was killed.
-    #[error("git {command} did not end within {} s", limit.as_secs_f32())]
+    #[error("{command} did not end within {} s", limit.as_secs_f32())]
     TimedOut {
-        /// The verb.
+        /// The program, and the verb where it has one.
         command: String,
         /// The deadline.
         limit: Duration,
     },
+}
+
+// === impl Program ===
+
+impl Program {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Git => "git",
+            Self::SshKeygen => "ssh-keygen",
+            Self::Gpg => "gpg",
+        }
+    }
 }
 
 // === impl Git ===
@@ -193,21 +254,50 @@ impl Git {
         input: Vec<u8>,
         limit: Duration,
     ) -> Result<Output, NoOutput> {
-        let mut child = self
-            .start(arguments, !input.is_empty())
-            .map_err(NoOutput::NotRun)?;
+        let call = Call {
+            program: Program::Git,
+            arguments,
+            input,
+            gnupg: None,
+        };
+        self.call(call, limit).await
+    }
+
+    /// The same with other keys for GnuPG than the environment's.
+    pub(super) async fn run_as(
+        &self,
+        arguments: &[&str],
+        gnupg: Option<&Path>,
+        limit: Duration,
+    ) -> Result<Output, NoOutput> {
+        let call = Call {
+            program: Program::Git,
+            arguments,
+            input: Vec::new(),
+            gnupg,
+        };
+        self.call(call, limit).await
+    }
+
+    /// The same for any of the programs.
+    pub(super) async fn call(&self, call: Call<'_>, limit: Duration) -> Result<Output, NoOutput> {
+        let program = call.program.name();
+        let not_run = |error| NoOutput::NotRun { program, error };
+        let mut child = self.start(&call).map_err(not_run)?;
         let group = Group::of(&child);
-        match timeout(limit, finish(&mut child, &input)).await {
+        match timeout(limit, finish(&mut child, &call.input)).await {
             Ok(output) => {
                 group.leave();
-                output.map_err(NoOutput::NotRun)
+                output.map_err(not_run)
             }
             Err(_) => {
                 drop(group);
                 // Reaps it; a killed process ends at once.
                 let _ = timeout(AFTER_END, child.wait()).await;
+                let verb = call.arguments.first().filter(|verb| !verb.starts_with('-'));
+                let command = [Some(&program), verb].into_iter().flatten();
                 Err(NoOutput::TimedOut {
-                    command: arguments.first().copied().unwrap_or_default().to_owned(),
+                    command: command.copied().collect::<Vec<_>>().join(" "),
                     limit,
                 })
             }
@@ -218,18 +308,26 @@ impl Git {
         clippy::disallowed_methods,
         reason = "the one place that starts a process"
     )]
-    fn start(&self, arguments: &[&str], has_input: bool) -> std::io::Result<Child> {
-        Command::new("git")
-            .arg("--git-dir")
-            .arg(&self.folder)
-            .args(arguments)
-            .env_clear()
-            .envs(&self.environment)
+    fn start(&self, call: &Call<'_>) -> std::io::Result<Child> {
+        let mut command = Command::new(call.program.name());
+        command.env_clear();
+        if call.program == Program::Git {
+            command.arg("--git-dir").arg(&self.folder);
+            command.envs(&self.environment);
+        } else {
+            let wanted = |name: &OsString| FOR_SIGNING.iter().any(|wanted| name == wanted);
+            command.envs(self.environment.iter().filter(|(name, _)| wanted(name)));
+            // Whoever would ask a person for a passphrase is told that there is nobody.
+            command.envs([("SSH_ASKPASS", "false"), ("SSH_ASKPASS_REQUIRE", "force")]);
+        }
+        command.envs(call.gnupg.map(|folder| ("GNUPGHOME", folder)));
+        command
+            .args(call.arguments)
             .current_dir(&self.folder)
-            .stdin(if has_input {
-                Stdio::piped()
-            } else {
+            .stdin(if call.input.is_empty() {
                 Stdio::null()
+            } else {
+                Stdio::piped()
             })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -1,26 +1,35 @@
-//! One branch of a Git repository: the only place that starts `git`, and the only one that knows `gix`.
+//! One branch of a Git repository: the only place that starts `git`, `ssh-keygen` and `gpg`, and the only one that knows
+//! `gix`.
 //!
 //! Objects are read and written with `gix` in a bare repository of our own; the wire (asking, fetching, pushing) is the
 //! `git` program, so that every credential helper, SSH set-up and proxy that works for `git` works here. There is no
-//! work tree and no index. The outcome of a push is judged by where the branch is afterwards, never by words.
+//! work tree and no index. Signatures are made and verified by the programs that people use for it. The outcome of a push is judged by where the branch is afterwards, never by words.
 //!
 //! Never decides to try again, never knows what a file means.
 
 mod bare;
 mod branch;
 mod command;
+mod copy;
+mod keyring;
 mod lineage;
 mod local;
+mod locks;
 mod message;
 mod objects;
 mod pack;
 mod paths;
 mod porcelain;
 mod remote;
+mod settings;
+mod sign;
+mod signature;
 mod snapshot;
+mod verify;
 mod write;
 
 pub use bare::{First, create_bare};
-pub use branch::{Branch, Settings};
+pub use branch::Branch;
 pub use local::{Local, LogEntry};
 pub use remote::{InvalidRemote, Remote};
+pub use settings::{Fingerprint, InvalidFingerprint, Settings, Signing, Verification};

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use gix::ObjectId;
 use gix::actor::Signature;
-use gix::objs::Write;
 use gix::objs::tree::EntryKind;
+use gix::objs::{Write, WriteTo};
 
 use super::message;
 use super::objects::{self, At, local};
@@ -30,13 +30,18 @@ pub(super) enum Written {
     Blocked(String),
 }
 
-/// Writes the drafts on top of `base`, each on the one before.
+/// Makes the signature of a commit that has none.
+pub(super) type Sign<'a> = &'a dyn Fn(Vec<u8>) -> Result<String, RepositoryError>;
+
+/// Writes the drafts on top of `base`, each on the one before. A signature is part of what the next commit names as its
+/// parent, so signing is one after the other, however many there are.
 pub(super) fn commits(
     folder: &Path,
     base: &CommitId,
     drafts: &[Draft],
     author: &Person,
     committer: &Person,
+    sign: Option<Sign<'_>>,
 ) -> Result<Written, RepositoryError> {
     let mut repo = objects::open(folder)?.with_object_memory();
     let mut parent = objects::object_id(base)?;
@@ -64,7 +69,7 @@ pub(super) fn commits(
         let edited = editor.write().map_err(local)?.detach();
         if edited != tree {
             tree = edited;
-            let commit = gix::objs::Commit {
+            let mut commit = gix::objs::Commit {
                 tree,
                 parents: [parent].into_iter().collect(),
                 author: signature(author, draft.at),
@@ -73,6 +78,16 @@ pub(super) fn commits(
                 message: message::clean(&draft.message).into(),
                 extra_headers: Vec::new(),
             };
+            if let Some(sign) = sign {
+                let mut unsigned = Vec::new();
+                commit
+                    .write_to(&mut unsigned)
+                    .map_err(|error| RepositoryError::Local(error.to_string()))?;
+                let signature = sign(unsigned)?;
+                commit
+                    .extra_headers
+                    .push(("gpgsig".into(), signature.into()));
+            }
             parent = repo.write_object(&commit).map_err(local)?.detach();
         }
         ids.push(objects::commit_id(parent));

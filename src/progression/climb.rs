@@ -6,7 +6,7 @@ use super::state::{
     Approval, Cause, Decision, DrainCause, Hold, HoldReason, Phase, Readiness, Rollout, State,
     TransitionKind, WaitingOn,
 };
-use crate::analysis::{Judgement, Verdict};
+use crate::analysis::{Judgement, Verdict, next_reading};
 use crate::domain::{Timestamp, Weight};
 use crate::spec::{Candidate, CandidateContent, OnFailure, OnInconclusive, Rung, Workload};
 
@@ -422,7 +422,7 @@ fn gate(desk: &Desk<'_>, rollout: &Rollout, judgement: Option<&Judgement>) -> Ga
     let hold = rung.map_or(std::time::Duration::ZERO, |rung| rung.hold);
     let until = after(observed, hold);
     if desk.now < until {
-        let look = after(desk.now, desk.canary.analysis.every);
+        let look = next_reading(desk.now, desk.canary.analysis.every);
         return Gate::closed(WaitingOn::HoldTime { until }, Some(until.min(look)));
     }
     let mut rule = match (rung, hold.is_zero()) {
@@ -430,7 +430,8 @@ fn gate(desk: &Desk<'_>, rollout: &Rollout, judgement: Option<&Judgement>) -> Ga
         (Some(_), true) => "no hold".to_owned(),
         (Some(_), false) => format!("hold of {} passed", crate::spec::duration::written(hold)),
     };
-    match evidence(desk, rollout, judgement, late) {
+    let is_last = usize::from(rollout.step) >= desk.canary.ladder.len();
+    match evidence(desk, rollout, judgement, (late, is_last)) {
         Ok(Some(passed)) => rule = format!("{rule}, {passed}"),
         Ok(None) => {}
         Err(gate) => return gate,
@@ -451,12 +452,12 @@ fn evidence(
     desk: &Desk<'_>,
     rollout: &Rollout,
     judgement: Option<&Judgement>,
-    late: bool,
+    (late, is_last): (bool, bool),
 ) -> Result<Option<String>, Gate> {
     if !rollout.has_traffic() {
         return Ok(None);
     }
-    let look = Some(after(desk.now, desk.canary.analysis.every));
+    let look = Some(next_reading(desk.now, desk.canary.analysis.every));
     let Some(judgement) = judgement else {
         let sentence = "Prometheus was not asked yet".to_owned();
         let deadline = desk.canary.analysis.deadline;
@@ -473,21 +474,31 @@ fn evidence(
         (Verdict::Pass, _, _) if desk.canary.analysis.skip => {
             Ok(Some("analysis skipped".to_owned()))
         }
-        (Verdict::Pass, _, _) => Ok(Some("verdict pass".to_owned())),
-        (Verdict::Inconclusive, true, OnInconclusive::Promote) => Ok(Some(
+        (Verdict::Pass, _, _) if is_last && judgement.allows.promotion => {
+            Ok(Some("verdict pass".to_owned()))
+        }
+        (Verdict::Pass, _, _) if !is_last && judgement.allows.step => {
+            Ok(Some("verdict pass".to_owned()))
+        }
+        (Verdict::Inconclusive, _, _) if !is_last && judgement.allows.step => {
+            Ok(Some("no sign of harm".to_owned()))
+        }
+        (Verdict::Inconclusive | Verdict::Pass, true, OnInconclusive::Promote) => Ok(Some(
             "deadline passed without a verdict, onInconclusive: promote".to_owned(),
         )),
-        (Verdict::Inconclusive, true, OnInconclusive::Rollback) => Err(Gate::TimedOut(format!(
-            "no verdict within the deadline: {}",
-            trimmed(&judgement.sentence)
-        ))),
+        (Verdict::Inconclusive | Verdict::Pass, true, OnInconclusive::Rollback) => {
+            Err(Gate::TimedOut(format!(
+                "no verdict within the deadline: {}",
+                trimmed(&judgement.sentence)
+            )))
+        }
         (Verdict::Error, _, _) => Err(Gate::closed(
             WaitingOn::Metrics(trimmed(&judgement.sentence)),
             look,
         )),
-        (Verdict::Inconclusive | Verdict::Fail, _, _) => Err(Gate::closed(
+        (Verdict::Pass | Verdict::Inconclusive | Verdict::Fail, _, _) => Err(Gate::closed(
             WaitingOn::Evidence {
-                sentence: trimmed(&judgement.sentence),
+                sentence: trimmed(&judgement.missing()),
                 deadline: desk.canary.analysis.deadline,
             },
             look,

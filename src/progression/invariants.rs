@@ -102,7 +102,13 @@ fn rise(case: &Case<'_>) -> Option<String> {
     let analysis = &case.canary.analysis;
     let lenient = analysis.on_inconclusive == OnInconclusive::Promote
         && verdict == Some(Verdict::Inconclusive);
-    if had_traffic && verdict != Some(Verdict::Pass) && !lenient {
+    let harmless = verdict == Some(Verdict::Inconclusive)
+        && case
+            .transition
+            .judgement
+            .as_ref()
+            .is_some_and(|judgement| judgement.allows.step);
+    if had_traffic && verdict != Some(Verdict::Pass) && !lenient && !harmless {
         return Some(format!("the weight rose on the verdict {verdict:?}"));
     }
     None

@@ -407,6 +407,17 @@ pub enum WaitingOn {
         /// Head now.
         to: CommitId,
     },
+    /// A person: the head of the branch is not signed as it has to be.
+    HeadUnverified {
+        /// The head.
+        head: CommitId,
+        /// What is in force instead, if anything.
+        last_good: Option<CommitId>,
+        /// Which commit is not, and why.
+        why: String,
+    },
+    /// A person: Serin's keys or the list of allowed ones.
+    Signatures(String),
     /// Somebody mends the spec; the first message.
     Spec(String),
     /// A mistake of Serin's own: its checker refused what it was about to commit.

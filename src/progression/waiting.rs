@@ -27,6 +27,8 @@ impl WaitingOn {
             Self::PushRefused(_) => "PushRefused",
             Self::Remote(_) => "RemoteUnavailable",
             Self::HistoryRewritten { .. } => "HistoryRewritten",
+            Self::HeadUnverified { .. } => "HeadUnverified",
+            Self::Signatures(_) => "SignaturesUnusable",
             Self::Spec(_) => "SpecInvalid",
             Self::Invariant(_) => "CheckerRefused",
         }
@@ -101,6 +103,18 @@ impl fmt::Display for WaitingOn {
                 to.short(),
                 from.short()
             ),
+            Self::HeadUnverified {
+                head,
+                last_good,
+                why,
+            } => {
+                write!(f, "the head {} is not verified: {why}; ", head.short())?;
+                match last_good {
+                    Some(good) => write!(f, "{} stays in force until it is", good.short()),
+                    None => write!(f, "no commit of the branch is, so nothing is in force"),
+                }
+            }
+            Self::Signatures(words) => f.write_str(words),
             Self::Spec(message) => write!(f, "the spec has a mistake: {message}"),
             Self::Invariant(message) => {
                 write!(

@@ -21,9 +21,14 @@ pub fn window(
     if canary.controls.paused || state.held.is_some() || promoted {
         return None;
     }
+    let by_chance = rollout.matches.is_empty()
+        && rollout.mirror.is_none()
+        && canary.route.session_affinity.is_none();
     Some(Window {
         rollout: rollout.started.min(step),
         step,
         has_traffic: rollout.has_traffic(),
+        weight: by_chance.then(|| rollout.weight.percent()),
+        comparable: canary.ladder.iter().all(|rung| rung.matches.is_empty()),
     })
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use chrono::DateTime;
 use prometheus_http_query::response::{Data, PromqlResult, Sample};
 use reqwest::Response;
+use reqwest::header::HeaderValue;
 use serde::Deserialize;
 
 use crate::analysis::{AskError, Series};
@@ -27,6 +28,13 @@ struct Envelope {
     error: Option<String>,
     #[serde(default)]
     warnings: Vec<String>,
+}
+
+/// What the server's clock says, by the `Date` header that HTTP asks of every server with a clock.
+pub(super) fn clock_of(date: Option<&HeaderValue>) -> Option<Timestamp> {
+    let text = date?.to_str().ok()?;
+    let parsed = DateTime::parse_from_rfc2822(text).ok()?;
+    Some(parsed.to_utc())
 }
 
 /// Reads a whole response.

@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::analysis::{Answer, AskError, Query};
+use crate::clock::{Clock, SystemClock};
 use crate::ports::Metrics;
 
 pub use settings::{Auth, ClientCertificate, Secret, Settings, SetupError};
@@ -23,6 +24,13 @@ pub use settings::{Auth, ClientCertificate, Secret, Settings, SetupError};
 /// Queries on the wire at once. A tick of 1,000 canaries is about 30 queries; Prometheus runs 20 at once by default
 /// and has other clients.
 const CONCURRENCY: usize = 8;
+
+/// Parameter of the HTTP API for the longest age of a sample that counts as present. Servers that do not know it
+/// ignore it.
+const LOOKBACK: &str = "lookback_delta";
+
+/// Seconds that the server's clock may differ from ours: two scrapes at the usual interval.
+const MAX_SKEW: i64 = 30;
 
 /// A Prometheus server, or anything that speaks its HTTP API (Mimir, Thanos, VictoriaMetrics).
 #[derive(Debug)]
@@ -125,6 +133,7 @@ impl Metrics for Server {
         let lost = Answer::Failed(AskError::Unusable("the query was given up".to_owned()));
         let mut answers = vec![lost; queries.len()];
         let mut tasks = JoinSet::new();
+        let end = tokio::time::Instant::now() + deadline;
         for (index, query) in queries.iter().cloned().enumerate() {
             let (client, headers) = (client.clone(), headers.clone());
             let permits = Arc::clone(&self.permits);
@@ -132,9 +141,13 @@ impl Metrics for Server {
                 // The deadline covers the wait for a permit, so that the whole batch ends within it.
                 let work = async {
                     let _permit = permits.acquire().await;
+                    // Permits come free when the first queries are given up; then it is too late for the others too.
+                    if tokio::time::Instant::now() >= end {
+                        return Err(AskError::Deadline(deadline));
+                    }
                     one(&client, &query, headers, deadline).await
                 };
-                let answer = tokio::time::timeout(deadline, work).await;
+                let answer = tokio::time::timeout_at(end, work).await;
                 (index, answer.unwrap_or(Err(AskError::Deadline(deadline))))
             });
         }
@@ -166,7 +179,10 @@ async fn one(
     let at = query.at.timestamp();
     let response = match query.range {
         None => {
-            let builder = client.query(&query.promql).at(at).timeout(millis);
+            let mut builder = client.query(&query.promql).at(at).timeout(millis);
+            if let Some(age) = query.lookback {
+                builder = builder.query(LOOKBACK, format!("{}s", age.as_secs()));
+            }
             let with = |builder: prometheus_http_query::InstantQueryBuilder,
                         (name, value): (HeaderName, HeaderValue)| {
                 builder.header(name, value)
@@ -175,9 +191,12 @@ async fn one(
         }
         Some((start, step)) => {
             let (start, step) = (start.timestamp(), step.as_secs_f64());
-            let builder = client
+            let mut builder = client
                 .query_range(&query.promql, start, at, step)
                 .timeout(millis);
+            if let Some(age) = query.lookback {
+                builder = builder.query(LOOKBACK, format!("{}s", age.as_secs()));
+            }
             let with = |builder: prometheus_http_query::RangeQueryBuilder,
                         (name, value): (HeaderName, HeaderValue)| {
                 builder.header(name, value)
@@ -186,6 +205,13 @@ async fn one(
         }
     };
     let response = response.map_err(|error| unreachable(error, deadline))?;
+    let date = response.headers().get(reqwest::header::DATE);
+    let ahead = answer::clock_of(date).map(|server| (server - SystemClock.now()).num_seconds());
+    if let Some(seconds) = ahead.filter(|seconds| seconds.abs() > MAX_SKEW)
+        && response.status().is_success()
+    {
+        return Err(AskError::Clock(seconds));
+    }
     answer::read(response, query.range.is_some(), deadline).await
 }
 

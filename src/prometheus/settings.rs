@@ -233,6 +233,7 @@ impl Settings {
             AskError::Refused(text) => AskError::Refused(scrub(text)),
             AskError::BadQuery(text) => AskError::BadQuery(scrub(text)),
             AskError::Partial(text) => AskError::Partial(scrub(text)),
+            AskError::Clock(seconds) => AskError::Clock(seconds),
             AskError::Unusable(text) => AskError::Unusable(scrub(text)),
         }
     }

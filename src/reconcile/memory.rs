@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::situation::{Rendering, View};
-use crate::analysis::{Judgement, Ledger, Target};
+use crate::analysis::{self, Judgement, Ledger, Target};
 use crate::domain::{CanaryId, CommitId, Timestamp};
 use crate::manifests::{Committed, Manifests};
 use crate::spec::{ParseCache, ValidatedCanary};
@@ -58,10 +58,10 @@ impl Memory {
     /// Whether it is time to ask the metrics of this canary again.
     pub(super) fn is_due(&self, target: &Target, now: Timestamp) -> bool {
         match self.verdicts.get(&target.id) {
-            Some((step, judgement)) if *step == target.window.step && judgement.at <= now => (now
-                - judgement.at)
-                .to_std()
-                .is_ok_and(|age| age >= target.analysis.every),
+            Some((step, judgement)) if *step == target.window.step && judgement.at <= now => {
+                let every = target.analysis.every;
+                analysis::reading_due(judgement.at, every) < analysis::reading_due(now, every)
+            }
             _ => true,
         }
     }

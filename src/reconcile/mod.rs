@@ -115,7 +115,7 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
     /// asked either, for a look from Git alone.
     pub async fn outlook(&mut self, asking: bool) -> Result<Vec<Outlook>, RepositoryError> {
         let now = self.now();
-        let (Some(head), _) = self.head().await? else {
+        let (Some(head), blocked) = self.head().await? else {
             return Ok(Vec::new());
         };
         let view = self.view(&head).await?;
@@ -124,27 +124,24 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
         if asking {
             self.judge(&view, sightings, now).await;
         }
-        let plans = plan::decide(&view, sightings, &self.memory, &self.settings, now);
+        let mut plans = plan::decide(&view, sightings, &self.memory, &self.settings, now);
+        if let Some(on @ WaitingOn::HeadUnverified { .. }) = blocked {
+            plans.iter_mut().for_each(|plan| plan.stand_still(&on));
+        }
         Ok(report::outlook(&view.situations, plans))
     }
 
     async fn attempt(&mut self, now: Timestamp) -> Result<Attempt, RepositoryError> {
-        let (head, rewritten) = self.head().await?;
+        let (head, blocked) = self.head().await?;
         let Some(head) = head else {
-            return Ok(Attempt::Done(Pass::empty(now, self.settings.poll)));
+            return Ok(Attempt::Done(match blocked {
+                Some(on) => self.nothing_in_force(&on, now).await,
+                None => Pass::empty(now, self.settings.poll),
+            }));
         };
         let view = self.view(&head).await?;
-        if let Some(from) = rewritten {
-            let on = WaitingOn::HistoryRewritten {
-                from,
-                to: head.clone(),
-            };
-            return Ok(Attempt::Done(report::blocked(
-                &view,
-                &on,
-                now,
-                self.settings.poll,
-            )));
+        if let Some(on) = blocked {
+            return Ok(Attempt::Done(self.stand_still(&view, &on, now).await));
         }
         self.cluster.follow(view.tree(), now).await;
         let sightings = self.cluster.observe(&view.looked_for(), now).await;
@@ -176,12 +173,36 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
             .unwrap_or(now)
     }
 
-    async fn head(&mut self) -> Result<(Option<CommitId>, Option<CommitId>), RepositoryError> {
+    /// The commit in force, and why nothing may be built on it.
+    async fn head(&mut self) -> Result<(Option<CommitId>, Option<WaitingOn>), RepositoryError> {
         let Head { commit, history } = self.repository.fetch().await?;
-        Ok(match history {
-            History::Forward => (commit, None),
-            History::Rewritten { from } => (commit, Some(from)),
-        })
+        let blocked = match (history, &commit) {
+            (History::Forward, _) | (History::Rewritten { .. }, None) => None,
+            (History::Rewritten { from }, Some(to)) => Some(WaitingOn::HistoryRewritten {
+                from,
+                to: to.clone(),
+            }),
+            (History::Unverified { head, why }, last_good) => Some(WaitingOn::HeadUnverified {
+                head,
+                last_good: last_good.clone(),
+                why,
+            }),
+        };
+        Ok((commit, blocked))
+    }
+
+    /// Nothing moves on the whole branch. What a bad head must not change is still kept in the cluster: the commit in force
+    /// was verified, whoever pushed what on top of it.
+    async fn stand_still(&mut self, view: &View, on: &WaitingOn, now: Timestamp) -> Pass {
+        let mut problems = BTreeMap::new();
+        if let WaitingOn::HeadUnverified { .. } = on {
+            let sightings = self.cluster.observe(&view.looked_for(), now).await;
+            let sightings = sightings.as_ref();
+            let mut plans = plan::decide(view, sightings, &self.memory, &self.settings, now);
+            plans.iter_mut().for_each(|plan| plan.stand_still(on));
+            problems = self.apply(&plans, sightings, view, now).await;
+        }
+        report::blocked(view, on, problems, now, self.settings.poll)
     }
 
     /// The branch at `head`, read once for as long as it stays there.
@@ -325,6 +346,18 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
 
     /// The remote cannot be used: nothing moves, the cluster is still kept equal to the last head that was seen.
     async fn unreachable(&mut self, error: &RepositoryError, now: Timestamp) -> Pass {
+        let on = match error {
+            RepositoryError::Signature(_) => WaitingOn::Signatures(error.to_string()),
+            RepositoryError::Unreachable(_)
+            | RepositoryError::Denied(_)
+            | RepositoryError::Missing(_)
+            | RepositoryError::Local(_) => WaitingOn::Remote(error.to_string()),
+        };
+        self.nothing_in_force(&on, now).await
+    }
+
+    /// No commit can be read: the cluster is kept equal to what was committed before.
+    async fn nothing_in_force(&mut self, on: &WaitingOn, now: Timestamp) -> Pass {
         let known = self.memory.wanted();
         let looked_for: Vec<Wanted<'_>> = known
             .iter()
@@ -343,7 +376,7 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
             // What could not be repaired now is seen again by the next pass.
             self.cluster.apply(drifted, now).await;
         }
-        report::unreachable(error, &self.memory, now, self.settings.poll)
+        report::headless(on, &self.memory, now, self.settings.poll)
     }
 }
 

@@ -433,6 +433,13 @@ fn find<'a>(plans: &'a mut [Plan], id: &CanaryId) -> Option<&'a mut Plan> {
 }
 
 impl Plan {
+    /// Nothing is written until this is over.
+    pub(super) fn stand_still(&mut self, on: &WaitingOn) {
+        self.drafts.clear();
+        self.transitions.clear();
+        self.waiting = on.clone();
+    }
+
     /// Nothing is written now.
     fn put_off(&mut self, on: WaitingOn, until: Timestamp) {
         self.drafts.clear();

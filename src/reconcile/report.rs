@@ -9,7 +9,7 @@ use super::plan::Plan;
 use super::situation::{Situation, View};
 use crate::analysis::Judgement;
 use crate::domain::{CanaryId, CommitId, Timestamp, Weight};
-use crate::ports::{Draft, RepositoryError};
+use crate::ports::Draft;
 use crate::progression::{State, Transition, WaitingOn};
 use crate::spec::{Diagnostic, ValidatedCanary};
 
@@ -172,7 +172,13 @@ pub(super) fn pass(
 }
 
 /// Nothing moves on the whole branch, for one reason.
-pub(super) fn blocked(view: &View, on: &WaitingOn, now: Timestamp, poll: Duration) -> Pass {
+pub(super) fn blocked(
+    view: &View,
+    on: &WaitingOn,
+    mut problems: BTreeMap<CanaryId, String>,
+    now: Timestamp,
+    poll: Duration,
+) -> Pass {
     let canaries = view
         .situations
         .iter()
@@ -186,7 +192,7 @@ pub(super) fn blocked(view: &View, on: &WaitingOn, now: Timestamp, poll: Duratio
             waiting: on.clone(),
             judgement: None,
             diagnostics: Vec::new(),
-            problem: None,
+            problem: problems.remove(&situation.id),
         })
         .collect();
     Pass {
@@ -198,13 +204,8 @@ pub(super) fn blocked(view: &View, on: &WaitingOn, now: Timestamp, poll: Duratio
     }
 }
 
-/// The remote cannot be used.
-pub(super) fn unreachable(
-    error: &RepositoryError,
-    memory: &Memory,
-    now: Timestamp,
-    poll: Duration,
-) -> Pass {
+/// There is no commit to go by.
+pub(super) fn headless(on: &WaitingOn, memory: &Memory, now: Timestamp, poll: Duration) -> Pass {
     let known = memory.view.iter().flat_map(|view| &view.situations);
     let canaries = known
         .map(|situation| CanaryReport {
@@ -212,7 +213,7 @@ pub(super) fn unreachable(
             state: None,
             steps: 0,
             moves: Vec::new(),
-            waiting: WaitingOn::Remote(error.to_string()),
+            waiting: on.clone(),
             judgement: None,
             diagnostics: Vec::new(),
             problem: None,
@@ -222,7 +223,7 @@ pub(super) fn unreachable(
         at: now,
         head: None,
         canaries,
-        problem: Some(error.to_string()),
+        problem: Some(on.to_string()),
         wake_at: after(now, poll),
     }
 }

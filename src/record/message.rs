@@ -271,6 +271,8 @@ mod tests {
                     .to_owned(),
             judgement: Some(Judgement {
                 verdict: Verdict::Pass,
+                allows: crate::analysis::Allows::ALL,
+                compared: None,
                 findings: vec![Finding {
                     metric: "success-rate".to_owned(),
                     verdict: Verdict::Pass,

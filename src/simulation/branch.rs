@@ -38,6 +38,8 @@ pub struct Change {
     pub message: String,
     /// New content by path; `None` deletes.
     pub files: BTreeMap<RepoPath, Option<Vec<u8>>>,
+    /// Without a signature.
+    pub unsigned: bool,
 }
 
 /// The remote, shared by every engine and person.
@@ -54,6 +56,8 @@ pub struct Remote {
     pub crash: Option<CrashPoint>,
     /// Pushes that were accepted.
     pub pushes: usize,
+    /// Heads need a signature.
+    pub verifies: bool,
 }
 
 /// A commit of the simulated branch.
@@ -72,6 +76,7 @@ pub struct Commit {
     /// The paths that it touched.
     pub touched: Vec<RepoPath>,
     ours: bool,
+    unsigned: bool,
 }
 
 impl Commit {
@@ -98,6 +103,9 @@ impl Remote {
     /// A person's commit.
     pub fn commit(&mut self, change: Change, at: Timestamp) {
         self.append(change.author, at, change.message, change.files, false);
+        if let Some(commit) = self.commits.last_mut() {
+            commit.unsigned = change.unsigned;
+        }
     }
 
     /// The change that takes back the newest commit whose subject contains `text`.
@@ -131,6 +139,7 @@ impl Remote {
             author,
             message,
             files,
+            unsigned: false,
         })
     }
 
@@ -175,12 +184,33 @@ impl Remote {
             tree: Arc::new(tree),
             touched,
             ours,
+            unsigned: false,
         });
         id
     }
 
     fn position(&self, id: &CommitId) -> Option<usize> {
         self.commits.iter().rposition(|commit| &commit.id == id)
+    }
+
+    /// The head when it has no signature and needs one.
+    fn unverified(&self) -> Option<Head> {
+        let head = self.commits.last()?;
+        if !self.verifies || !head.unsigned {
+            return None;
+        }
+        let good = self.commits.iter().rev().find(|commit| !commit.unsigned);
+        Some(Head {
+            commit: good.map(|commit| commit.id.clone()),
+            history: History::Unverified {
+                head: head.id.clone(),
+                why: format!(
+                    "commit {} by {} is not signed",
+                    head.id.short(),
+                    head.author.name
+                ),
+            },
+        })
     }
 
     fn crashes_at(&mut self, point: CrashPoint) -> Result<(), RepositoryError> {
@@ -245,6 +275,10 @@ impl Repository for Branch {
         let mut remote = self.remote();
         remote.crashes_at(CrashPoint::BeforeFetch)?;
         remote.reachable()?;
+        if let Some(unverified) = remote.unverified() {
+            remote.crashes_at(CrashPoint::AfterFetch)?;
+            return Ok(unverified);
+        }
         let commit = remote.commits.last().map(|commit| commit.id.clone());
         let rewritten = self
             .seen

@@ -104,7 +104,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Simulation {
     fn new(scenario: &Scenario) -> Self {
-        let remote = Arc::new(Mutex::new(Remote::default()));
+        let mut remote = Remote::default();
+        remote.verifies = scenario.verify;
+        let remote = Arc::new(Mutex::new(remote));
         let world = Arc::new(Mutex::new(scenario.world()));
         let clock = Arc::new(ManualClock::new(scenario.start));
         let settings = Settings {

@@ -39,6 +39,9 @@ pub struct Scenario {
     /// Whether there is a (simulated) cluster to apply to.
     #[serde(default)]
     cluster: bool,
+    /// Whether the head needs a signature; everybody signs, unless an event says `unsigned`.
+    #[serde(default)]
+    pub verify: bool,
     /// Shortest time between two pushes.
     #[serde(default)]
     pub push_interval_seconds: u64,
@@ -79,6 +82,9 @@ struct EventSpec {
     /// The commit arrives between the engine's fetch and its push.
     #[serde(default)]
     race: bool,
+    /// The commit has no signature.
+    #[serde(default)]
+    unsigned: bool,
     /// Revert the newest commit whose subject contains this.
     #[serde(default)]
     revert: Option<String>,
@@ -149,6 +155,7 @@ pub(super) struct PersonsChange {
     pub(super) replace: Vec<Replace>,
     pub(super) write: BTreeMap<String, String>,
     pub(super) delete: Vec<String>,
+    pub(super) unsigned: bool,
 }
 
 /// A scenario file that cannot be used.
@@ -279,6 +286,7 @@ impl EventSpec {
                 replace: self.replace,
                 write: self.write,
                 delete: self.delete,
+                unsigned: self.unsigned,
             };
             return Ok(if self.race {
                 Act::Race(change)
@@ -360,6 +368,7 @@ impl PersonsChange {
             author: person(&self.who),
             message: format!("{}\n", self.says),
             files,
+            unsigned: self.unsigned,
         })
     }
 }

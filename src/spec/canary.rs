@@ -38,13 +38,17 @@ pub struct ValidatedCanary {
 }
 
 impl ValidatedCanary {
-    /// What people write for this canary: its spec, and the manifest of its workload.
+    /// What people write for this canary: its spec, the manifest of its workload, and where its images are set.
     pub fn inputs(&self) -> Vec<RepoPath> {
         let mut inputs = vec![self.home.file.clone()];
-        if let Workload::Managed(managed) = &self.workload
-            && managed.file != self.home.file
-        {
-            inputs.push(managed.file.clone());
+        if let Workload::Managed(managed) = &self.workload {
+            let images = &managed.images;
+            let others = images.kustomizations.iter().chain(&images.marked);
+            for file in std::iter::once(&managed.file).chain(others) {
+                if !inputs.contains(file) {
+                    inputs.push(file.clone());
+                }
+            }
         }
         inputs
     }
@@ -77,12 +81,25 @@ pub struct ManagedWorkload {
     pub manifest: Value,
     /// File of the manifest.
     pub file: RepoPath,
+    /// Where its images are written, if not in the manifest.
+    pub images: ImageSources,
     /// Pod label key that tells stable from candidate.
     pub label_key: String,
     /// Its value on stable's pods; `None` when the pod template lacks the key, and the canary waits for it.
     pub stable_value: Option<String>,
     /// Replicas of the canary Deployment.
     pub replicas: CanaryReplicas,
+}
+
+/// Files other than the manifest that say which images take effect.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ImageSources {
+    /// Kustomizations with `images` that take the manifest in, from the innermost to the outermost.
+    pub kustomizations: Vec<RepoPath>,
+    /// Files with marker comments for this canary.
+    pub marked: Vec<RepoPath>,
+    /// By kustomization and name of an image: another Deployment that its entry changes as well.
+    pub shared: BTreeMap<(RepoPath, String), String>,
 }
 
 /// How many replicas the canary Deployment gets.
@@ -250,6 +267,50 @@ pub struct Analysis {
     pub skip: bool,
     /// Which proxy's telemetry counts.
     pub reporter: Reporter,
+    /// How requests are counted and compared in detail.
+    pub counting: Counting,
+}
+
+/// What counts as a failure, and which differences between the versions matter.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Counting {
+    /// Response codes that are failures, `503` or a class such as `5xx`.
+    pub codes: Vec<String>,
+    /// gRPC statuses that are failures.
+    pub grpc: Vec<u8>,
+    /// Envoy response flags that are failures, whatever the code.
+    pub flags: Vec<String>,
+    /// Envoy response flags of requests that do not count at all.
+    pub ignored_flags: Vec<String>,
+    /// Odds ratio up to which a candidate counts as no worse than stable; at least 1.
+    pub tolerance: f64,
+    /// Failing share of the candidate, in per cent, below which no difference matters; `None`: a tenth of the limit.
+    pub floor: Option<f64>,
+    /// Whether answers that blame the client (4xx) are compared as well.
+    pub client_errors: bool,
+    /// Whether a rollout waits while requests do not arrive as the weight says.
+    pub routing: bool,
+    /// Requests of the candidate that a step needs before the next, unless it has lasted five minutes.
+    pub step_requests: u64,
+    /// How long the candidate's latency does not count after its first answer.
+    pub warmup: Duration,
+}
+
+impl Default for Counting {
+    fn default() -> Self {
+        Self {
+            codes: vec!["5xx".to_owned()],
+            grpc: vec![2, 4, 12, 13, 14, 15],
+            flags: Vec::new(),
+            ignored_flags: vec!["DC".to_owned()],
+            tolerance: 1.0,
+            floor: None,
+            client_errors: true,
+            routing: true,
+            step_requests: 50,
+            warmup: Duration::from_secs(60),
+        }
+    }
 }
 
 /// The `reporter` label of Istio's metrics.

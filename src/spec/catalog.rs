@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::draft::Draft;
 use super::file::{Facts, ParseCache, Role, mentions};
-use super::mistake::Mistake;
+use super::mistake::{Mistake, suggestion};
 use super::names::{canonical_gateway, canonical_host};
 use super::resolve::resolve;
 use super::tree::{DEFAULT_NAMESPACE, Tree, folder, is_ours};
@@ -111,6 +111,7 @@ impl Catalog {
             diagnostics.extend(entry.diagnostics.iter().cloned());
             catalog.take(entry);
         }
+        diagnostics.extend(catalog.idle_markers(&tree));
         catalog.diagnostics = diagnostics;
         catalog.take_state_files(facts, unreadable);
         catalog.diagnostics.sort();
@@ -148,6 +149,33 @@ impl Catalog {
                 self.canaries.insert(id, result);
             }
         }
+    }
+
+    /// Marker comments that nobody reads.
+    fn idle_markers(&self, tree: &Tree<'_>) -> Vec<Diagnostic> {
+        let idle = tree.all_markers().filter_map(|(file, marker)| {
+            let id = &marker.canary;
+            let why = match self.canaries.get(id) {
+                None => {
+                    let known: Vec<String> =
+                        self.canaries.keys().map(ToString::to_string).collect();
+                    let meant = suggestion(&id.to_string(), known.iter().map(String::as_str));
+                    format!("there is no canary `{id}`{meant}")
+                }
+                Some(Ok(canary)) if matches!(canary.workload, Workload::BringYourOwn(_)) => {
+                    format!("the canary `{id}` has `versions`, and its promotion writes no image")
+                }
+                Some(_) => return None,
+            };
+            Some(Diagnostic {
+                file: file.clone(),
+                line: marker.place.line,
+                column: marker.place.column,
+                severity: Severity::Warning,
+                message: format!("this marker has no effect: {why}"),
+            })
+        });
+        idle.collect()
     }
 
     /// State files tell of canaries that are no longer written, and of folders that were copied.

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::draft::Draft;
 use super::image::Rewrite;
+use super::marker::{self, Marker};
 use super::mistake::{Mistake, Place, nearest, quoted, suggestion};
 use super::{Labels, Severity};
 use crate::crd;
@@ -26,6 +27,8 @@ pub(super) struct Facts {
     pub(super) kustomization: Option<KustomizationFact>,
     /// The canary that a state file belongs to.
     pub(super) rollout: Option<CanaryId>,
+    /// Where images of canaries are written.
+    pub(super) markers: Vec<Marker>,
     /// Kind and name of objects whose document is broken.
     pub(super) broken_objects: Vec<(String, String)>,
 }
@@ -143,7 +146,7 @@ pub(super) fn mentions(content: &[u8], word: &str) -> bool {
 fn read(content: &[u8], role: Role) -> Option<Facts> {
     // A look at the bytes is a hundred times cheaper than parsing, and most files of a repository are none of ours.
     let interesting = role != Role::Manifest
-        || [API_GROUP, "Deployment", "Service"]
+        || [API_GROUP, "Deployment", "Service", marker::WORD]
             .iter()
             .any(|word| mentions(content, word));
     if !interesting {
@@ -155,11 +158,18 @@ fn read(content: &[u8], role: Role) -> Option<Facts> {
     if !parsed.errors.is_empty() && mentions(content, "{{") && !ours {
         return None;
     }
+    let (markers, marker_mistakes) = if mentions(content, marker::WORD) {
+        marker::find(content, &parsed)
+    } else {
+        Default::default()
+    };
     let mut facts = Facts {
         mistakes: parsed.errors.iter().map(Mistake::from).collect(),
         is_broken: !parsed.errors.is_empty(),
+        markers,
         ..Facts::default()
     };
+    facts.mistakes.extend(marker_mistakes);
     for document in &parsed.documents {
         facts.take(&document.root, role);
     }
@@ -277,29 +287,31 @@ fn service(root: &Node) -> Option<ServiceFact> {
     })
 }
 
+/// An entry of `images`; `None` when it names none.
+pub(super) fn rewrite(entry: &Node) -> Option<Rewrite> {
+    let word = |key| text(entry, &[key]).map(str::to_owned);
+    Some(Rewrite {
+        name: word("name")?,
+        new_name: word("newName"),
+        new_tag: word("newTag"),
+        digest: word("digest"),
+    })
+}
+
 fn kustomization(root: &Node) -> KustomizationFact {
-    let own = |node: Option<&Node>| node.and_then(Node::as_str).map(str::to_owned);
     KustomizationFact {
         namespace: text(root, &["namespace"]).map(str::to_owned),
         members: ["resources", "bases", "components"]
             .iter()
             .filter_map(|key| root.get(key))
             .flat_map(Node::items)
-            .filter_map(|item| own(Some(item)))
+            .filter_map(|item| item.as_str().map(str::to_owned))
             .collect(),
         images: root
             .get("images")
             .map_or(&[][..], Node::items)
             .iter()
-            .filter_map(|image| {
-                let word = |key| own(image.get(key)).filter(|text| !text.is_empty());
-                Some(Rewrite {
-                    name: word("name")?,
-                    new_name: word("newName"),
-                    new_tag: word("newTag"),
-                    digest: word("digest"),
-                })
-            })
+            .filter_map(rewrite)
             .collect(),
         images_place: root.entry("images").map(|(key, _)| key.into()),
     }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::canary::{
-    Analysis, CanaryReplicas, Candidate, CandidateContent, Controls, Home, Labels, ManagedWorkload,
-    OnFailure, OnInconclusive, Protocol, Reporter, Route, Rung, TwoVersions, UserRule, UserSource,
-    ValidatedCanary, Version, Workload,
+    Analysis, CanaryReplicas, Candidate, CandidateContent, Controls, Home, ImageSources, Labels,
+    ManagedWorkload, OnFailure, OnInconclusive, Protocol, Reporter, Route, Rung, TwoVersions,
+    UserRule, UserSource, ValidatedCanary, Version, Workload,
 };
 use crate::domain::{CanaryId, RepoPath, Revision, TRACK_LABEL, Weight};
 
@@ -27,6 +27,7 @@ pub fn managed() -> ValidatedCanary {
             deployment: "podinfo".to_owned(),
             manifest: deployment(),
             file: path("apps/podinfo/deployment.yaml"),
+            images: ImageSources::default(),
             label_key: TRACK_LABEL.to_owned(),
             stable_value: Some("stable".to_owned()),
             replicas: CanaryReplicas::Proportional,
@@ -157,6 +158,7 @@ fn analysis() -> Analysis {
         compare: true,
         skip: true,
         reporter: Reporter::Destination,
+        counting: crate::spec::Counting::default(),
     }
 }
 

@@ -180,7 +180,7 @@ pub(super) struct Rewrite {
 
 impl Rewrite {
     /// What becomes of an image; `None` when the entry is for another one.
-    fn apply(&self, image: &str) -> Option<String> {
+    pub(super) fn apply(&self, image: &str) -> Option<String> {
         let parsed = Image::parse(image);
         if parsed.name != self.name {
             return None;
@@ -190,10 +190,15 @@ impl Rewrite {
             (None, None) => (parsed.tag, parsed.digest),
             (tag, digest) => (tag.as_deref(), digest.as_deref()),
         };
-        let tag = tag.map_or_else(String::new, |tag| format!(":{tag}"));
-        let digest = digest.map_or_else(String::new, |digest| format!("@{digest}"));
-        Some(format!("{name}{tag}{digest}"))
+        Some(joined(name, tag, digest))
     }
+}
+
+/// A reference from its parts.
+pub(super) fn joined(name: &str, tag: Option<&str>, digest: Option<&str>) -> String {
+    let tag = tag.map_or_else(String::new, |tag| format!(":{tag}"));
+    let digest = digest.map_or_else(String::new, |digest| format!("@{digest}"));
+    format!("{name}{tag}{digest}")
 }
 
 /// The containers of a pod template, init containers last.
@@ -202,6 +207,20 @@ pub(super) fn containers(template: &Value) -> impl Iterator<Item = &Value> {
         .into_iter()
         .filter_map(|list| template["spec"][list].as_array())
         .flatten()
+}
+
+/// Where the image of a container is in a Deployment; `null` when it names none.
+pub(super) fn slot<'m>(manifest: &'m mut Value, container: &str) -> Option<&'m mut Value> {
+    let pod = manifest
+        .pointer_mut("/spec/template/spec")?
+        .as_object_mut()?;
+    pod.iter_mut()
+        .filter(|(list, _)| matches!(list.as_str(), "containers" | "initContainers"))
+        .filter_map(|(_, list)| list.as_array_mut())
+        .flatten()
+        .find(|one| one.get("name").and_then(Value::as_str) == Some(container))?
+        .as_object_mut()
+        .map(|fields| fields.entry("image").or_insert(Value::Null))
 }
 
 /// Applies the `images` of a kustomization to the Deployment `manifest`; says whether anything changed.

@@ -12,6 +12,7 @@ mod file;
 #[doc(hidden)]
 pub mod fixtures;
 mod image;
+mod marker;
 mod mistake;
 mod names;
 pub mod patch;
@@ -24,9 +25,10 @@ mod tree;
 mod tests;
 
 pub use canary::{
-    Analysis, CanaryReplicas, Candidate, CandidateContent, Controls, Freeze, Home, Labels,
-    ManagedWorkload, Metric, MetricSource, OnFailure, OnInconclusive, Protocol, Reporter, Route,
-    Rung, SessionAffinity, TwoVersions, UserRule, UserSource, ValidatedCanary, Version, Workload,
+    Analysis, CanaryReplicas, Candidate, CandidateContent, Controls, Counting, Freeze, Home,
+    ImageSources, Labels, ManagedWorkload, Metric, MetricSource, OnFailure, OnInconclusive,
+    Protocol, Reporter, Route, Rung, SessionAffinity, TwoVersions, UserRule, UserSource,
+    ValidatedCanary, Version, Workload,
 };
 pub use catalog::{Catalog, Orphan, Rejected};
 pub use diagnostic::{Diagnostic, Severity};

@@ -6,13 +6,14 @@ use serde_json::{Value, json};
 
 use super::draft::{Draft, Parts, ProposalPart, WorkloadPart};
 use super::file::ServiceFact;
-use super::image::containers;
+use super::image::{Image, containers};
+use super::marker;
 use super::mistake::{Mistakes, Place, listed, suggestion};
 use super::summary::{candidate_summary, images_summary, is_older, labels_of, labels_summary};
 use super::tree::{FoundDeployment, Tree};
 use super::{
-    Candidate, CandidateContent, Diagnostic, Home, Labels, ManagedWorkload, Severity, TwoVersions,
-    ValidatedCanary, Version, Workload, patch,
+    Candidate, CandidateContent, Diagnostic, Home, ImageSources, Labels, ManagedWorkload, Severity,
+    TwoVersions, ValidatedCanary, Version, Workload, patch,
 };
 use crate::domain::{CANARY_TRACK, CanaryId, Revision, canary_deployment};
 
@@ -174,9 +175,11 @@ impl<'a> Job<'_, 'a> {
         let candidate = proposal
             .as_ref()
             .and_then(|proposal| self.candidate(proposal, &template, &stable));
+        let images = self.image_sources(&found);
         let workload = Workload::Managed(ManagedWorkload {
             deployment: deployment.clone(),
             file: found.file.clone(),
+            images,
             manifest: found.manifest,
             label_key: label_key.clone(),
             stable_value,
@@ -188,7 +191,7 @@ impl<'a> Job<'_, 'a> {
     /// Stable's Deployment and its pod template.
     fn stable(&mut self, name: &str, place: Place) -> Option<(FoundDeployment<'a>, Value)> {
         let (namespace, home) = (&self.id.namespace, &self.home.file);
-        let found = match self.tree.deployment(namespace, name, home) {
+        let mut found = match self.tree.deployment(namespace, name, home) {
             Ok(found) => found,
             Err(problem) => {
                 self.mistakes.error(place, problem);
@@ -203,6 +206,12 @@ impl<'a> Job<'_, 'a> {
                     "Serin would write a Deployment `{canary_name}`, but {other} holds one already"
                 ),
             );
+        }
+        let markers = self.tree.markers(self.id).iter().copied();
+        let marked = marker::by_container(markers)
+            .and_then(|marked| marker::apply(&mut found.manifest, &marked));
+        if let Err(problem) = marked {
+            self.mistakes.error(place, problem);
         }
         let template = found
             .manifest
@@ -220,6 +229,49 @@ impl<'a> Job<'_, 'a> {
             return None;
         }
         Some((found, template))
+    }
+
+    /// Where the images of stable's Deployment are written, beside its manifest.
+    fn image_sources(&mut self, found: &FoundDeployment<'_>) -> ImageSources {
+        let mut shared = BTreeMap::new();
+        let template = found.written.pointer("/spec/template");
+        for container in template.into_iter().flat_map(containers) {
+            let Some(image) = container["image"].as_str() else {
+                continue;
+            };
+            let name = Image::parse(image).name;
+            for (file, place) in &found.rewritten_in {
+                let Some(other) = self.tree.shares(file, name, found.written) else {
+                    continue;
+                };
+                let (line, column) = place.map_or((1, 1), |place| (place.line, place.column));
+                self.remarks.push(Diagnostic {
+                    file: (*file).clone(),
+                    line,
+                    column,
+                    severity: Severity::Warning,
+                    message: format!(
+                        "`images` sets `{name}` for the Deployment `{other}` as well, which would follow a promotion \
+                         of the canary `{}` without a ladder of its own, so it will be left to you: set the image in \
+                         the manifests, or mark where it is written (`# serin: {}/<container>`)",
+                        self.id, self.id
+                    ),
+                });
+                shared.insert(((*file).clone(), name.to_owned()), other.to_owned());
+            }
+        }
+        let mut marked: Vec<_> = self
+            .tree
+            .markers(self.id)
+            .iter()
+            .map(|(file, _)| (*file).clone())
+            .collect();
+        marked.dedup();
+        ImageSources {
+            kustomizations: found.kustomizations.iter().copied().cloned().collect(),
+            marked,
+            shared,
+        }
     }
 
     /// A kustomization that sets stable's image sets that of every Deployment it takes in.

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::file::{DeploymentFact, Facts, KustomizationFact, ServiceFact};
-use super::image::{self, Rewrite};
+use super::image::{self, Image, Rewrite};
+use super::marker::Marker;
 use super::mistake::{Place, nearest};
-use crate::domain::RepoPath;
+use crate::domain::{CanaryId, RepoPath};
 
 /// Namespace of objects for which nothing else says one.
 pub(super) const DEFAULT_NAMESPACE: &str = "default";
@@ -59,6 +60,10 @@ pub(super) struct FoundDeployment<'a> {
     pub(super) manifest: Value,
     /// The kustomizations whose `images` changed it, with the place of the entry.
     pub(super) rewritten_in: Vec<(&'a RepoPath, Option<Place>)>,
+    /// All kustomizations with `images` that take it in, from the innermost to the outermost.
+    pub(super) kustomizations: Vec<&'a RepoPath>,
+    /// Its manifest as written.
+    pub(super) written: &'a Value,
 }
 
 type Index<'a, T> = BTreeMap<&'a str, BTreeMap<&'a str, Vec<Placed<'a, T>>>>;
@@ -72,6 +77,7 @@ pub(super) struct Tree<'a> {
     deployments: Index<'a, DeploymentFact>,
     services: Index<'a, ServiceFact>,
     broken: Vec<(&'a RepoPath, &'a str, &'a str)>,
+    markers: BTreeMap<&'a CanaryId, Vec<(&'a RepoPath, &'a Marker)>>,
 }
 
 impl<'a> Tree<'a> {
@@ -96,6 +102,7 @@ impl<'a> Tree<'a> {
             deployments: BTreeMap::new(),
             services: BTreeMap::new(),
             broken: Vec::new(),
+            markers: BTreeMap::new(),
         };
         for (path, facts) in files {
             if !is_ours(path, ours) {
@@ -106,6 +113,10 @@ impl<'a> Tree<'a> {
     }
 
     fn add(&mut self, path: &'a RepoPath, facts: &'a Facts) {
+        for marker in &facts.markers {
+            let of_canary = self.markers.entry(&marker.canary).or_default();
+            of_canary.push((path, marker));
+        }
         let broken = facts.broken_objects.iter();
         self.broken
             .extend(broken.map(|(kind, name)| (path, kind.as_str(), name.as_str())));
@@ -156,6 +167,35 @@ impl<'a> Tree<'a> {
             }
         }
         complete
+    }
+
+    /// The marker comments for a canary, by file and line.
+    pub(super) fn markers(&self, id: &CanaryId) -> &[(&'a RepoPath, &'a Marker)] {
+        self.markers.get(id).map_or(&[], Vec::as_slice)
+    }
+
+    /// The marker comments of all canaries.
+    pub(super) fn all_markers(&self) -> impl Iterator<Item = (&'a RepoPath, &'a Marker)> {
+        self.markers.values().flatten().copied()
+    }
+
+    /// Another Deployment that the kustomization at `file` takes in, with an image of this name as written.
+    pub(super) fn shares(&self, file: &RepoPath, image: &str, not: &Value) -> Option<&'a str> {
+        let all = self
+            .deployments
+            .values()
+            .flat_map(BTreeMap::values)
+            .flatten();
+        all.filter(|placed| !std::ptr::eq(&raw const *placed.fact.manifest, not))
+            .filter(|placed| placed.context.images().any(|(other, ..)| other == file))
+            .find(|placed| {
+                let template = placed.fact.manifest.pointer("/spec/template");
+                let images = template.into_iter().flat_map(image::containers);
+                let mut names =
+                    images.filter_map(|c| Some(Image::parse(c["image"].as_str()?).name));
+                names.any(|name| name == image)
+            })
+            .map(|placed| placed.fact.name.as_str())
     }
 
     /// The namespaces that kustomizations give to objects of `file` that name none.
@@ -263,7 +303,7 @@ fn insert<'a, T>(
         let namespace = written.unwrap_or(DEFAULT_NAMESPACE);
         let placed = index.entry(namespace).or_default().entry(name).or_default();
         // Two ways into the same namespace are two overlays of one environment; the first stands for both.
-        if placed.iter().any(|other| other.file == file) {
+        if placed.iter().any(|other| std::ptr::eq(other.fact, fact)) {
             continue;
         }
         placed.push(Placed {
@@ -343,6 +383,10 @@ fn closest<'i, 'a, T>(
         (Some(only), None) => Ok(only),
         (Some(one), Some(other)) => match nearest_of_two(one, other, home) {
             Some(placed) => Ok(placed),
+            None if one.file == other.file => Err(format!(
+                "the {kind} `{name}` is written twice in {}: leave one of them",
+                one.file
+            )),
             None => Err(format!(
                 "the {kind} `{name}` is in {} and in {}: it cannot be told which one is meant",
                 one.file, other.file
@@ -372,7 +416,11 @@ fn nearest_of_two<'i, 'a, T>(
 fn found<'a>(placed: &Placed<'a, DeploymentFact>) -> FoundDeployment<'a> {
     let mut manifest = (*placed.fact.manifest).clone();
     let mut rewritten_in = Vec::new();
+    let mut kustomizations = Vec::new();
     for (file, place, rewrites) in placed.context.images() {
+        if !rewrites.is_empty() {
+            kustomizations.push(file);
+        }
         if image::rewrite(&mut manifest, rewrites) {
             rewritten_in.push((file, place));
         }
@@ -381,6 +429,8 @@ fn found<'a>(placed: &Placed<'a, DeploymentFact>) -> FoundDeployment<'a> {
         file: placed.file,
         manifest,
         rewritten_in,
+        kustomizations,
+        written: &placed.fact.manifest,
     }
 }
 

@@ -1,36 +1,12 @@
 //! Events: what happened to a canary, said once, when it happened.
 
-use crate::domain::CanaryId;
+use crate::ports::{Note, Severity};
 use crate::progression::{Transition, TransitionKind, WaitingOn};
 use crate::reconcile::CanaryReport;
 use crate::record::message;
 
 /// Longest note that the API server takes, in bytes.
 const LONGEST: usize = 1_024;
-
-/// Whether somebody should look at it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Severity {
-    /// A step on the way.
-    Normal,
-    /// Something that somebody may have to do something about.
-    Warning,
-}
-
-/// One event to be shown on the canary's object.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Note {
-    /// The canary.
-    pub canary: CanaryId,
-    /// How urgent it is.
-    pub severity: Severity,
-    /// A stable CamelCase word: why.
-    pub reason: &'static str,
-    /// A stable CamelCase word: what was done about it.
-    pub action: &'static str,
-    /// A sentence, at most 1,024 bytes.
-    pub text: String,
-}
 
 /// What happened between two passes. Each commit is a note, and so is each new reason to wait; what was true before is
 /// not said again.

@@ -9,7 +9,7 @@ mod events;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff;
 
-pub use events::{Note, Severity, notes};
+pub use events::notes;
 
 use crate::analysis::Judgement;
 use crate::crd::{CanaryStatus, MetricStatus};

@@ -90,6 +90,8 @@ fn a_rollout_on_its_way_shows_all_there_is() {
     }
     report.judgement = Some(Judgement {
         verdict: Verdict::Pass,
+        allows: crate::analysis::Allows::ALL,
+        compared: None,
         findings: vec![Finding {
             metric: "success-rate".to_owned(),
             verdict: Verdict::Pass,

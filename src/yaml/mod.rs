@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of canaries. Reading is bounded: depth, aliases and size have limits, so that no file can exhaust us.
 
+pub mod comments;
 pub mod edit;
 pub mod emit;
 pub mod node;

@@ -152,7 +152,7 @@ impl Node {
     }
 
     /// The text of a key in JSON: keys that read as booleans or numbers are written as such.
-    fn json_key(&self) -> String {
+    pub(super) fn json_key(&self) -> String {
         match self.to_json() {
             Value::String(text) => text,
             other @ (Value::Bool(_) | Value::Number(_)) => other.to_string(),

@@ -63,7 +63,7 @@ pub fn parse(content: &[u8]) -> Parsed {
 }
 
 /// The text of a file, if its size and characters are such that YAML allows them.
-fn readable(content: &[u8]) -> Result<&str, ParseError> {
+pub(super) fn readable(content: &[u8]) -> Result<&str, ParseError> {
     if content.len() > MAX_BYTES {
         return Err(ParseError {
             line: 1,

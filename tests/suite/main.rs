@@ -9,14 +9,18 @@
     reason = "tests fail by panicking, start programs and wait for them"
 )]
 
+mod chart;
 mod cluster;
 mod demo;
+mod fire;
 mod git;
 mod git_servers;
 mod istio_schema;
 mod prometheus;
 mod rig;
 mod scenarios;
+mod signing;
 mod story;
+mod study;
 mod support;
 mod tidy;

@@ -29,15 +29,17 @@ impl std::fmt::Display for Breach {
 const MAX_LINES: usize = 800;
 
 /// Modules that compute and do nothing else.
-const PURE: [&str; 9] = [
+const PURE: [&str; 11] = [
     "domain",
     "yaml",
     "crd",
     "spec",
     "analysis",
+    "study",
     "progression",
     "manifests",
     "record",
+    "lease",
     "status",
 ];
 

@@ -104,10 +104,10 @@ fn queries_as_they_are_asked() {
     sum by (pod, instance, destination_workload_namespace, destination_workload, response_code, grpc_response_status, response_flags) (istio_requests_total{reporter="destination",destination_workload_namespace="test",destination_workload=~"app|app-canary"})
     sum by (pod, instance, destination_workload_namespace, destination_workload, le) (istio_request_duration_milliseconds_bucket{reporter="destination",destination_workload_namespace="test",destination_workload=~"app|app-canary",response_code=~"[123]..",grpc_response_status!~"2|4|12|13|14|15",le=~"[0-9]{2,4}([.][0-9]+)?|[+]Inf"})
     "#);
-    // From the start of the rollout to now in steps of at most 15 s.
+    // From forty ticks before the rollout to the last reading that is due, on the common grid.
     assert_eq!(
-        queries[0].range,
-        Some((at(0), Duration::from_millis(13_333)))
+        (queries[0].range, queries[0].at),
+        (Some((at(-600), Duration::from_secs(15))), at(30))
     );
     target.analysis.skip = true;
     assert_eq!(plan(&[target.clone()], &Ledger::default(), at(40)), []);
@@ -117,7 +117,7 @@ fn queries_as_they_are_asked() {
         &Ledger::default(),
         at(40),
     );
-    assert_snapshot!(finding.findings[0].query, @r#"sum by (response_code, grpc_response_status, response_flags) (increase(istio_requests_total{reporter="destination",destination_workload_namespace="test",destination_workload="app-canary"}[40s] @ 1700000040))"#);
+    assert_snapshot!(finding.findings[0].query, @r#"sum by (response_code, grpc_response_status, response_flags) (increase(istio_requests_total{reporter="destination",destination_workload_namespace="test",destination_workload="app-canary"}[40s] @ 1700000050))"#);
 }
 
 #[test]

@@ -14,7 +14,11 @@ pub(super) fn counted(memory: &Memory, target: &Target, seconds: &[i64]) -> Side
 }
 
 pub(super) fn counts(requests: u64, failures: u64) -> Counts {
-    Counts { requests, failures }
+    Counts {
+        requests,
+        failures,
+        rejections: 0,
+    }
 }
 
 #[test]
@@ -195,7 +199,7 @@ fn unusable_counters_are_errors() {
     error: success-rate: Prometheus gave a series that was not asked for: {destination_workload="other",destination_workload_namespace="test",pod="a",response_code="200",response_flags="-"}; check what stands between it and Serin
     error: success-rate: Prometheus gave a series that was not asked for: {destination_workload_namespace="test",pod="old",response_code="200",response_flags="-"}; check what stands between it and Serin
     error: success-rate: Prometheus gave a series that was not asked for: {destination_workload="app",destination_workload_namespace="test",pod="old",response_flags="-"}; check what stands between it and Serin
-    error: success-rate: Prometheus gave samples from after the time that was asked for: 2023-11-14T22:13:36+00:00
+    error: success-rate: Prometheus gave samples from after the time that was asked for: 2023-11-14T22:13:46+00:00
     "#);
 }
 

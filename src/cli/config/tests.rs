@@ -85,7 +85,7 @@ fn defaults_are_those_of_the_documentation() {
 fn mistakes_say_where_and_what_was_meant() {
     insta::assert_snapshot!(mistake("repositores: []\n"), @"1:1: unknown field `repositores`; did you mean `repositories`?");
     insta::assert_snapshot!(mistake("repositories:\n  - url: a\n    pushintervall: 10s\n"), @"3:5: unknown field `pushintervall`; did you mean `pushInterval`?");
-    insta::assert_snapshot!(mistake("repositories:\n  - url: a\n    colour: red\n"), @"3:5: unknown field `colour`; known here are url, branch, path, poll, pushInterval, author, committer, timeout, acceptRewrittenHistory, skipCi, name, webhook");
+    insta::assert_snapshot!(mistake("repositories:\n  - url: a\n    colour: red\n"), @"3:5: unknown field `colour`; known here are url, branch, path, poll, pushInterval, author, committer, timeout, acceptRewrittenHistory, skipCi, sign, verify, name, webhook");
     insta::assert_snapshot!(mistake("repositories:\n  - url: a\n    poll: 10\n"), @"3:11: `10` is not a length of time; write it like 500ms, 30s, 2m or 1h30m");
     insta::assert_snapshot!(mistake("repositories:\n  - url: a\n    poll: 0s\n"), @"3:11: this cannot be zero");
     insta::assert_snapshot!(mistake("repositories:\n  - branch: main\n"), @"2:5: missing field `url`");
@@ -162,6 +162,72 @@ fn a_flag_about_one_of_several_repositories_is_ambiguous() {
         .with_flags(&repository, &PrometheusFlags::default(), None, None)
         .unwrap_err();
     insta::assert_snapshot!(failure.to_string(), @"the file names several repositories: flags about one of them need --repo");
+}
+
+/// A file that can be read, in place of a key.
+const SOME_FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+
+fn with_repository(more: &str) -> String {
+    format!("repositories: [{{url: a, {more}}}]\nprometheus: {{url: 'http://p:9090'}}\n")
+}
+
+#[test]
+fn signing_and_verifying_are_read() {
+    let text = with_repository(&format!(
+        "sign: {{format: openpgp, key: 9b4b 3821 d569 4fc8 31a5 b3ff a982 12b5 47ea ce3e}}, verify: {{signers: {SOME_FILE}, keyring: {SOME_FILE}, strict: true}}"
+    ));
+    let config = complete(&text).unwrap();
+    let repository = &config.repositories[0];
+    insta::assert_debug_snapshot!(repository.sign.as_ref().unwrap().signing(), @r#"
+    OpenPgp {
+        key: Fingerprint(
+            "9B4B3821D5694FC831A5B3FFA98212B547EACE3E",
+        ),
+    }
+    "#);
+    let verification = repository.verify.as_ref().unwrap().verification();
+    assert!(
+        verification.strict && verification.signers.is_some() && verification.keyring.is_some()
+    );
+    let text = with_repository(&format!("sign: {{key: {SOME_FILE}}}"));
+    let config = complete(&text).unwrap();
+    assert_eq!(
+        config.repositories[0].sign.as_ref().unwrap().signing(),
+        crate::git::Signing::Ssh {
+            key: SOME_FILE.into()
+        }
+    );
+}
+
+#[test]
+fn signatures_that_cannot_work_are_refused() {
+    let refused = |more: &str| mistake(&with_repository(more));
+    let sign = format!("sign: {{key: {SOME_FILE}}}");
+    insta::assert_snapshot!(refused("sign: {format: x509, key: a}"), @"1:40: unknown variant `x509`, expected one of ssh, openpgp");
+    insta::assert_snapshot!(refused("sign: {key: nowhere}"), @"the key to sign with cannot be read: nowhere: No such file or directory (os error 2)");
+    insta::assert_snapshot!(refused(&format!("verify: {{signers: {SOME_FILE}}}")), @"the head has to be signed, but Serin's own commits would not be: give `sign` a key, and add it to the allowed ones");
+    insta::assert_snapshot!(refused(&format!("{sign}, verify: {{strict: true}}")), @"nobody's signature would be good: `verify` needs `signers` for SSH keys, or `keyring` or `fingerprints` for OpenPGP keys");
+    insta::assert_snapshot!(refused(&format!("{sign}, verify: {{keyring: {SOME_FILE}, revoked: {SOME_FILE}}}")), @"`revoked` is about SSH keys, but there are no `signers`");
+    insta::assert_snapshot!(refused("verify: {fingerprints: [9B4B3821]}"), @"1:48: `9B4B3821` is not a fingerprint: write all 40 hexadecimal digits that `gpg --list-keys` shows");
+}
+
+#[test]
+fn flags_about_signatures_win_over_the_file() {
+    let file = with_repository(&format!(
+        "sign: {{format: openpgp, key: {SOME_FILE}}}, verify: {{keyring: {SOME_FILE}}}"
+    ));
+    let mut repository = RepositoryFlags::default();
+    repository.signatures.sign_key = Some(SOME_FILE.to_owned());
+    repository.signatures.verify_signers = Some(SOME_FILE.into());
+    repository.signatures.verify_strict = true;
+    let config = ConfigFile::parse(&file)
+        .unwrap()
+        .with_flags(&repository, &PrometheusFlags::default(), None, None)
+        .unwrap();
+    let one = &config.repositories[0];
+    assert_eq!(one.sign.as_ref().unwrap().format, KeyFormat::Ssh);
+    let verify = one.verify.as_ref().unwrap();
+    assert!(verify.strict && verify.signers.is_some() && verify.keyring.is_some());
 }
 
 #[test]

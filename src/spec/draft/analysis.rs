@@ -6,7 +6,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::super::mistake::{Mistakes, listed, quoted, suggestion};
-use super::super::{Analysis, Metric, MetricSource, OnFailure, OnInconclusive, Reporter, duration};
+use super::super::{
+    Analysis, Counting, Metric, MetricSource, OnFailure, OnInconclusive, Reporter, duration,
+};
 use super::part;
 use crate::crd::{AnalysisSpec, FailureAction, InconclusiveAction, MetricSpec, ReporterSpec};
 use crate::yaml::node::Node;
@@ -69,6 +71,10 @@ pub(super) fn read(spec: &Node, mistakes: &mut Mistakes) -> Analysis {
             "`onInconclusive` acts when `deadline` has passed: set `deadline` too, such as `1h`",
         );
     }
+    let warmup = node
+        .and_then(|node| node.get("warmup"))
+        .and_then(|value| duration::read(value.as_str()?));
+    let counting = counting(node, &analysis, warmup, mistakes);
     let compare = analysis.compare.unwrap_or_default();
     Analysis {
         every: every.unwrap_or(DEFAULT_EVERY),
@@ -91,6 +97,48 @@ pub(super) fn read(spec: &Node, mistakes: &mut Mistakes) -> Analysis {
             Some(ReporterSpec::Source) => Reporter::Source,
             Some(ReporterSpec::Waypoint) => Reporter::Waypoint,
         },
+        counting,
+    }
+}
+
+/// What fails, and which differences matter.
+fn counting(
+    node: Option<&Node>,
+    analysis: &AnalysisSpec,
+    warmup: Option<Duration>,
+    mistakes: &mut Mistakes,
+) -> Counting {
+    let usual = Counting::default();
+    let failures = analysis.failures.clone().unwrap_or_default();
+    let compare = analysis.compare.clone().unwrap_or_default();
+    let written = node
+        .and_then(|node| node.get("failures"))
+        .and_then(|node| node.get("codes"));
+    for code in written.map_or(&[][..], Node::items) {
+        let text = code.as_str().unwrap_or_default();
+        let is_class = matches!(text, "1xx" | "2xx" | "3xx" | "4xx" | "5xx");
+        let is_code = text == "0" || (text.len() == 3 && text.bytes().all(|c| c.is_ascii_digit()));
+        if !is_class && !is_code {
+            mistakes.error(
+                code,
+                format!(
+                    "{} is no response code, expected three digits or a class such as `5xx`",
+                    quoted(text)
+                ),
+            );
+        }
+    }
+    Counting {
+        codes: failures.codes.unwrap_or(usual.codes),
+        grpc: failures.grpc.unwrap_or(usual.grpc),
+        flags: failures.flags.unwrap_or(usual.flags),
+        ignored_flags: failures.ignored_flags.unwrap_or(usual.ignored_flags),
+        tolerance: compare.tolerance.unwrap_or(usual.tolerance),
+        floor: compare.floor.or(usual.floor),
+        client_errors: compare.client_errors.unwrap_or(usual.client_errors),
+        routing: compare.routing.unwrap_or(usual.routing),
+        step_requests: analysis.step_requests.unwrap_or(usual.step_requests),
+        warmup: warmup.unwrap_or(usual.warmup),
     }
 }
 

@@ -33,7 +33,7 @@ app/canary.yaml:10:5: `spec.ladder[1]` lacks `to`
 app/canary.yaml:10:24: unknown field `two` in `spec.ladder[1]` (did you mean `to`?); known are `by`, `from`, `hold`, `to`
 app/canary.yaml:11:54: unknown field `threshold` in `spec.analysis.metrics[0]`; known are `max`, `min`, `minRequests`, `name`, `quantile`, `query`
 app/canary.yaml:11:81: `spec.analysis.onFailure` is `rolback`, expected one of `rollback`, `hold` (did you mean `rollback`?)
-app/canary.yaml:11:99: `spec.analysis.compare` is `false`, expected a mapping with `alpha`, `enabled`
+app/canary.yaml:11:99: `spec.analysis.compare` is `false`, expected a mapping
 app/canary.yaml:12:3: unknown field `banana` in `spec`; known are `abort`, `analysis`, `candidate`, `folder`, `freeze`, `ladder`, `paused`, `resume`, `retry`, `rollbackWindow`, `route`, `users`, `versions`, `workload`
 -> test/podinfo rejected
 "#);

@@ -118,6 +118,8 @@ impl Rig {
             committer: us(),
             deadline: Duration::from_secs(20),
             accept_rewritten_history: false,
+            sign: None,
+            verify: None,
             environment: BTreeMap::from([
                 ("HOME".to_owned(), self.home().to_str().unwrap().to_owned()),
                 ("GIT_CONFIG_NOSYSTEM".to_owned(), "1".to_owned()),

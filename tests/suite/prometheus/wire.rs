@@ -154,6 +154,7 @@ fn query(range: bool) -> Query {
         promql: "up{a=\"b\"}".to_owned(),
         at: at(1_700_000_060),
         range: range.then(|| (at(1_700_000_000), Duration::from_millis(1500))),
+        lookback: Some(Duration::from_secs(120)),
         purpose: Purpose::Custom(Vec::new()),
     }
 }
@@ -209,7 +210,7 @@ async fn answers_of_every_shape() {
     );
     assert!(
         asked.ends_with(
-            "query=up%7Ba%3D%22b%22%7D&start=1700000000&end=1700000060&step=1.5&timeout=30000ms"
+            "query=up%7Ba%3D%22b%22%7D&start=1700000000&end=1700000060&step=1.5&timeout=30000ms&lookback_delta=120s"
         ),
         "{asked}"
     );
@@ -223,7 +224,9 @@ async fn answers_of_every_shape() {
         "{asked}"
     );
     assert!(
-        asked.ends_with("query=up%7Ba%3D%22b%22%7D&time=1700000060&timeout=30000ms"),
+        asked.ends_with(
+            "query=up%7Ba%3D%22b%22%7D&time=1700000060&timeout=30000ms&lookback_delta=120s"
+        ),
         "{asked}"
     );
 }

@@ -219,6 +219,7 @@ pub(crate) fn instant(promql: &str, at: Timestamp) -> Query {
         promql: promql.to_owned(),
         at,
         range: None,
+        lookback: None,
         purpose: Purpose::Custom(Vec::new()),
     }
 }

@@ -12,6 +12,8 @@ use crate::git_servers::program;
 pub(crate) struct Serin {
     child: Child,
     log: PathBuf,
+    /// Where its own part of the log begins.
+    from: usize,
 }
 
 /// How to start one.
@@ -73,6 +75,11 @@ impl Start {
         self
     }
 
+    pub(crate) fn env(mut self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
     /// Starts it as the leader of a process group, logging behind what an earlier one wrote.
     pub(crate) fn start(&mut self) -> Serin {
         use std::os::unix::process::CommandExt as _;
@@ -81,6 +88,7 @@ impl Start {
             .append(true)
             .open(&self.log)
             .unwrap();
+        let from = usize::try_from(log.metadata().unwrap().len()).unwrap();
         let child = self
             .command
             .stdout(log.try_clone().unwrap())
@@ -91,6 +99,7 @@ impl Start {
         Serin {
             child,
             log: self.log.clone(),
+            from,
         }
     }
 }
@@ -100,9 +109,14 @@ impl Serin {
         Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap()
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it said so far.
     pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap()
+        let all = std::fs::read(&self.log).unwrap();
+        String::from_utf8_lossy(&all[self.from..]).into_owned()
     }
 
     /// Waits until the log holds a text.

@@ -1,0 +1,193 @@
+//! The `Canary` objects in the cluster: what they show is written here, nothing is read from them but whether they exist.
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::runtime::reflector::{ObjectRef, Store, reflector, store::Writer};
+use kube::runtime::{WatchStreamExt, watcher};
+use serde_json::json;
+use tokio::time::timeout;
+
+use crate::crd::{self, CanaryStatus};
+use crate::domain::{CanaryId, Timestamp};
+use crate::ports::{Note, Severity};
+
+/// Field manager of the status.
+const MANAGER: &str = "serin/status";
+/// How often numbers that go on changing are written at most.
+const NUMBERS: chrono::TimeDelta = chrono::TimeDelta::seconds(60);
+
+/// All `Canary` objects, by a watch.
+pub struct Canaries {
+    client: kube::Client,
+    resource: ApiResource,
+    store: Store<DynamicObject>,
+    recorder: Recorder,
+    deadline: Duration,
+    /// When a status was written last.
+    written: BTreeMap<CanaryId, Timestamp>,
+}
+
+/// One object as the watch shows it.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    /// `metadata.generation`.
+    pub generation: Option<i64>,
+    /// Its status, as far as it can be read.
+    pub status: Option<CanaryStatus>,
+}
+
+impl Canaries {
+    /// Starts to watch; needs a runtime. `me` is this replica, as events name it.
+    pub fn watch(client: kube::Client, me: &str, deadline: Duration) -> (Self, impl Future<Output = ()> + Send + 'static + use<>) {
+        let (group, version) = crd::API_VERSION
+            .split_once('/')
+            .unwrap_or((crate::domain::API_GROUP, "v1alpha1"));
+        let mut resource =
+            ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, crd::KIND));
+        resource.plural = "canaries".to_owned();
+        let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+        let writer = Writer::new(resource.clone());
+        let store = writer.as_reader();
+        let stream = reflector(writer, watcher::watcher(api, watcher::Config::default()));
+        let following = async move {
+            // The definition may come with the first commit that is applied: until then there is nothing to see.
+            let mut stream = pin!(stream.default_backoff());
+            while let Some(event) = stream.next().await {
+                if let Err(error) = event {
+                    tracing::debug!(%error, "the watch of canaries was interrupted");
+                }
+            }
+        };
+        let reporter = Reporter {
+            controller: "serin".to_owned(),
+            instance: Some(me.to_owned()),
+        };
+        let canaries = Self {
+            recorder: Recorder::new(client.clone(), reporter),
+            client,
+            resource,
+            store,
+            deadline,
+            written: BTreeMap::new(),
+        };
+        (canaries, following)
+    }
+
+    /// The object of a canary; `None` while the cluster shows none.
+    pub fn shown(&self, id: &CanaryId) -> Option<Shown> {
+        let object = self.object(id)?;
+        let status = object.data.get("status").cloned();
+        Some(Shown {
+            generation: object.metadata.generation,
+            status: status.and_then(|status| serde_json::from_value(status).ok()),
+        })
+    }
+
+    /// All canaries that the cluster shows.
+    pub fn ids(&self) -> Vec<CanaryId> {
+        let objects = self.store.state();
+        let mut ids: Vec<CanaryId> = objects.iter().filter_map(|object| id_of(object)).collect();
+        ids.sort();
+        ids
+    }
+
+    fn object(&self, id: &CanaryId) -> Option<std::sync::Arc<DynamicObject>> {
+        let reference = ObjectRef::new_with(&id.name, self.resource.clone()).within(&id.namespace);
+        self.store.get(&reference)
+    }
+
+    /// Writes a status where it differs from what the cluster shows; the answer is whether it did. What differs, but
+    /// not in substance, is written once a minute at most.
+    ///
+    /// # Errors
+    /// The server's words.
+    pub async fn write(
+        &mut self,
+        id: &CanaryId,
+        status: &CanaryStatus,
+        differs_in_substance: fn(&CanaryStatus, &CanaryStatus) -> bool,
+        now: Timestamp,
+    ) -> Result<bool, String> {
+        let Some(shown) = self.shown(id) else {
+            return Ok(false);
+        };
+        if let Some(before) = &shown.status {
+            let is_recent = self
+                .written
+                .get(id)
+                .is_some_and(|at| *at <= now && now - *at < NUMBERS);
+            if before == status || (is_recent && !differs_in_substance(before, status)) {
+                return Ok(false);
+            }
+        }
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), &id.namespace, &self.resource);
+        let patch = json!({
+            "apiVersion": self.resource.api_version,
+            "kind": self.resource.kind,
+            "metadata": {"name": id.name},
+            "status": status,
+        });
+        let parameters = PatchParams::apply(MANAGER).force();
+        let call = api.patch_status(&id.name, &parameters, &Patch::Apply(&patch));
+        match timeout(self.deadline, call).await {
+            Ok(Ok(_)) => {
+                self.written.insert(id.clone(), now);
+                Ok(true)
+            }
+            // It went away since the watch showed it: there is nothing to write to.
+            Ok(Err(kube::Error::Api(refusal))) if refusal.code == 404 => Ok(false),
+            Ok(Err(error)) => Err(super::call::words(&error)),
+            Err(_) => Err("the cluster did not answer in time".to_owned()),
+        }
+    }
+
+    /// Shows an event on the object of a canary; without one there is nowhere to show it.
+    ///
+    /// # Errors
+    /// The server's words.
+    pub async fn note(&self, note: &Note) -> Result<(), String> {
+        let Some(object) = self.object(&note.canary) else {
+            return Ok(());
+        };
+        let reference = ObjectReference {
+            api_version: Some(self.resource.api_version.clone()),
+            kind: Some(self.resource.kind.clone()),
+            name: Some(note.canary.name.clone()),
+            namespace: Some(note.canary.namespace.clone()),
+            uid: object.metadata.uid.clone(),
+            resource_version: object.metadata.resource_version.clone(),
+            field_path: None,
+        };
+        let event = Event {
+            type_: match note.severity {
+                Severity::Normal => EventType::Normal,
+                Severity::Warning => EventType::Warning,
+            },
+            reason: note.reason.to_owned(),
+            note: Some(note.text.clone()),
+            action: note.action.to_owned(),
+            secondary: None,
+        };
+        match timeout(self.deadline, self.recorder.publish(&event, &reference)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(super::call::words(&error)),
+            Err(_) => Err("the cluster did not answer in time".to_owned()),
+        }
+    }
+}
+
+fn id_of(object: &DynamicObject) -> Option<CanaryId> {
+    let metadata = &object.metadata;
+    Some(CanaryId::new(
+        metadata.namespace.clone()?,
+        metadata.name.clone()?,
+    ))
+}

@@ -1,0 +1,240 @@
+//! Serin's own rule: the judge of `analysis`, driven tick by tick with what a real engine would have counted.
+//!
+//! Nothing of the judgement is repeated here. This file counts (through [`Register`]), keeps the ladder, and asks
+//! `analysis::comparison` at every tick what follows.
+
+use std::time::Duration;
+
+use super::count::{Counted, Reading, Register};
+use super::rule::{Judge, Move};
+use super::scenario::{LIMIT, Ms};
+use super::traffic::{HISTORY, SCRAPE, World};
+use crate::analysis::comparison::policy::{self, Place, Policy};
+use crate::analysis::comparison::{self, Comparison, Tick, safety};
+
+/// Ticks between two restarts of the test when no weight begins anew: 5 min.
+const RESTART: u32 = 20;
+/// Shares of failures and of slow answers in the level of the test.
+const STREAMS: (f64, f64) = (0.6, 0.25);
+/// What the candidate's latency is not judged by: its first minute, when caches are cold.
+const COLD: Ms = 60_000;
+
+/// The steps of a rollout.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ladder {
+    /// Weights in per cent, and the least time on each.
+    pub steps: Vec<(u8, Duration)>,
+}
+
+impl Default for Ladder {
+    /// Flagger's tutorial: 10 to 50 by 10, a minute each.
+    fn default() -> Self {
+        Self {
+            steps: [10, 20, 30, 40, 50]
+                .map(|weight| (weight, Duration::from_secs(60)))
+                .to_vec(),
+        }
+    }
+}
+
+/// All that a rollout is judged by.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Setup {
+    /// The constants of the test.
+    pub rule: comparison::Rule,
+    /// Limit, floor, and how long to wait.
+    pub policy: Policy,
+    /// The steps.
+    pub ladder: Ladder,
+    /// Time between two looks.
+    pub every: Duration,
+}
+
+impl Default for Setup {
+    /// The benchmark's: 99 %, Flagger's ladder, a look at each scrape.
+    fn default() -> Self {
+        Self {
+            rule: comparison::Rule::default(),
+            policy: Policy::of_limit(LIMIT),
+            ladder: Ladder::default(),
+            every: Duration::from_millis(SCRAPE as u64),
+        }
+    }
+}
+
+/// Serin in one rollout.
+#[derive(Debug)]
+pub struct Serin {
+    register: Register,
+    failures: Comparison,
+    slow: Option<Comparison>,
+    policy: Policy,
+    ladder: Ladder,
+    every: Ms,
+    /// Index of the step, once there is one.
+    step: Option<usize>,
+    since: Ms,
+    of_step: Counted,
+    of_step_slow: Counted,
+    unbroken: u32,
+}
+
+impl Serin {
+    /// With the benchmark's ladder, limit and tick.
+    pub fn begin(world: &World) -> Self {
+        Self::with(world, Setup::default())
+    }
+
+    /// With another setup.
+    pub fn with(world: &World, setup: Setup) -> Self {
+        let Setup {
+            rule,
+            policy,
+            ladder,
+            every,
+        } = setup;
+        // Looking more often than there are scrapes would see each of them twice.
+        let every = Ms::try_from(every.as_millis())
+            .unwrap_or(SCRAPE)
+            .max(SCRAPE);
+        let mut serin = Self {
+            register: Register::default(),
+            failures: Comparison::new(rule),
+            slow: world.scenario().slow.map(|_| Comparison::new(rule)),
+            policy,
+            ladder,
+            every,
+            step: None,
+            since: 0,
+            of_step: (0, 0),
+            of_step_slow: (0, 0),
+            unbroken: 0,
+        };
+        let mut at = -HISTORY;
+        while at <= 0 {
+            if let Some(reading) = serin.register.read(world, at)
+                && at > -HISTORY
+            {
+                serin.failures.seed(&reading.stable);
+                if let Some(slow) = &mut serin.slow {
+                    slow.seed(&reading.stable_slow);
+                }
+            }
+            at += serin.every;
+        }
+        serin
+    }
+
+    fn climb(&mut self, now: Ms) -> Move {
+        let next = self.step.map_or(0, |step| step + 1);
+        let Some((weight, _)) = self.ladder.steps.get(next).copied() else {
+            return Move::Promote;
+        };
+        if self.step.is_some() {
+            self.restart();
+        }
+        self.step = Some(next);
+        self.since = now;
+        self.of_step = (0, 0);
+        self.of_step_slow = (0, 0);
+        Move::Route(f64::from(weight) / 100.0)
+    }
+
+    fn restart(&mut self) {
+        self.unbroken = 0;
+        self.failures.restart();
+        if let Some(slow) = &mut self.slow {
+            slow.restart();
+        }
+    }
+
+    fn take(&mut self, reading: &Reading, now: Ms) {
+        let add = |sum: &mut Counted, pods: &[Counted]| {
+            for (n, x) in pods {
+                sum.0 += n;
+                sum.1 += x;
+            }
+        };
+        self.unbroken += 1;
+        if self.unbroken > RESTART {
+            self.restart();
+        }
+        self.failures.tick(Tick {
+            stable: &reading.stable,
+            candidate: &reading.candidate,
+        });
+        add(&mut self.of_step, &reading.candidate);
+        if let Some(slow) = self.slow.as_mut().filter(|_| now > COLD) {
+            slow.tick(Tick {
+                stable: &reading.stable_slow,
+                candidate: &reading.candidate_slow,
+            });
+            add(&mut self.of_step_slow, &reading.candidate_slow);
+        }
+    }
+
+    /// The evidence of all streams together, and what it means.
+    fn reading(&self) -> policy::Reading {
+        let Some(slow) = &self.slow else {
+            return policy::reading(&self.failures, self.of_step, &self.policy);
+        };
+        let evidence = comparison::combined(&[
+            (STREAMS.0, self.failures.ln_evidence()),
+            (STREAMS.1, slow.ln_evidence()),
+        ]);
+        let floor = self.policy.floor;
+        let guarded = policy::is_guarded(self.failures.candidate(), self.of_step, floor)
+            || policy::is_guarded(slow.candidate(), self.of_step_slow, floor);
+        if evidence >= self.failures.rule().needed() && guarded {
+            return policy::Reading::Harmful;
+        }
+        if evidence >= policy::LEANING.ln() {
+            return policy::Reading::Leaning;
+        }
+        let limit = self.policy.limit;
+        match (
+            safety::safe(&self.failures, limit),
+            safety::safe(slow, limit),
+        ) {
+            (Some(safe), Some(_)) => policy::Reading::Safe(safe),
+            _ => policy::Reading::Open,
+        }
+    }
+}
+
+impl Judge for Serin {
+    fn next_look(&self, now: Ms) -> Ms {
+        now + self.every
+    }
+
+    fn look(&mut self, world: &World) -> Move {
+        let now = world.now();
+        let Some(step) = self.step else {
+            return self.climb(now);
+        };
+        if !world.is_reachable(now) {
+            return Move::Stay;
+        }
+        let Some(reading) = self.register.read(world, now) else {
+            return Move::Stay;
+        };
+        self.take(&reading, now);
+        let hold = self.ladder.steps.get(step).map(|(_, hold)| *hold);
+        let place = Place {
+            elapsed: Duration::from_millis(u64::try_from(now - self.since).unwrap_or_default()),
+            hold: hold.unwrap_or_default(),
+            is_last: step + 1 == self.ladder.steps.len(),
+            requests: self.of_step.0,
+        };
+        match policy::next(self.reading(), &place, &self.policy) {
+            policy::Move::RollBack => Move::RollBack,
+            policy::Move::Promote => Move::Promote,
+            policy::Move::GiveUp => Move::GiveUp,
+            policy::Move::Advance => self.climb(now),
+            policy::Move::Soak
+            | policy::Move::WaitLeaning
+            | policy::Move::WaitRequests
+            | policy::Move::WaitSafe => Move::Stay,
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! A repository with one canary, and what its branch tells afterwards, without times.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use regex::Regex;
+
+use crate::git::rig::{Rig, Someone};
+use crate::git_servers::{program, run};
+
+pub(crate) const APP: &str = "apps/podinfo/app.yaml";
+pub(crate) const CANARY: &str = "apps/podinfo/canary.yaml";
+pub(crate) const FOLDER: &str = "apps/podinfo/podinfo.serin";
+
+/// A canary that climbs fast. `analysis` is the body of that part of the spec, in flow style.
+pub(crate) fn canary(name: &str, analysis: &str) -> String {
+    format!(
+        "\
+apiVersion: serin.dev/v1alpha1
+kind: Canary
+metadata: {{name: {name}, namespace: test}}
+spec:
+  workload: {{deployment: {name}}}
+  candidate:
+    images: {{podinfod: 'ghcr.io/stefanprodan/podinfo:6.8.0'}}
+  route: {{service: {name}, port: 9898, hosts: [{name}]}}
+  ladder:
+  - {{weight: 10, hold: 1s}}
+  - {{weight: 60, hold: 1s}}
+  - {{weight: 100, hold: 1s}}
+  analysis: {analysis}
+"
+    )
+}
+
+/// The application of a canary of this name.
+pub(crate) fn app(name: &str) -> String {
+    include_str!("../../../src/simulation/base/app.yaml")
+        .replace("name: podinfo\n", &format!("name: {name}\n"))
+        .replace("app: podinfo\n", &format!("app: {name}\n"))
+}
+
+/// A repository with the canary `podinfo`.
+pub(crate) fn repository(analysis: &str) -> Rig {
+    let rig = Rig::with(&[
+        (APP, &app("podinfo")),
+        (CANARY, &canary("podinfo", analysis)),
+    ]);
+    rig.server(&["config", "core.logAllRefUpdates", "true"]);
+    rig
+}
+
+/// Proposes another image for a canary.
+pub(crate) fn propose(someone: &Someone, from: &str, to: &str) {
+    let (from, to) = (format!("podinfo:{from}"), format!("podinfo:{to}"));
+    someone.insist(&format!("Propose {to}"), &|| {
+        someone.replace(CANARY, &from, &to)
+    });
+}
+
+/// What the commits of ours say without `canary(…): `, oldest first.
+pub(crate) fn steps(rig: &Rig) -> Vec<String> {
+    let log = rig.server(&["log", "--reverse", "--author=Serin", "--format=%s", "main"]);
+    log.lines()
+        .map(|line| {
+            line.strip_prefix("canary(test/podinfo): ")
+                .unwrap_or(line)
+                .to_owned()
+        })
+        .collect()
+}
+
+/// Everything that our commits are, without times, ids and counts: message, files and their content, in order.
+pub(crate) fn history(rig: &Rig) -> Vec<String> {
+    let ids = rig.server(&["rev-list", "--reverse", "--author=Serin", "main"]);
+    let changing = [
+        // A verdict that nothing rests on: what it says depends on the moment of the look.
+        r"Serin-Verdict: (inconclusive|error)\n(Serin-Metric.*\n)*|lastVerdict:(\n  .*)*\n?",
+        // Times, in the state and in sentences.
+        r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ",
+        // Counts of requests and seconds.
+        r"\b\d+ (of|requests|seconds)\b|\b\d+s\b|(samples|window|failures)=\S+",
+        // Commits of people.
+        r"\b[0-9a-f]{7,40}\b",
+        // Evidence in sentences.
+        r"query=.*|sentence: .*",
+    ]
+    .map(|pattern| Regex::new(pattern).unwrap());
+    let blank = |text: String| {
+        changing.iter().fold(text, |text, pattern| {
+            pattern
+                .replace_all(
+                    &text,
+                    if pattern.as_str().contains("lastVerdict") {
+                        ""
+                    } else {
+                        "…"
+                    },
+                )
+                .into_owned()
+        })
+    };
+    ids.lines()
+        .map(|id| {
+            let message = rig.server(&[
+                "show",
+                "--no-patch",
+                "--format=%s%n%(trailers:only,unfold)",
+                id,
+            ]);
+            let files = rig.server(&["ls-tree", "-r", "--name-only", id, "--", FOLDER, APP]);
+            let content: Vec<String> = files
+                .lines()
+                .map(|file| {
+                    format!(
+                        "{file}\n{}",
+                        rig.server(&["cat-file", "blob", &format!("{id}:{file}")])
+                    )
+                })
+                .collect();
+            blank(format!("{message}\n{}", content.join("\n")))
+        })
+        .collect()
+}
+
+/// The branch only ever moved forward.
+pub(crate) fn was_never_forced(rig: &Rig) {
+    let moves = rig.server(&["reflog", "show", "--format=%H", "main"]);
+    let moves: Vec<&str> = moves.lines().collect();
+    assert!(moves.len() > 1);
+    for pair in moves.windows(2) {
+        rig.server(&["merge-base", "--is-ancestor", pair[1], pair[0]]);
+    }
+}
+
+/// A program `git` to put first on `PATH`: a shell script that finds the real one in `$git`.
+pub(crate) fn wrapped_git(folder: &Path, script: &str) -> String {
+    let real = run(program("sh", folder).args(["-c", "command -v git"]));
+    let path = folder.join("git");
+    std::fs::write(&path, format!("#!/bin/sh\ngit={real}\n{script}\n")).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    format!("{}:/usr/local/bin:/usr/bin:/bin", folder.display())
+}
+
+/// Builds the library that `tests/data/disk/disk.c` describes, to be preloaded.
+pub(crate) fn disk(folder: &Path) -> PathBuf {
+    let library = folder.join("disk.so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/disk/disk.c");
+    let mut compiler: Command = program("cc", folder);
+    run(compiler
+        .args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"])
+        .arg(&library)
+        .arg(source)
+        .arg("-ldl"));
+    library
+}
