@@ -18,6 +18,8 @@ use serde_json::{Value, json};
 
 /// Longest time that the control plane may take to start, beside a compiler.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Longest time until Serin and the controllers have done what a test waits for.
+const LONGEST_WAIT: Duration = Duration::from_secs(45);
 /// Who may do everything.
 const ADMIN: &str = "admin-of-the-tests";
 
@@ -386,6 +388,27 @@ impl Client {
         deleted.unwrap_or_else(|error| panic!("{key:?}: {error}"));
     }
 
+    /// The same for a kind that the server may only just have learnt: until it serves it there is none.
+    pub(crate) async fn until_known(
+        &self,
+        key: Key<'_>,
+        what: &str,
+        is_so: impl Fn(Option<&Value>) -> bool,
+    ) -> Value {
+        let begun = Instant::now();
+        loop {
+            let found = self.api(key).get_opt(key.3).await.unwrap_or_default();
+            let found = found.map(|object| serde_json::to_value(object).unwrap());
+            if is_so(found.as_ref()) {
+                return found.unwrap_or(Value::Null);
+            }
+            if begun.elapsed() > LONGEST_WAIT {
+                panic!("{key:?} is never {what}");
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Waits until an object is as it should be, and answers with it.
     pub(crate) async fn until(
         &self,
@@ -399,7 +422,7 @@ impl Client {
             if is_so(found.as_ref()) {
                 return found.unwrap_or(Value::Null);
             }
-            if begun.elapsed() > PATIENCE {
+            if begun.elapsed() > LONGEST_WAIT {
                 panic!("{key:?} is never {what}: {found:#?}");
             }
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -510,7 +510,15 @@ impl Ledger {
 
     /// A kind cannot be watched, in the server's words.
     pub fn blind(&mut self, kind: &Kind, words: String, now: Timestamp) {
-        self.blind.insert(kind.clone(), words);
+        let is_new = self.blind.insert(kind.clone(), words.clone()).as_ref() != Some(&words);
+        let mut concerned = self
+            .entries
+            .iter()
+            .filter(|(key, entry)| &key.kind == kind && entry.wanted.is_some());
+        if is_new && let Some((object, _)) = concerned.next() {
+            let object = object.clone();
+            self.notices.push(Notice::Refused { object, words });
+        }
         self.refresh_kind(kind, now);
     }
 
