@@ -5,6 +5,7 @@
 //! status 1. Without cargo's `--bench` everything is tiny and no limit counts: that only shows that it still runs.
 #![allow(
     clippy::unwrap_used,
+    clippy::panic,
     clippy::print_stdout,
     clippy::disallowed_methods,
     reason = "a benchmark prints, plays people and servers, and reads the clock"
