@@ -13,6 +13,7 @@ mod chart;
 mod cluster;
 mod demo;
 mod fire;
+mod breaks;
 mod git;
 mod git_servers;
 mod istio_schema;
