@@ -116,6 +116,9 @@ impl Auditor<'_> {
         if what.starts_with("roll back ") {
             self.rollback(commit, &path);
         }
+        if what.starts_with("promote ") && number(&after, "weight") > 0 {
+            self.promotion(commit, &path);
+        }
         if self.truth.renders {
             self.rendered(commit, id, &path);
         }
@@ -189,14 +192,12 @@ impl Auditor<'_> {
         if before["weight"].as_u64().unwrap_or_default() == 0 {
             return;
         }
-        if !commit
-            .message
-            .lines()
-            .any(|line| line == "Serin-Verdict: pass")
-        {
+        // A step needs no sign of harm, a promotion a pass; nothing else lets a weight rise.
+        let verdicts = ["Serin-Verdict: pass", "Serin-Verdict: inconclusive"];
+        if !commit.message.lines().any(|line| verdicts.contains(&line)) {
             self.blame(
                 commit,
-                "a step from a rung with traffic without a passing verdict",
+                "a step from a rung with traffic without a verdict that allows it",
             );
         }
         let (Some(trail), Some(parent), Ok(canary)) = (self.trails.get(id), parent, id.parse())
@@ -227,6 +228,22 @@ impl Auditor<'_> {
         if let Some(success) = self.success(parent, &folder).filter(|s| *s < BAD) {
             let words = format!("a step of a version with {success} success");
             self.blame(commit, &words);
+        }
+    }
+
+    /// Whoever serves requests becomes stable on a pass, and does well.
+    fn promotion(&mut self, commit: &Commit, path: &RepoPath) {
+        if !commit
+            .message
+            .lines()
+            .any(|line| line == "Serin-Verdict: pass")
+        {
+            self.blame(commit, "a promotion without a passing verdict");
+        }
+        let Some(folder) = path.parent() else { return };
+        let is_bad = self.success(commit, &folder).is_some_and(|s| s < BAD);
+        if self.truth.clocks_were_fair && is_bad {
+            self.blame(commit, "a promotion of a bad version");
         }
     }
 

@@ -243,6 +243,7 @@ impl Facts {
             && !self.is_broken
             && self.canaries.is_empty()
             && self.kustomization.is_none()
+            && self.markers.is_empty()
             && self.broken_objects.is_empty()
     }
 

@@ -9,6 +9,7 @@
     reason = "tests fail by panicking, start programs and wait for them"
 )]
 
+mod breaks;
 mod byte_edits;
 mod chart;
 mod cluster;
