@@ -236,8 +236,7 @@ fn alerts_and_dashboard_use_metrics_that_exist() {
             .trim_end_matches("_bucket");
         assert!(
             serin::instruments::NAMES.contains(&family),
-            "{family} is no metric: {:?}",
-            serin::instruments::NAMES
+            "{family} is no metric"
         );
     }
     assert!(count > 10, "{count}");
