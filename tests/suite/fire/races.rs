@@ -58,7 +58,7 @@ async fn sixteen_engines_and_a_person() {
                 if pass
                     .canaries
                     .first()
-                    .is_some_and(|canary| canary.weight().percent() == 10)
+                    .is_some_and(|canary| !canary.moves.is_empty())
                 {
                     return serin.engine.races();
                 }
@@ -78,15 +78,11 @@ async fn sixteen_engines_and_a_person() {
             .lines()
             .filter_map(|line| line.strip_prefix(&prefix))
             .collect();
-        assert_eq!(
-            own,
-            ["initialize", "start podinfod=6.9.0", "0% -> 10%"],
-            "{name}"
-        );
+        assert_eq!(own, ["initialize", "start podinfod=6.9.0"], "{name}");
     }
-    assert_eq!(log.lines().count(), 16 * 3);
+    assert_eq!(log.lines().count(), 16 * 2);
     let all = rig.server(&["rev-list", "main"]);
-    assert_eq!(all.lines().count(), 1 + 16 * 3 + notes.len());
+    assert_eq!(all.lines().count(), 1 + 16 * 2 + notes.len());
     assert!(notes.iter().all(|note| all.contains(note.as_str())));
     let content = String::from_utf8(rig.file("notes.md")).unwrap();
     assert_eq!(content.lines().count(), notes.len());
@@ -109,10 +105,6 @@ async fn two_engines_take_each_step_once() {
         .collect();
     both[0].says("nothing to roll out");
     propose(&rig.someone_named("alexis"), "6.8.0", "6.9.0");
-    for process in &mut both {
-        process.says("soaking");
-        process.says("nothing to roll out: no candidate differs from stable");
-    }
     for _ in 0..600 {
         if steps(&rig)
             .last()
