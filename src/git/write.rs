@@ -50,6 +50,7 @@ pub(super) fn commits(
     let root = root_of(&repo, tree)?;
     let mut editor = gix::objs::tree::Editor::new(root, &repo.objects, repo.object_hash());
     let mut ids = Vec::with_capacity(drafts.len());
+    let mut steps = Vec::new();
     for draft in drafts {
         for (path, content) in &draft.changes {
             let kind = match kind_at(&repo, tree, path)? {
@@ -76,6 +77,7 @@ pub(super) fn commits(
             .write(|tree| repo.write_object(tree).map(gix::Id::detach))
             .map_err(local)?;
         if edited != tree {
+            steps.push((tree, edited));
             tree = edited;
             let mut commit = gix::objs::Commit {
                 tree,
@@ -106,7 +108,7 @@ pub(super) fn commits(
         None => Objects::new(),
     };
     if new.len() > MAX_LOOSE {
-        let pack = Some(pack::pack(&new)?);
+        let pack = Some(pack::pack(&new, &steps)?);
         return Ok(Written::Commits { ids, pack });
     }
     for (kind, content) in new.values() {
