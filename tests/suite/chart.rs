@@ -235,8 +235,8 @@ fn alerts_and_dashboard_use_metrics_that_exist() {
             .trim_end_matches("_total")
             .trim_end_matches("_bucket");
         assert!(
-            exposition.iter().any(|known| known == family),
-            "{family} is no metric: {exposition:?}"
+            serin::instruments::NAMES.contains(&family),
+            "{family} is no metric"
         );
     }
     assert!(count > 10, "{count}");
