@@ -362,6 +362,7 @@ mod tests {
             id: managed().id,
             state,
             steps: 4,
+            observed: None,
             moves: Vec::new(),
             waiting,
             judgement: None,

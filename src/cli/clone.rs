@@ -1,7 +1,7 @@
 //! A clone on this machine, seen through the same loop that runs a branch: read only, no metrics, no cluster.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::failure::{Failure, chain};
 use super::flags::LocalFlags;
@@ -11,7 +11,7 @@ use crate::analysis::{Answer, AskError, Query};
 use crate::clock::SystemClock;
 use crate::cluster::NoCluster;
 use crate::domain::{CanaryId, CommitId, RepoPath, files};
-use crate::git::{Local, LogEntry};
+use crate::git::{Local, LogEntry, Remote};
 use crate::ports::{
     Draft, Head, History, Lineage, Metrics, Published, Repository, RepositoryError, Snapshot, Watch,
 };
@@ -32,7 +32,7 @@ impl Clone {
     /// Opens the repository that the flags name.
     pub(super) fn open(flags: &LocalFlags) -> Result<Self, Failure> {
         let local = Local::open(&flags.repo, Some(&flags.revision))
-            .map_err(|error| Failure::usage(chain(&error)))?;
+            .map_err(|error| not_opened(&flags.repo, &error))?;
         Ok(Self {
             folder: flags.repo.clone(),
             head: local.head(),
@@ -73,6 +73,30 @@ impl Clone {
         let mut engine = Engine::new(self.reader(), Unasked, NoCluster, SystemClock, settings);
         runtime()?.block_on(engine.outlook(false)).map_err(failed)
     }
+}
+
+/// Why a folder is no clone to look at. A URL in its place may hold a password.
+fn not_opened(repo: &Path, error: &RepositoryError) -> Failure {
+    let text = repo.to_string_lossy();
+    if text.contains("://") {
+        let shown = match text.parse::<Remote>() {
+            Ok(remote) => remote.to_string(),
+            Err(_) => "a URL".to_owned(),
+        };
+        return Failure::usage(format!(
+            "{shown} is no folder: this command reads a clone on this machine, bare or not; `git clone` it and name that"
+        ));
+    }
+    if !repo.exists() {
+        return Failure::usage(format!("there is no {text}: name the folder of a clone"));
+    }
+    Failure::usage(match error {
+        RepositoryError::Local(words) => format!("{text} is in no Git repository: {words}"),
+        RepositoryError::Missing(words) => words.clone(),
+        RepositoryError::Unreachable(_)
+        | RepositoryError::Denied(_)
+        | RepositoryError::Signature(_) => chain(error),
+    })
 }
 
 fn failed(error: RepositoryError) -> Failure {
@@ -183,5 +207,29 @@ impl Metrics for Unasked {
     async fn ask(&self, queries: &[Query]) -> Vec<Answer> {
         let answer = || Answer::Failed(AskError::Unreachable("not asked".to_owned()));
         queries.iter().map(|_| answer()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_clone_is_told_apart_and_shows_no_password() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |repo: &Path| {
+            let error = Local::open(repo, None).err().unwrap();
+            not_opened(repo, &error).to_string()
+        };
+        let url = open(Path::new("https://u:s3cret@git.example.com/x.git"));
+        assert_eq!(
+            url,
+            "https://git.example.com/x.git is no folder: this command reads a clone on this machine, bare or not; \
+             `git clone` it and name that"
+        );
+        assert!(!open(Path::new("ssh://u:s3cret@x/y")).contains("s3cret"));
+        assert!(open(Path::new("no/where")).starts_with("there is no no/where: name the folder"));
+        let empty = open(folder.path());
+        assert!(empty.contains(" is in no Git repository: "), "{empty}");
     }
 }

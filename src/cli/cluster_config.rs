@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
 
 use crate::applier::Mode;
-use crate::cluster::Access;
+use crate::cluster::{Access, Agent, FluxKind};
 
 /// Which cluster to act on.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -194,6 +194,55 @@ impl<'de> Deserialize<'de> for ClusterConfig {
         }
         deserializer.deserialize_any(Either)
     }
+}
+
+/// An object of Flux or Argo CD that is told of each new commit.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct PokeConfig {
+    kind: AgentKind,
+    namespace: String,
+    name: String,
+}
+
+/// Kinds that can be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+enum AgentKind {
+    GitRepository,
+    Kustomization,
+    Application,
+}
+
+impl PokeConfig {
+    /// As the adapter knows it.
+    pub(super) fn agent(&self) -> Agent {
+        let (namespace, name) = (self.namespace.clone(), self.name.clone());
+        let flux = |kind| Agent::Flux {
+            kind,
+            namespace: namespace.clone(),
+            name: name.clone(),
+        };
+        match self.kind {
+            AgentKind::GitRepository => flux(FluxKind::GitRepository),
+            AgentKind::Kustomization => flux(FluxKind::Kustomization),
+            AgentKind::Application => Agent::ArgoCd { namespace, name },
+        }
+    }
+}
+
+/// Where several replicas find one another.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct LeasesConfig {
+    /// Namespace of the Leases.
+    pub(super) namespace: String,
+    /// What the names of the Leases begin with: one installation, one name.
+    #[serde(default = "default_group")]
+    pub(super) name: String,
+}
+
+fn default_group() -> String {
+    "serin".to_owned()
 }
 
 /// A service account as `namespace/name`.

@@ -12,7 +12,7 @@ use serde::de::Error as _;
 
 pub(super) use signatures::{KeyFormat, SignConfig, VerifyConfig};
 
-use super::cluster_config::{self, ClusterChoice, ClusterConfig};
+use super::cluster_config::{self, ClusterChoice, ClusterConfig, LeasesConfig, PokeConfig};
 use super::failure::Failure;
 use super::flags::{PrometheusFlags, RepositoryFlags};
 use super::values::{self, ServerUrl};
@@ -30,6 +30,8 @@ pub(super) struct Config {
     pub(super) cluster: ClusterConfig,
     /// Where health, metrics and webhooks are served, if anywhere.
     pub(super) listen: Option<SocketAddr>,
+    /// Where several replicas find one another; `None`: there is only this one.
+    pub(super) leases: Option<LeasesConfig>,
     /// Folder for bare copies of the repositories; `None`: the user's cache folder.
     pub(super) cache_dir: Option<PathBuf>,
 }
@@ -86,6 +88,9 @@ pub(super) struct RepositoryConfig {
     /// Its webhook; `None`: it has none.
     #[serde(default)]
     pub(super) webhook: Option<Webhook>,
+    /// Objects of Flux or Argo CD that are told of each new commit, so that a step does not wait for their poll.
+    #[serde(default)]
+    pub(super) poke: Vec<PokeConfig>,
 }
 
 /// A webhook that wakes a repository's loop.
@@ -116,6 +121,7 @@ impl RepositoryConfig {
             verify: None,
             name: None,
             webhook: None,
+            poke: Vec::new(),
         }
     }
 
@@ -197,6 +203,9 @@ pub(super) struct ConfigFile {
     /// Where health, metrics and webhooks are served.
     #[serde(default)]
     pub(super) listen: Option<SocketAddr>,
+    /// Where several replicas find one another.
+    #[serde(default)]
+    pub(super) leases: Option<LeasesConfig>,
     /// Folder for bare copies of the repositories.
     #[serde(default)]
     pub(super) cache_dir: Option<PathBuf>,
@@ -259,6 +268,7 @@ impl ConfigFile {
             prometheus: prometheus.over(self.prometheus)?,
             cluster: self.cluster.unwrap_or_default().with(cluster),
             listen: listen.or(self.listen),
+            leases: self.leases,
             cache_dir: repository.cache_dir.clone().or(self.cache_dir),
         })
     }

@@ -11,7 +11,7 @@ use super::config::{Config, ConfigFile};
 use super::failure::{Failure, Outcome, chain};
 use super::flags::{PrometheusFlags, RepositoryFlags};
 use super::values;
-use super::wiring::{Wirings, runtime};
+use super::wiring::{self, Wirings, runtime};
 use crate::endpoints::SetLogLevel;
 use crate::operator;
 
@@ -33,6 +33,8 @@ The configuration file:
       impersonate: test/deployer    # service account to write as; default: Serin's own
       name: apps                    # in metrics and paths; default: the last part of the URL
       webhook: {secretFile: /etc/serin/webhook}     # POST /hook/apps wakes it; default: none
+      poke:                         # objects of Flux or Argo CD that are told of each commit; default: none
+        - {kind: GitRepository, namespace: flux-system, name: apps}   # or Kustomization, or Application of Argo CD
       sign:                         # default: commits are not signed
         format: ssh                 # or openpgp
         key: /etc/serin/id_ed25519  # a file without a passphrase; the .pub of a key that the SSH agent has;
@@ -58,6 +60,7 @@ The configuration file:
   #   prune: false                  # true: objects go that Git no longer has
   #   pruneNamespaces: false        # true: Namespaces and CRDs as well
   #   timeout: 10s                  # for one request to the cluster
+  leases: {namespace: serin-system, name: serin}    # several replicas share the repositories; default: there is one
   listen: 0.0.0.0:8080              # /healthz, /readyz, /metrics, /hook/<name>; default: nowhere
   cacheDir: /var/cache/serin        # for bare copies; default: serin in the user's cache folder
 
@@ -89,6 +92,9 @@ pub(super) struct RunArgs {
     /// Shortest time between two pushes; rollbacks do not wait for it [default: 10s].
     #[arg(long, value_name = "TIME", env = "SERIN_PUSH_INTERVAL", value_parser = values::duration)]
     push_interval: Option<std::time::Duration>,
+    /// Name of this replica among several, such as the pod's.
+    #[arg(long, value_name = "NAME", env = "SERIN_IDENTITY")]
+    identity: Option<String>,
     /// Check the configuration, and run nothing. Files that it names are not read.
     #[arg(long, env = "SERIN_CHECK", value_parser = FalseyValueParser::new())]
     check: bool,
@@ -127,12 +133,13 @@ impl RunArgs {
         if self.check {
             return Ok(Outcome::Done);
         }
+        let replicas = wiring::replicas(&config, self.identity.as_deref())?;
         let Wirings { engines, locks } = Wirings::of(&config)?;
         let exposure = operator::Exposure {
             listen: config.listen,
             log_level: Some(log_level),
         };
-        let done = runtime()?.block_on(operator::run(engines, exposure, stopped()));
+        let done = runtime()?.block_on(operator::run(engines, replicas, exposure, stopped()));
         drop(locks);
         done.map_err(|error| Failure::failed(chain(&error)))?;
         Ok(Outcome::Done)

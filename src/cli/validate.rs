@@ -57,7 +57,15 @@ impl ValidateArgs {
     pub(super) fn execute(&self, console: &mut Console<'_>) -> Result<Outcome, Failure> {
         let mut report = Report::default();
         for (root, places) in by_repository(&self.paths)? {
-            report.add(&WorkTree::read(&root)?, &places);
+            let tree = WorkTree::read(&root)?;
+            // A wrong folder must not read as a good one in somebody's CI.
+            if let Some(empty) = places.iter().find(|place| place.is_empty(&tree)) {
+                return Err(Failure::usage(format!(
+                    "there is no YAML file in {}",
+                    empty.shown().display()
+                )));
+            }
+            report.add(&tree, &places);
         }
         let failed = report.errors > 0 || (self.strict && report.warnings > 0);
         console.value(self.output.output, &report, |console| report.print(console))?;

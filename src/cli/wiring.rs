@@ -3,13 +3,13 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use super::cluster_config::{Applier, ClusterChoice};
+use super::cluster_config::{Applier, ClusterChoice, PokeConfig};
 use super::config::{Config, PrometheusConfig, RepositoryConfig, SignConfig, VerifyConfig};
 use super::failure::Failure;
 use crate::applier::Policy;
 use crate::domain::{RepoPath, Revision};
 use crate::endpoints::Secret;
-use crate::operator::Wiring;
+use crate::operator::{Wiring, replicas};
 use crate::record::message::Style;
 use crate::{cluster, git, prometheus, reconcile};
 
@@ -108,6 +108,33 @@ fn webhook_secret(repository: &RepositoryConfig) -> Result<Option<Secret>, Failu
     Ok(Some(secret))
 }
 
+/// How this replica finds the others.
+pub(super) fn replicas(
+    config: &Config,
+    identity: Option<&str>,
+) -> Result<Option<replicas::Settings>, Failure> {
+    let Some(leases) = &config.leases else {
+        return Ok(None);
+    };
+    let ClusterChoice::Kubernetes(access) = &config.cluster.choice else {
+        return Err(Failure::usage(
+            "`leases` are kept in a cluster: say with `cluster` in which, or leave them out",
+        ));
+    };
+    let identity = identity.filter(|name| !name.is_empty() && name.len() <= 200);
+    let identity = identity.ok_or_else(|| {
+        Failure::usage("with `leases` every replica needs a name of its own: give --identity")
+    })?;
+    Ok(Some(replicas::Settings {
+        access: access.clone(),
+        namespace: leases.namespace.clone(),
+        group: leases.name.clone(),
+        identity: identity.to_owned(),
+        // Three tries before the time of a Lease is over.
+        deadline: config.cluster.conduct.timeout.min(crate::lease::RENEWAL),
+    }))
+}
+
 /// One view of the cluster for each repository: each has its own rights, and its own objects.
 fn cluster_settings(
     config: &Config,
@@ -134,6 +161,7 @@ fn cluster_settings(
             prune: conduct.prune,
             prune_namespaces: conduct.prune_namespaces,
         },
+        agents: repository.poke.iter().map(PokeConfig::agent).collect(),
         deadline: conduct.timeout,
         scratch: cache.join("kustomize"),
     })

@@ -33,9 +33,21 @@ pub(super) struct Place {
 impl Place {
     /// Finds the repository around an existing path.
     pub(super) fn find(path: &Path) -> Result<Self, Failure> {
+        let shown = path.to_string_lossy();
+        if let Some((scheme, _)) = shown.split_once("://") {
+            // The rest may hold a password.
+            return Err(Failure::usage(format!(
+                "a URL ({scheme}://…) is no path: clone it, and name a folder or file of the clone"
+            )));
+        }
         let real = path
             .canonicalize()
-            .map_err(|error| Failure::usage(format!("there is no {}: {error}", path.display())))?;
+            .map_err(|error| Failure::usage(format!("there is no {shown}: {error}")))?;
+        if real.join("objects").is_dir() && real.join("HEAD").is_file() {
+            return Err(Failure::usage(format!(
+                "{shown} is a bare repository, which has no files to look at: clone it, and name the clone"
+            )));
+        }
         let folder = if real.is_dir() {
             real.as_path()
         } else {
@@ -59,6 +71,21 @@ impl Place {
             }
         };
         Ok(Self { root, below })
+    }
+
+    /// The whole path.
+    pub(super) fn shown(&self) -> PathBuf {
+        match &self.below {
+            Some(below) => self.root.join(below.as_str()),
+            None => self.root.clone(),
+        }
+    }
+
+    /// Whether nothing that was asked about is YAML.
+    pub(super) fn is_empty(&self, tree: &WorkTree) -> bool {
+        let skipped = tree.skipped.iter();
+        let mut skipped = skipped.filter_map(|(path, _)| RepoPath::new(path.as_str()));
+        !tree.files.keys().any(|file| self.covers(file)) && !skipped.any(|path| self.covers(&path))
     }
 
     /// Whether a file of the repository was asked about.
@@ -169,7 +196,16 @@ mod tests {
         let top = Place::find(&root).unwrap();
         assert_eq!(top.below, None);
         assert!(top.covers(&RepoPath::new("apps/b.yaml").unwrap()));
-        assert!(Place::find(&root.join("nothing")).is_err());
+        let refused = |path: &Path| Place::find(path).unwrap_err().to_string();
+        assert!(refused(&root.join("nothing")).starts_with("there is no "));
+        let url = refused(Path::new("https://u:s3cret@git.example.com/x.git"));
+        assert!(
+            url.contains("is no path") && !url.contains("s3cret"),
+            "{url}"
+        );
+        write(&root, "bare.git/HEAD", "ref: refs/heads/main\n");
+        std::fs::create_dir(root.join("bare.git/objects")).unwrap();
+        assert!(refused(&root.join("bare.git")).contains("is a bare repository"));
     }
 
     #[test]

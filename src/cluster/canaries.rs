@@ -45,12 +45,15 @@ pub struct Shown {
 
 impl Canaries {
     /// Starts to watch; needs a runtime. `me` is this replica, as events name it.
-    pub fn watch(client: kube::Client, me: &str, deadline: Duration) -> (Self, impl Future<Output = ()> + Send + 'static + use<>) {
+    pub fn watch(
+        client: kube::Client,
+        me: &str,
+        deadline: Duration,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static + use<>) {
         let (group, version) = crd::API_VERSION
             .split_once('/')
             .unwrap_or((crate::domain::API_GROUP, "v1alpha1"));
-        let mut resource =
-            ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, crd::KIND));
+        let mut resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, crd::KIND));
         resource.plural = "canaries".to_owned();
         let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
         let writer = Writer::new(resource.clone());
@@ -88,6 +91,11 @@ impl Canaries {
             generation: object.metadata.generation,
             status: status.and_then(|status| serde_json::from_value(status).ok()),
         })
+    }
+
+    /// Changes whenever the object of a canary does; `None` while the cluster shows none.
+    pub fn version(&self, id: &CanaryId) -> Option<String> {
+        self.object(id)?.metadata.resource_version.clone()
     }
 
     /// All canaries that the cluster shows.
@@ -136,7 +144,8 @@ impl Canaries {
             "status": status,
         });
         let parameters = PatchParams::apply(MANAGER).force();
-        let call = api.patch_status(&id.name, &parameters, &Patch::Apply(&patch));
+        let patch = Patch::Apply(&patch);
+        let call = api.patch_status(&id.name, &parameters, &patch);
         match timeout(self.deadline, call).await {
             Ok(Ok(_)) => {
                 self.written.insert(id.clone(), now);

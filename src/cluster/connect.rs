@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
+use super::poke::Agent;
 use crate::applier::Policy;
 
 /// Where the address and the credentials of a cluster come from.
@@ -35,6 +36,8 @@ pub struct Settings {
     pub policy: Policy,
     /// Longest time for one request.
     pub deadline: Duration,
+    /// Objects of Flux or Argo CD that are told of each new commit.
+    pub agents: Vec<Agent>,
     /// Folder for files that are handed to kustomize.
     pub scratch: PathBuf,
 }
@@ -55,9 +58,27 @@ pub enum ConnectError {
     Client(String),
 }
 
-/// A client with these credentials. It asks the server nothing yet.
+/// A client with these credentials, acting as whom the settings name. It asks the server nothing yet.
 pub(super) async fn client(settings: &Settings) -> Result<kube::Client, ConnectError> {
-    let mut config = match &settings.access {
+    let mut config = configuration(&settings.access, settings.deadline).await?;
+    if let Some((namespace, name)) = &settings.impersonate {
+        let user = format!("system:serviceaccount:{namespace}:{name}");
+        config.auth_info.impersonate = Some(user);
+    }
+    kube::Client::try_from(config).map_err(|error| ConnectError::Client(error.to_string()))
+}
+
+/// A client with Serin's own rights. It asks the server nothing yet.
+///
+/// # Errors
+/// The credentials cannot be read.
+pub async fn client_of(access: &Access, deadline: Duration) -> Result<kube::Client, ConnectError> {
+    let config = configuration(access, deadline).await?;
+    kube::Client::try_from(config).map_err(|error| ConnectError::Client(error.to_string()))
+}
+
+async fn configuration(access: &Access, deadline: Duration) -> Result<kube::Config, ConnectError> {
+    let mut config = match access {
         Access::InCluster => kube::Config::incluster()?,
         Access::Kubeconfig { path, context } => {
             let file = match path {
@@ -71,11 +92,7 @@ pub(super) async fn client(settings: &Settings) -> Result<kube::Client, ConnectE
             kube::Config::from_custom_kubeconfig(file, &options).await?
         }
     };
-    if let Some((namespace, name)) = &settings.impersonate {
-        let user = format!("system:serviceaccount:{namespace}:{name}");
-        config.auth_info.impersonate = Some(user);
-    }
     // Watches are silent for minutes; single calls have their own deadline.
-    config.connect_timeout = Some(settings.deadline);
-    kube::Client::try_from(config).map_err(|error| ConnectError::Client(error.to_string()))
+    config.connect_timeout = Some(deadline);
+    Ok(config)
 }

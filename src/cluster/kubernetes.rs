@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::connect::{self, ConnectError, Settings};
 use super::keeper::{Keeper, Shared};
+use super::poke::{self, Agent};
 use crate::applier::Ledger;
 use crate::clock::Clock;
 use crate::domain::{CanaryId, CommitId, Timestamp, canary_deployment, files};
@@ -21,12 +23,17 @@ use crate::spec::{ValidatedCanary, Workload};
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A Kubernetes API that a keeper task keeps equal to one branch. The task ends when this is dropped.
-#[derive(Debug)]
 pub struct Kubernetes {
     shared: Arc<Shared>,
     trees: watch::Sender<Tree>,
     followed: Option<CommitId>,
     external: bool,
+    /// Whom to tell of new commits, and how.
+    agents: Arc<Vec<Agent>>,
+    client: kube::Client,
+    deadline: Duration,
+    /// Calls to agents that are under way; the newest commit is what counts.
+    poking: Option<JoinHandle<()>>,
 }
 
 impl Kubernetes {
@@ -40,14 +47,48 @@ impl Kubernetes {
         let shared = Arc::new(Shared::new(Ledger::new(settings.policy.clone())));
         let (trees, receiver) = watch::channel(Tree::default());
         let external = settings.policy.external;
-        let keeper = Keeper::new(settings, client, clock, Arc::clone(&shared), witness);
+        let (agents, deadline) = (Arc::new(settings.agents.clone()), settings.deadline);
+        let keeper = Keeper::new(
+            settings,
+            client.clone(),
+            clock,
+            Arc::clone(&shared),
+            witness,
+        );
         tokio::spawn(keeper.run(receiver));
         Ok(Self {
             shared,
             trees,
             followed: None,
             external,
+            agents,
+            client,
+            deadline,
+            poking: None,
         })
+    }
+
+    /// Tells the agents of a commit. Nothing waits for it: they would find the commit anyhow.
+    fn poke(&mut self, commit: CommitId, now: Timestamp) {
+        if self.agents.is_empty() {
+            return;
+        }
+        if let Some(before) = self.poking.take() {
+            before.abort();
+        }
+        let (agents, client) = (Arc::clone(&self.agents), self.client.clone());
+        let deadline = self.deadline;
+        self.poking = Some(tokio::spawn(async move {
+            for agent in agents.iter() {
+                let told = poke::poke(client.clone(), agent, &commit, now, deadline).await;
+                if let Err(words) = told {
+                    tracing::warn!(
+                        agent = agent.words(),
+                        "not told of a new commit, it will poll: {words}"
+                    );
+                }
+            }
+        }));
     }
 
     /// Told when the cluster shows something that a pass over the branch may act on.
@@ -137,6 +178,9 @@ impl Cluster for Kubernetes {
                 self.shared.nudge.notify_one();
             }
             return;
+        }
+        if let Some(commit) = tree.commit.clone().filter(|_| self.followed != tree.commit) {
+            self.poke(commit, now);
         }
         self.followed.clone_from(&tree.commit);
         self.trees.send_replace(tree);

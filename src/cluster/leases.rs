@@ -12,7 +12,7 @@ use kube::api::{Api, DeleteParams, ListParams, ObjectList, PostParams};
 use tokio::time::timeout;
 
 use crate::domain::Timestamp;
-use crate::lease::{Balance, Claim, Record, Sighted, balance, claim, held_by, may_act};
+use crate::lease::{Balance, Claim, Record, Sighted, acts_until, balance, claim, held_by, may_act};
 
 /// Label on every Lease of an installation; its value is the installation's name.
 const GROUP_LABEL: &str = "serin.dev/replicas";
@@ -91,10 +91,13 @@ impl Leases {
     }
 
     async fn keep_and_share(&mut self, work: &[String], now: Timestamp) -> Result<(), LeaseError> {
-        let holds = |this: &Self, name: &String| {
-            claim(this.seen.get(name), &this.me, now) == Claim::Renew
-        };
-        let held: Vec<String> = work.iter().filter(|name| holds(self, name)).cloned().collect();
+        let holds =
+            |this: &Self, name: &String| claim(this.seen.get(name), &this.me, now) == Claim::Renew;
+        let held: Vec<String> = work
+            .iter()
+            .filter(|name| holds(self, name))
+            .cloned()
+            .collect();
         let (keep, give_back) = match balance(held.len(), work.len(), self.members(now)) {
             Balance::GiveBack(count) => held.split_at(held.len() - count),
             Balance::Enough | Balance::MayTake(_) => held.split_at(held.len()),
@@ -129,6 +132,14 @@ impl Leases {
     /// Whether this replica may act on a piece of work now, and when it last said that it does.
     pub fn may_act(&self, work: &str, now: Timestamp) -> bool {
         may_act(self.renewed.get(work).copied(), now)
+    }
+
+    /// Until when what is held can be relied on; `None` while nothing is held.
+    pub fn relied_on_until(&self) -> Option<Timestamp> {
+        self.renewed
+            .values()
+            .min()
+            .map(|renewed| acts_until(*renewed))
     }
 
     /// Gives everything back, for a stop that lets others take over at once.
@@ -174,12 +185,7 @@ impl Leases {
         Ok(())
     }
 
-    async fn put(
-        &self,
-        work: &str,
-        record: &Record,
-        now: Timestamp,
-    ) -> Result<Lease, LeaseWrite> {
+    async fn put(&self, work: &str, record: &Record, now: Timestamp) -> Result<Lease, LeaseWrite> {
         let lease = self.lease(work, record, now);
         let parameters = PostParams::default();
         let name = self.full_name(work);
@@ -232,7 +238,10 @@ impl Leases {
         let version = Some(record.version.clone()).filter(|version| !version.is_empty());
         let labels = BTreeMap::from([
             (GROUP_LABEL.to_owned(), self.group.clone()),
-            ("app.kubernetes.io/managed-by".to_owned(), "serin".to_owned()),
+            (
+                "app.kubernetes.io/managed-by".to_owned(),
+                "serin".to_owned(),
+            ),
         ]);
         Lease {
             metadata: ObjectMeta {

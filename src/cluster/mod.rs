@@ -5,10 +5,13 @@
 //! field of any object is decided here.
 
 mod call;
+mod canaries;
 mod connect;
 mod keeper;
 mod kubernetes;
 mod kustomize;
+mod leases;
+mod poke;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -17,8 +20,11 @@ use crate::domain::{CanaryId, Timestamp};
 use crate::manifests::{Applied, Committed, Manifests};
 use crate::ports::{ApplyError, Cluster, Sighting, Tree, Wanted};
 
-pub use connect::{Access, ConnectError, Settings};
+pub use canaries::Canaries;
+pub use connect::{Access, ConnectError, Settings, client_of};
 pub use kubernetes::Kubernetes;
+pub use leases::{LeaseError, Leases};
+pub use poke::{Agent, FluxKind};
 
 /// No cluster: `--cluster none`. Somebody else applies what is in Git; a step counts as shown when it was pushed.
 #[derive(Debug, Clone, Copy, Default)]

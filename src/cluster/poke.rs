@@ -54,12 +54,24 @@ impl Agent {
                 kind: FluxKind::GitRepository,
                 namespace,
                 name,
-            } => ("source.toolkit.fluxcd.io", "v1", "GitRepository", namespace, name),
+            } => (
+                "source.toolkit.fluxcd.io",
+                "v1",
+                "GitRepository",
+                namespace,
+                name,
+            ),
             Self::Flux {
                 kind: FluxKind::Kustomization,
                 namespace,
                 name,
-            } => ("kustomize.toolkit.fluxcd.io", "v1", "Kustomization", namespace, name),
+            } => (
+                "kustomize.toolkit.fluxcd.io",
+                "v1",
+                "Kustomization",
+                namespace,
+                name,
+            ),
             Self::ArgoCd { namespace, name } => {
                 ("argoproj.io", "v1alpha1", "Application", namespace, name)
             }
@@ -94,7 +106,12 @@ pub(super) async fn poke(
     let api: Api<DynamicObject> = Api::namespaced_with(client, namespace, &resource);
     let patch = agent.patch(commit, now);
     let parameters = PatchParams::default();
-    match timeout(deadline, api.patch_metadata(name, &parameters, &Patch::Merge(&patch))).await {
+    match timeout(
+        deadline,
+        api.patch_metadata(name, &parameters, &Patch::Merge(&patch)),
+    )
+    .await
+    {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(super::call::words(&error)),
         Err(_) => Err("the cluster did not answer in time".to_owned()),

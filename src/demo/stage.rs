@@ -30,11 +30,13 @@ const COPIES: &str = ".copies";
 /// The application.
 pub(super) const APP: (&str, &str) = (
     "apps/podinfo/podinfo.yaml",
-    include_str!("app/podinfo.yaml"),
+    include_str!("app/podinfo.yaml.txt"),
 );
 /// Its canary.
-pub(super) const CANARY: (&str, &str) =
-    ("apps/podinfo/canary.yaml", include_str!("app/canary.yaml"));
+pub(super) const CANARY: (&str, &str) = (
+    "apps/podinfo/canary.yaml",
+    include_str!("app/canary.yaml.txt"),
+);
 /// Name of the Deployment.
 const DEPLOYMENT: &str = "podinfo";
 /// The user whom the canary names.

@@ -109,7 +109,12 @@ pub fn held_by(me: &str, before: Option<&Record>) -> Record {
 /// Whether a holder that renewed last at `renewed` may still act.
 pub fn may_act(renewed: Option<Timestamp>, now: Timestamp) -> bool {
     // A watch that was set back says nothing about how long ago it was: stand by until the next renewal.
-    renewed.is_some_and(|renewed| renewed <= now && now < after(renewed, GRACE))
+    renewed.is_some_and(|renewed| renewed <= now && now < acts_until(renewed))
+}
+
+/// Until when a holder that renewed then may act.
+pub fn acts_until(renewed: Timestamp) -> Timestamp {
+    after(renewed, GRACE)
 }
 
 fn after(at: Timestamp, wait: Duration) -> Timestamp {

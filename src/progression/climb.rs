@@ -186,9 +186,17 @@ pub(super) fn progress(desk: &Desk<'_>, mut state: State, mut rollout: Rollout) 
                 return promote(desk, state, &rollout, rule, judgement);
             };
             let step = rollout.step.saturating_add(1);
+            let (judgement, seen) = match judgement {
+                Some(judgement) if rollout.has_traffic() => {
+                    let seen = format!(": {}", judgement.sentence);
+                    (Some(judgement), seen)
+                }
+                Some(judgement) => named_users_only(judgement),
+                None => (None, String::new()),
+            };
             enter(&mut rollout, step, rung, desk.now);
             state.remember(judgement.as_ref());
-            let sentence = advance_sentence(&before, &rollout, judgement.as_ref());
+            let sentence = advance_sentence(&before, &rollout, &seen);
             state.phase = Phase::Progressing(rollout);
             let (decision, after) = desk.commit(
                 &before,
@@ -202,10 +210,31 @@ pub(super) fn progress(desk: &Desk<'_>, mut state: State, mut rollout: Rollout) 
     }
 }
 
-fn advance_sentence(before: &State, rollout: &Rollout, judgement: Option<&Judgement>) -> String {
-    let seen = judgement
-        .map(|judgement| format!(": {}", judgement.sentence))
-        .unwrap_or_default();
+/// What a step without traffic leaves behind. No verdict opened its gate, so what could not be measured is no part of
+/// the story, least of all an error of Prometheus; what was seen of the named users' requests is worth reading.
+fn named_users_only(mut judgement: Judgement) -> (Option<Judgement>, String) {
+    judgement
+        .findings
+        .retain(|finding| finding.value.is_some() && finding.verdict != Verdict::Error);
+    if judgement.findings.is_empty() {
+        return (None, String::new());
+    }
+    let seen: Vec<String> = judgement
+        .findings
+        .iter()
+        .map(|finding| {
+            let value = finding.value.as_deref().unwrap_or_default();
+            match finding.samples {
+                0 => format!("{} {value}", finding.metric),
+                samples => format!("{} {value} ({samples} requests)", finding.metric),
+            }
+        })
+        .collect();
+    let seen = format!("; with the named users alone: {}", seen.join(", "));
+    (Some(judgement), seen)
+}
+
+fn advance_sentence(before: &State, rollout: &Rollout, seen: &str) -> String {
     let mirror = rollout
         .mirror
         .map(|share| format!(", a copy of {share} of the requests"))
@@ -435,7 +464,9 @@ fn gate(desk: &Desk<'_>, rollout: &Rollout, judgement: Option<&Judgement>) -> Ga
     let is_last = usize::from(rollout.step) >= desk.canary.ladder.len();
     match evidence(desk, rollout, judgement, (late, is_last)) {
         Ok(Some(passed)) => rule = format!("{rule}, {passed}"),
-        Ok(None) => {}
+        Ok(None) => {
+            rule = format!("{rule}, no verdict needed while it has no share of the requests")
+        }
         Err(gate) => return gate,
     }
     match &rollout.approval {
@@ -552,4 +583,49 @@ pub(super) fn after(at: Timestamp, wait: std::time::Duration) -> Timestamp {
         .ok()
         .and_then(|wait| at.checked_add_signed(wait))
         .unwrap_or(Timestamp::MAX_UTC)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analysis::Finding;
+
+    fn finding(value: Option<&str>, samples: u64, verdict: Verdict) -> Finding {
+        Finding {
+            metric: "success-rate".to_owned(),
+            verdict,
+            value: value.map(str::to_owned),
+            threshold: ">= 99%".to_owned(),
+            samples,
+            failures: 0,
+            window: std::time::Duration::from_secs(60),
+            query: "sum(x)".to_owned(),
+            sentence: String::new(),
+        }
+    }
+
+    fn left(findings: Vec<Finding>) -> (Option<usize>, String) {
+        let judgement = Judgement {
+            verdict: Verdict::Inconclusive,
+            allows: crate::analysis::Allows::default(),
+            compared: None,
+            findings,
+            sentence: "only a failure counts".to_owned(),
+            at: Timestamp::default(),
+        };
+        let (judgement, seen) = named_users_only(judgement);
+        (judgement.map(|judgement| judgement.findings.len()), seen)
+    }
+
+    #[test]
+    fn a_step_without_traffic_leaves_no_error_behind() {
+        let down = || finding(None, 0, Verdict::Error);
+        assert_eq!(left(vec![down()]), (None, String::new()));
+        assert_eq!(
+            left(vec![finding(None, 0, Verdict::Inconclusive)]),
+            (None, String::new())
+        );
+        let few = finding(Some("100%"), 60, Verdict::Inconclusive);
+        insta::assert_snapshot!(left(vec![down(), few]).1, @"; with the named users alone: success-rate 100% (60 requests)");
+    }
 }

@@ -156,14 +156,11 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
             Push::Accepted(_) | Push::Nothing | Push::Refused => {}
         }
         let problems = self.apply(&plans, sightings, &view, now).await;
-        Ok(Attempt::Done(report::pass(
-            &head,
-            plans,
-            problems,
-            &self.memory,
-            &self.settings,
-            now,
-        )))
+        let mut pass = report::pass(&head, plans, problems, &self.memory, &self.settings, now);
+        if let Some(sightings) = sightings {
+            pass.observe(sightings);
+        }
+        Ok(Attempt::Done(pass))
     }
 
     /// The clock in whole seconds: what is written to Git reads back as the same instant.

@@ -9,7 +9,7 @@ use super::plan::Plan;
 use super::situation::{Situation, View};
 use crate::analysis::Judgement;
 use crate::domain::{CanaryId, CommitId, Timestamp, Weight};
-use crate::ports::Draft;
+use crate::ports::{Draft, Sighting};
 use crate::progression::{State, Transition, WaitingOn};
 use crate::spec::{Diagnostic, ValidatedCanary};
 
@@ -37,6 +37,8 @@ pub struct CanaryReport {
     pub state: Option<State>,
     /// Number of rungs.
     pub steps: u16,
+    /// The weight that the cluster shows, when it shows what HEAD says.
+    pub observed: Option<Weight>,
     /// What was committed, in order.
     pub moves: Vec<(CommitId, Transition)>,
     /// Why it moves no further.
@@ -87,6 +89,19 @@ impl Pass {
             canaries: Vec::new(),
             problem,
             wake_at: after(now, poll),
+        }
+    }
+
+    /// Notes what the cluster showed before the pass: that is news only where the pass changed nothing.
+    pub(super) fn observe(&mut self, sightings: &BTreeMap<CanaryId, Sighting>) {
+        for report in self
+            .canaries
+            .iter_mut()
+            .filter(|report| report.moves.is_empty())
+        {
+            let sighting = sightings.get(&report.id);
+            let in_sync = sighting.is_some_and(|sighting| sighting.in_sync_since.is_some());
+            report.observed = report.state.as_ref().filter(|_| in_sync).map(State::weight);
         }
     }
 
@@ -156,6 +171,7 @@ pub(super) fn pass(
             steps: plan.canary.map_or(0, |canary| {
                 u16::try_from(canary.ladder.len()).unwrap_or(u16::MAX)
             }),
+            observed: None,
             moves: plan.commits.into_iter().zip(plan.transitions).collect(),
             waiting: plan.waiting,
             judgement: plan.judgement,
@@ -188,6 +204,7 @@ pub(super) fn blocked(
             steps: situation.sound().map_or(0, |sound| {
                 u16::try_from(sound.canary.ladder.len()).unwrap_or(u16::MAX)
             }),
+            observed: None,
             moves: Vec::new(),
             waiting: on.clone(),
             judgement: None,
@@ -212,6 +229,7 @@ pub(super) fn headless(on: &WaitingOn, memory: &Memory, now: Timestamp, poll: Du
             id: situation.id.clone(),
             state: None,
             steps: 0,
+            observed: None,
             moves: Vec::new(),
             waiting: on.clone(),
             judgement: None,

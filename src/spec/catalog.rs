@@ -70,24 +70,28 @@ impl Catalog {
         skipped: &[(String, String)],
         cache: &mut ParseCache,
     ) -> Self {
-        let mut facts: BTreeMap<RepoPath, Arc<Facts>> = BTreeMap::new();
+        let (mut facts, charts) = facts_and_charts(tree, cache);
         let mut unreadable = Unreadable::new(skipped);
-        let mut charts = BTreeSet::new();
-        for (path, (blob, content)) in tree {
-            if path.file_name() == "Chart.yaml" {
-                charts.insert(folder(path).to_owned());
-            }
-            let Some(found) = cache.facts(blob, Role::of(path.file_name()), content) else {
-                continue;
-            };
-            if found.is_broken && mentions(content, API_GROUP) {
+        for (path, found) in &facts {
+            if let Some((_, content)) = tree.get(path)
+                && found.is_broken
+                && mentions(content, API_GROUP)
+            {
                 unreadable.files.push((path.clone(), content));
             }
-            facts.insert(path.clone(), found);
         }
-        cache.sweep();
         facts.retain(|path, _| !is_template(path, &charts));
         Self::assemble(&facts, &unreadable)
+    }
+
+    /// What the files of a tree hold that matters to canaries.
+    pub(super) fn facts(
+        tree: &BTreeMap<RepoPath, (BlobId, Arc<[u8]>)>,
+        cache: &mut ParseCache,
+    ) -> BTreeMap<RepoPath, Arc<Facts>> {
+        let (mut facts, charts) = facts_and_charts(tree, cache);
+        facts.retain(|path, _| !is_template(path, &charts));
+        facts
     }
 
     fn assemble(facts: &BTreeMap<RepoPath, Arc<Facts>>, unreadable: &Unreadable<'_>) -> Self {
@@ -282,8 +286,27 @@ impl<'a> Unreadable<'a> {
     }
 }
 
+/// Facts by file, and the folders of Helm's charts.
+fn facts_and_charts(
+    tree: &BTreeMap<RepoPath, (BlobId, Arc<[u8]>)>,
+    cache: &mut ParseCache,
+) -> (BTreeMap<RepoPath, Arc<Facts>>, BTreeSet<String>) {
+    let mut facts = BTreeMap::new();
+    let mut charts = BTreeSet::new();
+    for (path, (blob, content)) in tree {
+        if path.file_name() == "Chart.yaml" {
+            charts.insert(folder(path).to_owned());
+        }
+        if let Some(found) = cache.facts(blob, Role::of(path.file_name()), content) {
+            facts.insert(path.clone(), found);
+        }
+    }
+    cache.sweep();
+    (facts, charts)
+}
+
 /// Whether Helm renders this file: it is below `templates` next to a `Chart.yaml`.
-fn is_template(path: &RepoPath, charts: &BTreeSet<String>) -> bool {
+pub(super) fn is_template(path: &RepoPath, charts: &BTreeSet<String>) -> bool {
     let parts: Vec<&str> = path.as_str().split('/').collect();
     parts.iter().enumerate().any(|(at, part)| {
         *part == "templates" && at + 1 < parts.len() && charts.contains(&parts[..at].join("/"))
@@ -291,7 +314,7 @@ fn is_template(path: &RepoPath, charts: &BTreeSet<String>) -> bool {
 }
 
 /// The folders that Serin writes in, whatever they are called.
-fn generated_folders(facts: &BTreeMap<RepoPath, Arc<Facts>>) -> BTreeSet<RepoPath> {
+pub(super) fn generated_folders(facts: &BTreeMap<RepoPath, Arc<Facts>>) -> BTreeSet<RepoPath> {
     let with_state = facts
         .iter()
         .filter(|(_, facts)| facts.rollout.is_some())

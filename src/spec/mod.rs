@@ -3,6 +3,7 @@
 //! Reads any tree of multi-document YAML, finds `Canary` objects and the Services, Deployments and kustomizations they
 //! refer to, and reports every mistake as `file:line:column`. Pure: files come in as bytes.
 
+mod adopt;
 mod canary;
 mod catalog;
 mod diagnostic;
@@ -24,6 +25,7 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
+pub use adopt::{Adoption, Asked, CannotAdopt, LabelEdit, adopt};
 pub use canary::{
     Analysis, CanaryReplicas, Candidate, CandidateContent, Controls, Counting, Freeze, Home,
     ImageSources, Labels, ManagedWorkload, Metric, MetricSource, OnFailure, OnInconclusive,

@@ -204,6 +204,21 @@ impl<'a> Tree<'a> {
         contexts.iter().filter_map(Context::namespace).collect()
     }
 
+    /// The same with the kustomization that says so.
+    pub(super) fn namespace_sources(&self, file: &RepoPath) -> BTreeMap<&'a str, &'a RepoPath> {
+        let contexts = self.contexts(file);
+        let sources = contexts.iter().filter_map(|context| {
+            let mut outermost_first = context.chain.iter().rev();
+            outermost_first.find_map(|(path, k)| Some((k.namespace.as_deref()?, *path)))
+        });
+        sources.collect()
+    }
+
+    /// The kustomization in the folder of `file`.
+    pub(super) fn kustomization_beside(&self, file: &RepoPath) -> Option<&'a RepoPath> {
+        self.kustomizations.get(folder(file)).map(|(path, _)| *path)
+    }
+
     /// Whether the kustomization at `file` takes the folder in, directly or through others.
     pub(super) fn takes_in(&self, file: &RepoPath, member: &RepoPath) -> bool {
         let mut seen = BTreeSet::new();

@@ -6,10 +6,15 @@ use k8s_openapi::jiff;
 
 use super::{Subject, time};
 use crate::crd::CanaryStatus;
+use crate::domain::Timestamp;
 use crate::progression::{Phase, State, WaitingOn};
 
 /// Longest message that the API server takes.
 const LONGEST: usize = 32_768;
+
+/// What is said of an object that no repository has.
+pub(super) const NOT_IN_GIT: &str =
+    "no repository has this Canary, so nothing will come of it: commit it, or delete it here";
 
 /// How a canary is, in the words that all conditions are made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,32 +40,64 @@ pub(super) fn derive(previous: Option<&CanaryStatus>, subject: &Subject<'_>) -> 
         Health::Unknown => ("Unknown", "False", "False"),
     };
     let promoted = promoted(previous, subject);
+    let message = message(subject);
     let conditions = [
         ("Promoted", promoted.0, promoted.1),
         ("Ready", ready, reason),
         ("Reconciling", reconciling, reason),
         ("Stalled", stalled, reason),
     ];
-    let message = message(subject);
-    conditions
-        .into_iter()
-        .map(|(kind, status, reason)| {
-            let before = previous.and_then(|previous| {
-                let mut all = previous.conditions.iter();
-                all.find(|condition| condition.type_ == kind && condition.status == status)
-            });
-            let since = before.map(|condition| condition.last_transition_time.clone());
-            let epoch = Time(jiff::Timestamp::UNIX_EPOCH);
-            Condition {
-                type_: kind.to_owned(),
-                status: status.to_owned(),
-                reason: reason.to_owned(),
-                message: message.clone(),
-                last_transition_time: since.or_else(|| time(subject.now)).unwrap_or(epoch),
-                observed_generation: subject.generation,
-            }
-        })
-        .collect()
+    let conditions = conditions.into_iter();
+    let written = conditions.map(|condition| {
+        written(
+            previous,
+            condition,
+            &message,
+            (subject.generation, subject.now),
+        )
+    });
+    written.collect()
+}
+
+/// The conditions of an object that no repository has.
+pub(super) fn not_in_git(
+    previous: Option<&CanaryStatus>,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let conditions = [
+        ("Ready", "False"),
+        ("Reconciling", "False"),
+        ("Stalled", "True"),
+    ];
+    let conditions = conditions.into_iter().map(|(kind, status)| {
+        let condition = (kind, status, "NotInGit");
+        written(previous, condition, NOT_IN_GIT, (generation, now))
+    });
+    conditions.collect()
+}
+
+/// A condition that keeps its transition time while its status stays.
+fn written(
+    previous: Option<&CanaryStatus>,
+    (kind, status, reason): (&str, &str, &str),
+    message: &str,
+    (generation, now): (Option<i64>, Timestamp),
+) -> Condition {
+    let before = previous.and_then(|previous| {
+        let mut all = previous.conditions.iter();
+        all.find(|condition| condition.type_ == kind && condition.status == status)
+    });
+    let since = before.map(|condition| condition.last_transition_time.clone());
+    let epoch = Time(jiff::Timestamp::UNIX_EPOCH);
+    Condition {
+        type_: kind.to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+        last_transition_time: since.or_else(|| time(now)).unwrap_or(epoch),
+        observed_generation: generation,
+    }
 }
 
 fn message(subject: &Subject<'_>) -> String {

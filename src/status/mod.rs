@@ -42,7 +42,9 @@ pub fn derive(previous: Option<&CanaryStatus>, subject: &Subject<'_>) -> CanaryS
         (WaitingOn::Remote(_), Some(previous)) if report.state.is_none() => previous.clone(),
         _ => shown(report),
     };
-    status.observed_weight = subject.observed_weight;
+    // Until the cluster shows the new weight, the last one that it showed is what is known.
+    let last = previous.and_then(|previous| previous.observed_weight);
+    status.observed_weight = subject.observed_weight.or(last);
     status.message = Some(report.problem.clone().unwrap_or(report.waiting.to_string()));
     if let Some(head) = subject.head {
         // A commit that changed nothing here is none that this status was derived from.
@@ -73,6 +75,33 @@ pub fn differs_in_substance(previous: &CanaryStatus, next: &CanaryStatus) -> boo
         status
     };
     substance(previous) != substance(next)
+}
+
+/// The status of an object that no repository has.
+pub fn not_in_git(
+    previous: Option<&CanaryStatus>,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> CanaryStatus {
+    CanaryStatus {
+        phase: Some("Invalid".to_owned()),
+        message: Some(conditions::NOT_IN_GIT.to_owned()),
+        conditions: conditions::not_in_git(previous, generation, now),
+        observed_generation: generation,
+        ..CanaryStatus::default()
+    }
+}
+
+/// Whether a status that was derived from one report would be derived from the other as well.
+pub fn is_same_report(one: &CanaryReport, other: &CanaryReport) -> bool {
+    one.moves.is_empty()
+        && other.moves.is_empty()
+        && one.state == other.state
+        && one.waiting == other.waiting
+        && one.judgement == other.judgement
+        && one.problem == other.problem
+        && one.observed == other.observed
+        && one.steps == other.steps
 }
 
 /// What the report says by itself.

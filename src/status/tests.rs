@@ -20,6 +20,7 @@ fn report(state: Option<State>, waiting: WaitingOn) -> CanaryReport {
         id: managed().id,
         state,
         steps: 4,
+        observed: None,
         moves: Vec::new(),
         waiting,
         judgement: None,

@@ -24,7 +24,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{- define "serin.config" -}}
 {{- $cluster := merge (dict "connect" "in-cluster") .Values.cluster }}
-{{- $config := dict "repositories" .Values.repositories "prometheus" .Values.prometheus "cluster" $cluster "listen" (printf "0.0.0.0:%d" (int .Values.service.port)) "cacheDir" "/var/cache/serin" }}
+{{- $config := dict "repositories" .Values.repositories "prometheus" .Values.prometheus "cluster" $cluster "listen" (printf "0.0.0.0:%d" (int .Values.service.port)) "cacheDir" "/var/cache/serin" "leases" (dict "namespace" .Release.Namespace "name" (include "serin.name" .)) }}
 {{- mergeOverwrite $config .Values.extraConfig | toYaml }}
 {{- end }}
 

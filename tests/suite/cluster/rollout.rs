@@ -123,7 +123,7 @@ async fn a_candidate_that_cannot_start_gets_nothing_and_says_why() {
     let key = routes(&ns, "podinfo");
     world.kube.until(key, "there", |vs| vs.is_some()).await;
     let someone = world.someone("alex");
-    let broken = "{images: {podinfod: 'ghcr.io/stefanprodan/podinfo:6.9.0'}, template: {metadata: {annotations: {test/waiting: ImagePullBackOff}}}}";
+    let broken = "{images: {podinfod: 'ghcr.io/stefanprodan/podinfo:6.9.0'}, patch: {metadata: {annotations: {test/waiting: ImagePullBackOff}}}}";
     let users = "[{header: x-user, exact: [alexis]}]";
     let text = canary(&ns, broken, users, LADDER).replace("every: 1s", "every: 1s, deadline: 8s");
     world.commit(&someone, "podinfo 6.9.0", CANARY, &text);

@@ -1,23 +1,31 @@
 //! The composition root: builds adapters and engines, runs them until told to stop, and says what happens.
 
+mod journal;
+pub mod replicas;
+mod show;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
 use tracing::{Instrument, error, info, info_span, warn};
 
-use crate::applier::Notice;
 use crate::clock::{Clock, SystemClock};
 use crate::cluster::{self, AnyCluster, ConnectError, Kubernetes, NoCluster};
-use crate::domain::{CanaryId, Timestamp};
+use crate::domain::Timestamp;
 use crate::endpoints::{Beat, Endpoints, Health, Hook, Secret, SetLogLevel};
 use crate::git;
-use crate::instruments::{Instruments, Repair};
+use crate::instruments::Instruments;
 use crate::ports::{RepositoryError, Witness};
 use crate::prometheus;
 use crate::reconcile::{Engine, Pass, Settings};
+pub use journal::Journal;
+use journal::Told;
+use replicas::Turns;
+use show::Show;
 
 /// All that one engine needs.
 #[derive(Debug, Clone)]
@@ -79,48 +87,6 @@ pub async fn engine<K: Clock + Clone + 'static>(
     Ok(Engine::new(branch, server, cluster, clock, wiring.engine))
 }
 
-/// Tells what happens in the cluster: in the log, and in metrics where there are any.
-#[derive(Debug, Default)]
-pub struct Journal {
-    /// The metrics.
-    pub instruments: Option<Arc<Instruments>>,
-}
-
-impl Witness for Journal {
-    fn note(&self, notice: &Notice) {
-        match notice {
-            Notice::Repaired(repaired) => {
-                let drift = &repaired.drift;
-                let by = drift.by.as_deref().unwrap_or("somebody");
-                let was = drift.differences.join("; ");
-                info!(object = %drift.object, by, was, "repaired what differed from Git");
-                if let Some(instruments) = &self.instruments {
-                    let what = match drift.differences.is_empty() {
-                        true => Repair::Deleted,
-                        false => Repair::Edited,
-                    };
-                    instruments.repaired(&drift.object.kind.kind, what);
-                }
-            }
-            Notice::Drifted(drift) => {
-                let by = drift.by.as_deref().unwrap_or("somebody");
-                let differs = drift.differences.join("; ");
-                warn!(object = %drift.object, by, differs, "differs from Git and is not repaired");
-            }
-            Notice::Refused { object, words } => {
-                warn!(%object, "the cluster refuses an object: {words}");
-            }
-            Notice::Stuck { object, words } => {
-                warn!(%object, "its deletion does not end: {words}");
-            }
-            Notice::Unreadable { source, words } => {
-                warn!(file = %source, "cannot be applied: {words}");
-            }
-            Notice::Pruned(object) => info!(%object, "removed what Git no longer has"),
-        }
-    }
-}
-
 /// What an operator shows of itself.
 #[derive(Clone, Default)]
 pub struct Exposure {
@@ -131,33 +97,46 @@ pub struct Exposure {
 }
 
 /// Runs one engine per wiring until `stop` is ready. A pass that has begun is finished first: it is short, and every
-/// call in it has a deadline.
+/// call in it has a deadline. With several replicas each wiring is run by the one that holds its Lease.
 pub async fn run(
     wirings: Vec<Wiring>,
+    replicas: Option<replicas::Settings>,
     exposure: Exposure,
     stop: impl Future<Output = ()>,
 ) -> Result<(), StartError> {
-    let (sender, receiver) = tokio::sync::watch::channel(false);
+    let (sender, receiver) = watch::channel(false);
     let (health, instruments) = (Arc::new(Health::new()), Arc::new(Instruments::new()));
+    let show = Show::start(&wirings, replicas.as_ref()).await?;
+    let names = wirings.iter().map(|wiring| wiring.name.clone()).collect();
+    let (turns, electing) = replicas::start(replicas, names).await?;
+    instruments.leading(electing.is_none());
     let mut hooks = Vec::new();
-    let mut tasks = tokio::task::JoinSet::new();
+    let mut tasks = JoinSet::new();
     for wiring in wirings {
         let span = info_span!("repository", remote = %wiring.branch.remote);
         let woken = Arc::new(Notify::new());
         let hook = wiring.webhook.clone();
         hooks.extend(hook.map(|secret| Hook::new(&wiring.name, secret, Arc::clone(&woken))));
         health.watch(&wiring.name, longest_pass(&wiring), SystemClock.now());
-        let served = Served {
-            name: wiring.name.clone(),
-            health: Arc::clone(&health),
-            instruments: Arc::clone(&instruments),
-            woken,
-        };
         let witness = Arc::new(Journal {
             instruments: Some(Arc::clone(&instruments)),
         });
-        let engine = engine(wiring, SystemClock, witness).await?;
-        tasks.spawn(serve(engine, served, receiver.clone()).instrument(span));
+        // What is wrong with the settings is said at the start, not when the turn comes.
+        let ready = match electing {
+            None => Some(engine(wiring.clone(), SystemClock, Arc::clone(&witness) as _).await?),
+            Some(_) => None,
+        };
+        let served = Served {
+            wiring,
+            witness,
+            health: Arc::clone(&health),
+            instruments: Arc::clone(&instruments),
+            show: show.clone(),
+            woken,
+            turns: turns.clone(),
+            stop: receiver.clone(),
+        };
+        tasks.spawn(served.serve(ready).instrument(span));
     }
     let endpoints = Endpoints {
         health,
@@ -175,6 +154,11 @@ pub async fn run(
     // Nobody listens any more when every engine has ended already.
     sender.send(true).ok();
     while tasks.join_next().await.is_some() {}
+    // The Leases go back when nothing is done under them any more.
+    drop(turns);
+    if let Some(electing) = electing {
+        electing.await.ok();
+    }
     if let Some(answering) = answering {
         answering.abort();
     }
@@ -205,53 +189,107 @@ fn longest_pass(wiring: &Wiring) -> Duration {
     wiring.engine.poll + wiring.branch.deadline * 40 + wiring.prometheus.deadline * 20
 }
 
-/// What one loop shows of itself, and what wakes it early.
+/// One loop: what it runs, what it shows, what wakes it early, and when it is its turn.
 struct Served {
-    name: String,
+    wiring: Wiring,
+    witness: Arc<Journal>,
     health: Arc<Health>,
     instruments: Arc<Instruments>,
+    show: Option<Show>,
     woken: Arc<Notify>,
+    turns: Turns,
+    stop: watch::Receiver<bool>,
 }
 
 impl Served {
+    /// Runs an engine while it is this replica's turn. It is dropped when the turn ends, and with it all that it knew:
+    /// what it would do later could rest on a head that is no longer the newest.
+    async fn serve(mut self, mut ready: Option<BranchEngine<SystemClock>>) {
+        while !*self.stop.borrow() {
+            if !self.turns.is_on(&self.wiring.name, SystemClock.now()) {
+                self.instruments.leading(false);
+                self.health
+                    .beat(&self.wiring.name, Beat::WentRound, SystemClock.now());
+                self.wait(SystemClock.now() + chrono::Duration::seconds(1))
+                    .await;
+                continue;
+            }
+            let witness = Arc::clone(&self.witness);
+            let built = match ready.take() {
+                Some(engine) => Ok(engine),
+                None => engine(self.wiring.clone(), SystemClock, witness).await,
+            };
+            match built {
+                Ok(engine) => {
+                    self.instruments.leading(true);
+                    self.lead(engine).await;
+                }
+                Err(problem) => {
+                    let words = chain(&problem);
+                    warn!(problem = %words, "the turn cannot be taken");
+                    self.health
+                        .beat(&self.wiring.name, Beat::Alive, SystemClock.now());
+                    self.wait(SystemClock.now() + chrono::Duration::seconds(10))
+                        .await;
+                }
+            }
+        }
+    }
+
+    /// Passes, until the turn ends or all stops.
+    async fn lead(&mut self, mut engine: BranchEngine<SystemClock>) {
+        let mut told = Told::default();
+        let mut races = 0;
+        let stirred = match &engine.cluster {
+            AnyCluster::Kubernetes(kubernetes) => kubernetes.wake(),
+            AnyCluster::None(_) => Arc::new(Notify::new()),
+        };
+        while !*self.stop.borrow() && self.turns.is_on(&self.wiring.name, engine.clock.now()) {
+            let began = engine.clock.now();
+            let pass = engine.pass().await;
+            told.tell(&pass);
+            self.tell(&pass, began, engine.clock.now());
+            if let Some(show) = &self.show {
+                show.pass(&self.wiring.name, &pass, engine.clock.now())
+                    .await;
+            }
+            let lost = engine.races().saturating_sub(races);
+            races += lost;
+            self.instruments.races(&self.wiring.name, lost);
+            let until = earliest(&pass, engine.clock.now());
+            let woken = Arc::clone(&self.woken);
+            tokio::select! {
+                () = self.wait(until) => {}
+                () = roused(&stirred, &engine.clock) => {}
+                () = woken.notified() => info!("a webhook says that there is something new"),
+            }
+        }
+    }
+
+    /// Waits until then, until the turns change, or until all stops.
+    async fn wait(&mut self, until: Timestamp) {
+        let (mut stop, turns) = (self.stop.clone(), self.turns.clone());
+        let name = self.wiring.name.clone();
+        tokio::select! {
+            () = SystemClock.sleep_until(until) => {}
+            () = turns.change(&name, SystemClock) => {}
+            changed = stop.changed() => if changed.is_err() {
+                // Without anybody to say so all has stopped.
+                std::future::pending::<()>().await;
+            },
+        }
+    }
+
     fn tell(&self, pass: &Pass, began: Timestamp, now: Timestamp) {
         let took = (now - began).to_std().unwrap_or_default();
-        self.instruments.pass(&self.name, pass, took, now);
+        let name = &self.wiring.name;
+        self.instruments.pass(name, pass, took, now);
         let beat = match pass.head {
             Some(_) => Beat::WentRound,
             None if pass.problem.is_none() => Beat::WentRound,
             None => Beat::Alive,
         };
-        self.health.beat(&self.name, beat, now);
-    }
-}
-
-async fn serve(
-    mut engine: BranchEngine<SystemClock>,
-    served: Served,
-    mut stop: tokio::sync::watch::Receiver<bool>,
-) {
-    let mut told = Told::default();
-    let mut races = 0;
-    let stirred = match &engine.cluster {
-        AnyCluster::Kubernetes(kubernetes) => kubernetes.wake(),
-        AnyCluster::None(_) => Arc::new(Notify::new()),
-    };
-    while !*stop.borrow() {
-        let began = engine.clock.now();
-        let pass = engine.pass().await;
-        told.tell(&pass);
-        served.tell(&pass, began, engine.clock.now());
-        let lost = engine.races().saturating_sub(races);
-        races += lost;
-        served.instruments.races(&served.name, lost);
-        let until = earliest(&pass, engine.clock.now());
-        tokio::select! {
-            () = engine.clock.sleep_until(until) => {}
-            () = roused(&stirred, &engine.clock) => {}
-            () = served.woken.notified() => info!("a webhook says that there is something new"),
-            changed = stop.changed() => if changed.is_err() { return },
-        }
+        self.health.beat(name, beat, now);
     }
 }
 
@@ -262,41 +300,14 @@ async fn roused(stirred: &Notify, clock: &impl Clock) {
     clock.sleep_until(earliest).await;
 }
 
+/// An error with what it comes from.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let words: Vec<String> = causes.map(ToString::to_string).collect();
+    words.join(": ")
+}
+
 /// At least a second between two passes, whatever they ask for.
 fn earliest(pass: &Pass, now: Timestamp) -> Timestamp {
     pass.wake_at.max(now + chrono::Duration::seconds(1))
-}
-
-/// What was said before, so that only changes are said.
-#[derive(Debug, Default)]
-struct Told {
-    problem: Option<String>,
-    waiting: std::collections::BTreeMap<CanaryId, &'static str>,
-}
-
-impl Told {
-    fn tell(&mut self, pass: &Pass) {
-        if pass.problem != self.problem {
-            match &pass.problem {
-                Some(problem) => warn!(%problem, "nothing moves"),
-                None => info!("the branch can be used again"),
-            }
-            self.problem.clone_from(&pass.problem);
-        }
-        for (id, commit, transition) in pass.moves() {
-            info!(
-                canary = %id, commit = commit.short(), from = %transition.from, to = %transition.to,
-                "{}", crate::record::message::what(transition)
-            );
-        }
-        for report in &pass.canaries {
-            let reason = report.waiting.reason();
-            if self.waiting.insert(report.id.clone(), reason) != Some(reason) {
-                info!(canary = %report.id, reason, "{}", report.waiting);
-            }
-            if let Some(problem) = &report.problem {
-                warn!(canary = %report.id, %problem, "failed to apply");
-            }
-        }
-    }
 }

@@ -1,0 +1,87 @@
+//! What the log says: every change once.
+
+use std::sync::Arc;
+
+use tracing::{info, warn};
+
+use crate::applier::Notice;
+use crate::domain::CanaryId;
+use crate::instruments::{Instruments, Repair};
+use crate::ports::Witness;
+use crate::reconcile::Pass;
+
+/// Tells what happens in the cluster: in the log, and in metrics where there are any.
+#[derive(Debug, Default)]
+pub struct Journal {
+    /// The metrics.
+    pub instruments: Option<Arc<Instruments>>,
+}
+
+impl Witness for Journal {
+    fn note(&self, notice: &Notice) {
+        match notice {
+            Notice::Repaired(repaired) => {
+                let drift = &repaired.drift;
+                let by = drift.by.as_deref().unwrap_or("somebody");
+                let was = drift.differences.join("; ");
+                info!(object = %drift.object, by, was, "repaired what differed from Git");
+                if let Some(instruments) = &self.instruments {
+                    let what = match drift.differences.is_empty() {
+                        true => Repair::Deleted,
+                        false => Repair::Edited,
+                    };
+                    instruments.repaired(&drift.object.kind.kind, what);
+                }
+            }
+            Notice::Drifted(drift) => {
+                let by = drift.by.as_deref().unwrap_or("somebody");
+                let differs = drift.differences.join("; ");
+                warn!(object = %drift.object, by, differs, "differs from Git and is not repaired");
+            }
+            Notice::Refused { object, words } => {
+                warn!(%object, "the cluster refuses an object: {words}");
+            }
+            Notice::Stuck { object, words } => {
+                warn!(%object, "its deletion does not end: {words}");
+            }
+            Notice::Unreadable { source, words } => {
+                warn!(file = %source, "cannot be applied: {words}");
+            }
+            Notice::Pruned(object) => info!(%object, "removed what Git no longer has"),
+        }
+    }
+}
+
+/// What was said before, so that only changes are said.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    problem: Option<String>,
+    waiting: std::collections::BTreeMap<CanaryId, &'static str>,
+}
+
+impl Told {
+    pub(super) fn tell(&mut self, pass: &Pass) {
+        if pass.problem != self.problem {
+            match &pass.problem {
+                Some(problem) => warn!(%problem, "nothing moves"),
+                None => info!("the branch can be used again"),
+            }
+            self.problem.clone_from(&pass.problem);
+        }
+        for (id, commit, transition) in pass.moves() {
+            info!(
+                canary = %id, commit = commit.short(), from = %transition.from, to = %transition.to,
+                "{}", crate::record::message::what(transition)
+            );
+        }
+        for report in &pass.canaries {
+            let reason = report.waiting.reason();
+            if self.waiting.insert(report.id.clone(), reason) != Some(reason) {
+                info!(canary = %report.id, reason, "{}", report.waiting);
+            }
+            if let Some(problem) = &report.problem {
+                warn!(canary = %report.id, %problem, "failed to apply");
+            }
+        }
+    }
+}
