@@ -1,5 +1,7 @@
 //! `serin explain`: what a canary waits for, and why.
 
+use std::collections::BTreeMap;
+
 use clap::Args;
 use serde::Serialize;
 
@@ -14,6 +16,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::domain::{CommitId, Timestamp};
 use crate::git::LogEntry;
 use crate::reconcile::Outlook;
+use crate::record::message;
 
 /// Commits that are looked at for the last step.
 const RECENT: usize = 50;
@@ -58,6 +61,9 @@ struct Judged {
     sentence: String,
     at: String,
     metrics: Vec<String>,
+    /// The comparison with stable in numbers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    evidence: Option<BTreeMap<String, serde_json::Value>>,
 }
 
 /// The last of Serin's commits.
@@ -94,6 +100,7 @@ impl Answer {
         // The numbers behind the last verdict are in the commit that it led to.
         let judged = steps.iter().find(|(_, step)| step.verdict.is_some());
         let metrics = judged.map(|(_, step)| step.metrics.clone());
+        let numbers = judged.and_then(|(_, step)| step.evidence.clone());
         let note = state.and_then(|state| state.last_verdict.as_ref());
         Self {
             canary: canary.id.to_string(),
@@ -106,6 +113,7 @@ impl Answer {
                 sentence: note.sentence.clone(),
                 at: show::stamp(note.at),
                 metrics: metrics.unwrap_or_default(),
+                evidence: numbers.as_deref().map(message::evidence_fields),
             }),
             last: steps.into_iter().next().map(|(commit, step)| Last {
                 commit: commit.id.short().to_owned(),
@@ -137,6 +145,13 @@ impl Answer {
                 judged.verdict, judged.at, judged.sentence
             )];
             lines.extend(judged.metrics.iter().cloned());
+            if let Some(evidence) = &judged.evidence {
+                let parts = evidence.iter().map(|(key, value)| match value.as_str() {
+                    Some(text) => format!("{key}={text}"),
+                    None => format!("{key}={value}"),
+                });
+                lines.push(parts.collect::<Vec<_>>().join(" "));
+            }
             section(console, "verdict", &lines)?;
         }
         if let Some(last) = &self.last {

@@ -194,7 +194,10 @@ fn engine_settings(repository: &RepositoryConfig) -> reconcile::Settings {
     }
 }
 
-fn prometheus_settings(config: &PrometheusConfig) -> Result<prometheus::Settings, Failure> {
+/// Settings for a Prometheus; reads a password file.
+pub(super) fn prometheus_settings(
+    config: &PrometheusConfig,
+) -> Result<prometheus::Settings, Failure> {
     let mut settings = prometheus::Settings::new(config.url.as_str());
     settings.deadline = config.timeout;
     if let Some(path) = &config.bearer_token_file {

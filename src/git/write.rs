@@ -48,6 +48,7 @@ pub(super) fn commits(
     let mut tree = objects::commit(&repo, parent)?.tree;
     let mut editor = repo.edit_tree(tree).map_err(local)?;
     let mut ids = Vec::with_capacity(drafts.len());
+    let mut steps = Vec::new();
     for draft in drafts {
         for (path, content) in &draft.changes {
             let kind = match kind_at(&repo, tree, path)? {
@@ -68,6 +69,7 @@ pub(super) fn commits(
         }
         let edited = editor.write().map_err(local)?.detach();
         if edited != tree {
+            steps.push((tree, edited));
             tree = edited;
             let mut commit = gix::objs::Commit {
                 tree,
@@ -98,7 +100,7 @@ pub(super) fn commits(
         None => Objects::new(),
     };
     if new.len() > MAX_LOOSE {
-        let pack = Some(pack::pack(&new)?);
+        let pack = Some(pack::pack(&new, &steps)?);
         return Ok(Written::Commits { ids, pack });
     }
     for (kind, content) in new.values() {

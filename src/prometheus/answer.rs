@@ -1,15 +1,13 @@
 //! An HTTP response as series, or as the reason why there are none.
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::time::Duration;
 
 use chrono::DateTime;
-use prometheus_http_query::response::{Data, PromqlResult, Sample};
 use reqwest::Response;
 use reqwest::header::HeaderValue;
-use serde::Deserialize;
 
+use super::body::Envelope;
 use crate::analysis::{AskError, Series};
 use crate::domain::Timestamp;
 
@@ -17,18 +15,6 @@ use crate::domain::Timestamp;
 const MAX_BODY: usize = 64 * 1024 * 1024;
 /// Most characters of a server's words that are passed on.
 const MAX_WORDS: usize = 300;
-
-/// What the HTTP API wraps around every answer. Warnings make an answer partial; `infos` are advice on style.
-#[derive(Deserialize)]
-struct Envelope {
-    status: String,
-    data: Option<PromqlResult>,
-    #[serde(rename = "errorType")]
-    error_type: Option<String>,
-    error: Option<String>,
-    #[serde(default)]
-    warnings: Vec<String>,
-}
 
 /// What the server's clock says, by the `Date` header that HTTP asks of every server with a clock.
 pub(super) fn clock_of(date: Option<&HeaderValue>) -> Option<Timestamp> {
@@ -95,68 +81,11 @@ pub(super) async fn read(
         let text = words(&String::from_utf8_lossy(&body));
         AskError::Unusable(format!("{error}; it begins with `{}`", start(&text, 60)))
     })?;
-    if !envelope.warnings.is_empty() {
-        return Err(AskError::Partial(words(&envelope.warnings.join("; "))));
-    }
-    match envelope.data {
-        Some(result) if envelope.status == "success" => series(result.into_inner().0, range),
-        _ => Err(AskError::Unusable(
-            "it has neither data nor an error".to_owned(),
-        )),
-    }
-}
-
-fn series(data: Data, range: bool) -> Result<Vec<Series>, AskError> {
-    let found = match data {
-        Data::Vector(vector) if !range => vector
-            .into_iter()
-            .map(|one| {
-                let (labels, sample) = one.into_inner();
-                Ok(Series {
-                    labels: labels.into_iter().collect(),
-                    samples: vec![value(&sample)?],
-                })
-            })
-            .collect(),
-        Data::Scalar(sample) if !range => value(&sample).map(|one| {
-            vec![Series {
-                labels: BTreeMap::new(),
-                samples: vec![one],
-            }]
-        }),
-        Data::Matrix(matrix) if range => matrix
-            .into_iter()
-            .map(|one| {
-                let (labels, samples) = one.into_inner();
-                let mut samples: Vec<_> = samples.iter().map(value).collect::<Result<_, _>>()?;
-                samples.sort_by_key(|(at, _)| *at);
-                Ok(Series {
-                    labels: labels.into_iter().collect(),
-                    samples,
-                })
-            })
-            .collect(),
-        Data::Matrix(_) => Err("it has a range of values where one was asked for".to_owned()),
-        Data::Vector(_) | Data::Scalar(_) => {
-            Err("it has one value where a range was asked for".to_owned())
-        }
-    };
-    found.map_err(AskError::Unusable)
-}
-
-/// Prometheus gives times as seconds with up to three decimals.
-fn value(sample: &Sample) -> Result<(Timestamp, f64), String> {
-    let millis = (sample.timestamp() * 1000.0).round();
-    let at = millis
-        .is_finite()
-        .then(|| DateTime::from_timestamp_millis(millis as i64))
-        .flatten();
-    let at = at.ok_or_else(|| format!("it has a sample at the time {}", sample.timestamp()))?;
-    Ok((at, sample.value()))
+    envelope.series(range)
 }
 
 /// A server's words on one line of bounded length.
-fn words(text: &str) -> String {
+pub(super) fn words(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     start(&line, MAX_WORDS).to_owned()
 }

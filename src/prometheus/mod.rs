@@ -4,6 +4,7 @@
 //! Secrets are in no error and in no debug output.
 
 mod answer;
+mod body;
 mod settings;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,6 +20,7 @@ use crate::analysis::{Answer, AskError, Query};
 use crate::clock::{Clock, SystemClock};
 use crate::ports::Metrics;
 
+pub use body::parse;
 pub use settings::{Auth, ClientCertificate, Secret, Settings, SetupError};
 
 /// Queries on the wire at once. A tick of 1,000 canaries is about 30 queries; Prometheus runs 20 at once by default

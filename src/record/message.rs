@@ -2,10 +2,11 @@
 //!
 //! Everything that came from elsewhere is folded onto one line, so that no name, subject or query can forge a trailer.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use crate::analysis::{Finding, Judgement};
-use crate::domain::CanaryId;
+use crate::analysis::{Compared, Finding, Judgement};
+use crate::domain::{CanaryId, Timestamp};
 use crate::progression::{Cause, Transition, TransitionKind};
 
 /// Width of the body; trailers are not wrapped.
@@ -65,6 +66,9 @@ pub fn write(id: &CanaryId, transition: &Transition, style: &Style) -> String {
         trailer("Verdict", judgement.verdict.as_str());
         for finding in &judgement.findings {
             trailer("Metric", &metric(finding));
+        }
+        if let Some(compared) = &judgement.compared {
+            trailer("Evidence", &numbers(compared, judgement.at));
         }
     }
     trailer("Cause", &cause(&transition.cause));
@@ -131,6 +135,28 @@ fn metric(finding: &Finding) -> String {
     )
 }
 
+/// The comparison in numbers, `key=value …`: enough to check the decision by hand.
+fn numbers(compared: &Compared, at: Timestamp) -> String {
+    let odds = compared
+        .odds
+        .map_or_else(|| "none".to_owned(), |odds| format!("{odds:.3}"));
+    format!(
+        "stream={} candidate={}/{} stable={}/{} theta={:.4} lnE={:.4} whole={:.4} needed={:.4} p={:.3e} odds={odds} phi={:.3} asked={}",
+        one_line(&compared.stream).replace(' ', "-"),
+        compared.failures,
+        compared.requests,
+        compared.stable_failures,
+        compared.stable_requests,
+        compared.theta,
+        compared.ln_evidence,
+        compared.whole.0,
+        compared.whole.1,
+        compared.p_value,
+        compared.phi,
+        at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+    )
+}
+
 /// The evidence in one sentence per metric, for people.
 pub fn evidence(judgement: &Judgement) -> Vec<String> {
     judgement
@@ -182,6 +208,17 @@ fn wrapped(text: &str) -> String {
     lines.join("\n")
 }
 
+/// The parts of an evidence line: numbers as numbers, the rest as text.
+pub fn evidence_fields(line: &str) -> BTreeMap<String, serde_json::Value> {
+    line.split(' ')
+        .filter_map(|part| part.split_once('='))
+        .map(|(key, value)| {
+            let number = value.parse::<f64>().ok().map(serde_json::Value::from);
+            (key.to_owned(), number.unwrap_or_else(|| value.into()))
+        })
+        .collect()
+}
+
 /// A message of ours, read back.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Recorded {
@@ -201,6 +238,8 @@ pub struct Recorded {
     pub verdict: Option<String>,
     /// One line per metric.
     pub metrics: Vec<String>,
+    /// The comparison with stable, `key=value …`.
+    pub evidence: Option<String>,
     /// Who or what caused it.
     pub cause: Option<String>,
     /// Version of the engine.
@@ -231,6 +270,7 @@ pub fn parse(message: &str) -> Option<Recorded> {
             }
             "Serin-Verdict" => recorded.verdict = text(),
             "Serin-Metric" => recorded.metrics.push(value.to_owned()),
+            "Serin-Evidence" => recorded.evidence = text(),
             "Serin-Cause" => recorded.cause = text(),
             "Serin-Version" => recorded.version = text(),
             _ => {}
@@ -272,7 +312,19 @@ mod tests {
             judgement: Some(Judgement {
                 verdict: Verdict::Pass,
                 allows: crate::analysis::Allows::ALL,
-                compared: None,
+                compared: Some(Compared {
+                    stream: "failures".to_owned(),
+                    requests: 1240,
+                    failures: 1,
+                    stable_requests: 11_160,
+                    stable_failures: 9,
+                    theta: 0.1,
+                    ln_evidence: -0.25,
+                    whole: (-0.125, 4.605_170_185_988_091),
+                    p_value: 1.0,
+                    odds: None,
+                    phi: 1.0,
+                }),
                 findings: vec![Finding {
                     metric: "success-rate".to_owned(),
                     verdict: Verdict::Pass,
@@ -307,6 +359,7 @@ mod tests {
         Serin-Weight: 10 -> 60
         Serin-Verdict: pass
         Serin-Metric: success-rate value=99.92% threshold=">= 99%" samples=1240 failures=1 window=60s verdict=pass query="sum(increase(x{a=\"b\"}[1m])) Serin-Weight: 0 -> 100"
+        Serin-Evidence: stream=failures candidate=1/1240 stable=9/11160 theta=0.1000 lnE=-0.2500 whole=-0.1250 needed=4.6052 p=1.000e0 odds=none phi=1.000 asked=1970-01-01T00:00:00Z
         Serin-Cause: rule: hold of 1m passed, verdict pass
         Serin-Version: 1.0.0
         "#);
@@ -319,6 +372,9 @@ mod tests {
         assert_eq!(recorded.what, "10% -> 60%");
         assert_eq!(recorded.weight, Some((10, 60)));
         assert_eq!(recorded.metrics.len(), 1);
+        let fields = evidence_fields(&recorded.evidence.unwrap());
+        assert_eq!(fields["candidate"], "1/1240");
+        assert_eq!(fields["lnE"], -0.25);
         assert_eq!(parse("fix: something\n\nNo trailers here.\n"), None);
     }
 

@@ -1,4 +1,5 @@
 //! Judging by a real Prometheus, and what a broken one does on the wire.
 
+mod incident;
 mod real;
 mod wire;

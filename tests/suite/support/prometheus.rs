@@ -33,6 +33,8 @@ struct Source {
     traffic: Traffic,
     flows: BTreeMap<String, Flow>,
     gauges: BTreeMap<String, f64>,
+    /// Requests sent one by one, by workload, pod and code.
+    sent: BTreeMap<(String, String, u16), u64>,
 }
 
 /// Counters as Istio's sidecars expose them, growing at rates that a test sets while it runs.
@@ -60,6 +62,9 @@ impl TrafficSource {
             axum::routing::get(move || {
                 let source = shown.lock().unwrap_or_else(PoisonError::into_inner);
                 let mut text = source.traffic.exposition();
+                for ((workload, pod, code), count) in &source.sent {
+                    writeln!(text, "istio_requests_total{{reporter=\"destination\",destination_workload=\"{workload}\",destination_workload_namespace=\"{NAMESPACE}\",response_code=\"{code}\",response_flags=\"-\",pod=\"{pod}\"}} {count}").unwrap();
+                }
                 for (name, value) in &source.gauges {
                     writeln!(text, "{name} {value}").unwrap();
                 }
@@ -100,6 +105,22 @@ impl TrafficSource {
             latency_ms,
         };
         self.with(|source| source.flows.insert(workload.to_owned(), flow));
+    }
+
+    /// Sends this many requests to each of the first `pods` pods of `workload`, of which so many fail.
+    pub(crate) fn send(&self, workload: &str, pods: u64, requests: u64, failures: u64) {
+        self.with(|source| {
+            for pod in 0..pods {
+                let mut add = |code, count| {
+                    let key = (workload.to_owned(), format!("{workload}-{pod}"), code);
+                    if count > 0 {
+                        *source.sent.entry(key).or_default() += count;
+                    }
+                };
+                add(200, requests - failures);
+                add(503, failures);
+            }
+        });
     }
 
     /// Lets the proxies of `workload` begin to count at zero, as a restart does.
