@@ -557,6 +557,11 @@ impl Rollout {
         }
     }
 
+    /// Whether anybody can: not while the candidate is being prepared.
+    pub fn is_reachable(&self) -> bool {
+        self.step > 0 || self.has_traffic()
+    }
+
     /// Whether anybody but named users can reach the candidate.
     pub fn has_traffic(&self) -> bool {
         self.weight > Weight::ZERO

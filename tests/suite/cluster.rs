@@ -3,4 +3,5 @@
 mod applying;
 mod drift;
 mod namespaces;
+mod rollout;
 mod world;

@@ -3,7 +3,6 @@
 //! One for the whole test binary, started by the first test that asks. Each program runs under a shell that waits for a
 //! pipe to close, so that none outlives the tests, however they end. `tests/rig/build` provides the programs.
 
-use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -433,36 +432,6 @@ impl Client {
     pub(crate) fn namespace(&self, test: &str) -> String {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         format!("{test}-{}", COUNT.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// The API server's own counts of requests by verb and resource.
-    pub(crate) async fn requests(&self) -> BTreeMap<(String, String), f64> {
-        let request = axum::http::Request::get("/metrics")
-            .body(Vec::new())
-            .unwrap();
-        let text = self.0.request_text(request).await.unwrap();
-        let mut counts = BTreeMap::new();
-        let label = |line: &str, name: &str| {
-            let start = line.find(&format!("{name}=\""))? + name.len() + 2;
-            let rest = line.get(start..)?;
-            Some(rest.split('"').next()?.to_owned())
-        };
-        for line in text
-            .lines()
-            .filter(|line| line.starts_with("apiserver_request_total{"))
-        {
-            let key = (
-                label(line, "verb").unwrap_or_default(),
-                label(line, "resource").unwrap_or_default(),
-            );
-            let count: f64 = line
-                .rsplit(' ')
-                .next()
-                .and_then(|n| n.parse().ok())
-                .unwrap_or(0.0);
-            *counts.entry(key).or_insert(0.0) += count;
-        }
-        counts
     }
 }
 

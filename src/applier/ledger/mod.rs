@@ -515,7 +515,12 @@ impl Ledger {
             .entries
             .iter()
             .filter(|(key, entry)| &key.kind == kind && entry.wanted.is_some());
-        if is_new && let Some((object, _)) = concerned.next() {
+        // When its definition is on the way as well, that is no news.
+        let is_coming = self.definitions.contains_key(kind);
+        if is_new
+            && !is_coming
+            && let Some((object, _)) = concerned.next()
+        {
             let object = object.clone();
             self.notices.push(Notice::Refused { object, words });
         }
