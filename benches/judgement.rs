@@ -27,7 +27,7 @@ fn at(second: i64) -> Timestamp {
 
 fn target(n: usize) -> Target {
     Target {
-        id: CanaryId::new(&format!("team-{}", n % 50), &format!("service-{n:05}")),
+        id: CanaryId::new(format!("team-{}", n % 50), format!("service-{n:05}")),
         stable: vec![format!("service-{n:05}")],
         candidate: vec![format!("service-{n:05}-canary")],
         service: format!("service-{n:05}"),

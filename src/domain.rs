@@ -172,7 +172,7 @@ impl fmt::Display for CommitId {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlobId(pub String);
 
-/// A path inside the repository: relative, `/` between parts, no empty part, no `.` and no `..`.
+/// A path inside the repository: relative, `/` between parts, no empty part, no `.` and no `..`, no control characters.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RepoPath(String);
 
@@ -181,7 +181,7 @@ impl RepoPath {
     pub fn new(text: impl Into<String>) -> Option<Self> {
         let text = text.into();
         let inside = !text.is_empty()
-            && !text.contains(['\0', '\\'])
+            && !text.contains(|c: char| c.is_control() || c == '\\')
             && text
                 .split('/')
                 .all(|part| !matches!(part, "" | "." | ".." | ".git"));
@@ -298,6 +298,8 @@ mod tests {
             ".git/config",
             "a\\b",
             "a/.git/x",
+            "a\nb",
+            "a\u{1b}[2J",
         ] {
             assert_eq!(RepoPath::new(bad), None, "{bad}");
         }

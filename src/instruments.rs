@@ -364,6 +364,7 @@ mod tests {
             steps: 4,
             observed: None,
             moves: Vec::new(),
+            planned: Vec::new(),
             waiting,
             judgement: None,
             diagnostics: Vec::new(),

@@ -47,6 +47,8 @@ pub fn project(live: &Value, wanted: &Value, is_builtin: bool) -> Value {
                     });
                     items.collect()
                 }
+                // It belongs to one owner as a whole: what somebody put into an item is a difference.
+                None if !is_builtin => Value::Array(live.clone()),
                 None => {
                     let mut wanted = wanted.iter();
                     let items = live.iter().map(|live| match wanted.next() {
@@ -110,6 +112,14 @@ fn walk(wanted: &Value, live: &Value, path: &str, kind: &Kind, found: &mut Vec<S
                     None => say(kind, &here, wanted, None, found),
                 }
             }
+            // Only whole lists have fields here that Git does not name.
+            for (key, live) in live.iter().filter(|(key, _)| !wanted.contains_key(*key)) {
+                if found.len() < MOST_NAMED && !is_empty(live) {
+                    let secret = kind.is("", "Secret");
+                    let shown = if secret { String::new() } else { shown(live) };
+                    found.push(format!("{path}.{key}: {shown}, not in Git"));
+                }
+            }
         }
         (Value::Array(wanted), Value::Array(live)) if wanted.len() == live.len() => {
             for (index, (wanted, live)) in wanted.iter().zip(live).enumerate() {
@@ -164,10 +174,12 @@ fn is_equal(wanted: &Value, live: &Value) -> bool {
 }
 
 fn are_equal(wanted: &Map<String, Value>, live: &Map<String, Value>) -> bool {
-    wanted.iter().all(|(key, wanted)| match live.get(key) {
+    let all_there = wanted.iter().all(|(key, wanted)| match live.get(key) {
         Some(live) => is_equal(wanted, live),
         None => is_empty(wanted),
-    })
+    });
+    let mut added = live.iter().filter(|(key, _)| !wanted.contains_key(*key));
+    all_there && added.all(|(_, live)| is_empty(live))
 }
 
 /// What the server may leave out.
@@ -268,6 +280,16 @@ mod tests {
             json!({"spec": {"http": [route]}}),
             json!({"spec": {"http": [{"name": "evil", "route": []}, route]}}),
             &["spec.http: 2 items, 1 items in Git"],
+        );
+    }
+
+    #[test]
+    fn a_field_that_somebody_put_into_a_route_is_a_difference() {
+        check(
+            "networking.istio.io/v1",
+            json!({"spec": {"http": [{"name": "a", "route": []}]}}),
+            json!({"spec": {"http": [{"name": "a", "route": [], "timeout": "1s"}], "exportTo": ["*"]}}),
+            &[r#"spec.http[0].timeout: "1s", not in Git"#],
         );
     }
 

@@ -41,8 +41,22 @@ pub struct Desired {
 /// Manifests that came out of the program, or why none did, by folder.
 pub type Built = BTreeMap<String, Result<Arc<Vec<Arc<Value>>>, String>>;
 
+/// Files by path, with the identity of their content.
+pub type Files = BTreeMap<RepoPath, (BlobId, Arc<[u8]>)>;
+
+/// A tree on its way to objects.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    /// The commit.
+    pub commit: &'a CommitId,
+    /// Its YAML files.
+    pub files: &'a Files,
+    /// Paths that exist and could not be had, and why.
+    pub skipped: &'a [(String, String)],
+}
+
 /// Which files to apply as they are, and which folders to build.
-pub fn sort(files: &BTreeMap<RepoPath, (BlobId, Arc<[u8]>)>, cache: &mut ReadCache) -> Sources {
+pub fn sort(files: &Files, cache: &mut ReadCache) -> Sources {
     let read: Vec<_> = files
         .iter()
         .filter(|(path, _)| super::read::is_kustomization(path))
@@ -62,22 +76,17 @@ pub fn sort(files: &BTreeMap<RepoPath, (BlobId, Arc<[u8]>)>, cache: &mut ReadCac
 
 /// Puts it all together. `confined_to` are the namespaces that this repository may write; empty: all.
 pub fn assemble(
-    tree: (
-        &CommitId,
-        &BTreeMap<RepoPath, (BlobId, Arc<[u8]>)>,
-        &[(String, String)],
-    ),
+    tree: &Source<'_>,
     (sources, built): (&Sources, &Built),
     cache: &mut ReadCache,
     (scopes, confined_to): (&Scopes, &BTreeSet<String>),
 ) -> Desired {
-    let (commit, files, skipped) = tree;
     let mut desired = Desired {
-        commit: Some(commit.clone()),
+        commit: Some(tree.commit.clone()),
         ..Desired::default()
     };
     let mut found: Vec<(String, Arc<Value>)> = Vec::new();
-    for (path, (blob, content)) in files {
+    for (path, (blob, content)) in tree.files {
         let is_plain = sources.plain.contains(path);
         let is_input = is_plain || sources.builds.values().any(|inputs| inputs.contains(path));
         if !is_input {
@@ -101,7 +110,7 @@ pub fn assemble(
             Err(words) => desired.problem(dir, words.clone()),
         }
     }
-    for (path, why) in skipped {
+    for (path, why) in tree.skipped {
         desired.problem(path, format!("left out: {why}"));
     }
     cache.sweep();
@@ -223,7 +232,11 @@ mod tests {
         let confined = confined.iter().map(|ns| (*ns).to_owned()).collect();
         let commit = CommitId::new("c0ffee");
         assemble(
-            (&commit, &files, &[]),
+            &Source {
+                commit: &commit,
+                files: &files,
+                skipped: &[],
+            },
             (&sources, &Built::new()),
             &mut cache,
             (&Scopes::new(), &confined),

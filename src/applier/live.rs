@@ -37,6 +37,8 @@ pub struct Live {
     pub stuck_on: Option<String>,
     /// Whether an annotation forbids to prune it.
     pub keeps: bool,
+    /// Whether an annotation allows to take it over.
+    pub is_offered: bool,
     /// When the fields that Git names were written last.
     pub since: Option<Timestamp>,
     /// Who else wrote last: field manager and time.
@@ -104,6 +106,7 @@ impl Live {
             applied: annotation(object, APPLIED_ANNOTATION).map(str::to_owned),
             terminating: object.pointer("/metadata/deletionTimestamp").is_some(),
             stuck_on: stuck_on(object),
+            is_offered: annotation(object, super::object::ADOPT_ANNOTATION) == Some("true"),
             keeps: annotation(object, super::object::PRUNE_ANNOTATION) == Some("disabled"),
             since: since(object),
             last_writer: last_writer(object),

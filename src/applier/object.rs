@@ -17,6 +17,8 @@ pub const APPLY_ANNOTATION: &str = "serin.dev/apply";
 pub const REPAIR_ANNOTATION: &str = "serin.dev/repair";
 /// Says `disabled` on an object that stays when Git no longer has it.
 pub const PRUNE_ANNOTATION: &str = "serin.dev/prune";
+/// Says `true` on an object in the cluster that Serin did not make and may take over.
+pub const ADOPT_ANNOTATION: &str = "serin.dev/adopt";
 
 /// A kind of objects, whatever its version.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

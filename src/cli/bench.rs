@@ -9,12 +9,13 @@ use super::failure::{Failure, Outcome};
 use super::flags::OutputFlag;
 use super::output::{Console, Style, Table};
 use crate::study::bench::{self, Settings, Summary};
-use crate::study::delay::{self, Delay};
+use crate::study::delay::{self, Delay, Jump};
 use crate::study::interval::number;
 use crate::study::report::Report;
 use crate::study::rule::Rule;
 use crate::study::scenario::Suite;
 use crate::study::svg;
+use crate::study::tries::Try;
 
 /// Rollouts of each cell under each rule, without a flag that says otherwise.
 const QUICK: u64 = 100;
@@ -74,6 +75,12 @@ struct JudgementArgs {
         value_delimiter = ','
     )]
     suite: Vec<SuiteChoice>,
+    /// Compare with the judge with one thing changed; `all` for each (see src/study/RESEARCH.md).
+    #[arg(long = "try", value_name = "NAME", env = "SERIN_TRIES", value_delimiter = ',', value_parser = tried)]
+    tries: Vec<Tried>,
+    /// Leave the rules of Flagger and Argo Rollouts out.
+    #[arg(long, env = "SERIN_ONLY_SERIN", value_parser = FalseyValueParser::new())]
+    only_serin: bool,
     /// Threads to use; as many as there are processors when left out.
     #[arg(long, value_name = "COUNT", env = "SERIN_THREADS")]
     threads: Option<usize>,
@@ -85,6 +92,25 @@ struct JudgementArgs {
     markdown: Option<PathBuf>,
     #[command(flatten)]
     output: OutputFlag,
+}
+
+/// What is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tried {
+    All,
+    One(Try),
+}
+
+fn tried(text: &str) -> Result<Tried, String> {
+    if text == "all" {
+        return Ok(Tried::All);
+    }
+    let names: Vec<&str> = Try::ALL.iter().map(|what| what.name()).collect();
+    Try::ALL
+        .into_iter()
+        .find(|what| what.name() == text)
+        .map(Tried::One)
+        .ok_or_else(|| format!("there are {}, and all", names.join(", ")))
 }
 
 /// Groups of cells.
@@ -150,7 +176,7 @@ impl JudgementArgs {
                 .rollouts
                 .unwrap_or(if self.full { FULL } else { QUICK }),
             cells: bench::cells(&chosen),
-            rules: Rule::ALL.to_vec(),
+            rules: self.rules(),
             threads: self.threads.unwrap_or(available),
         };
         let scores = bench::run(&settings);
@@ -159,10 +185,32 @@ impl JudgementArgs {
         } else {
             Vec::new()
         };
-        let delays: Vec<Delay> = bench::in_parallel(settings.threads, &jumps, |jump| {
-            delay::measure(jump, settings.rollouts, settings.seed)
+        let changes = std::iter::once(None).chain(self.tries().into_iter().map(Some));
+        let jobs: Vec<(Option<Try>, Jump)> = changes
+            .flat_map(|what| jumps.iter().map(move |jump| (what, *jump)))
+            .collect();
+        let delays: Vec<Delay> = bench::in_parallel(settings.threads, &jobs, |(what, jump)| {
+            delay::measure(jump, *what, settings.rollouts, settings.seed)
         });
         Report::new(&settings, scores, delays)
+    }
+
+    fn rules(&self) -> Vec<Rule> {
+        let mut rules = if self.only_serin {
+            vec![Rule::Serin]
+        } else {
+            Rule::ALL.to_vec()
+        };
+        rules.extend(self.tries().into_iter().map(Rule::Try));
+        rules
+    }
+
+    fn tries(&self) -> Vec<Try> {
+        let each = |tried: &Tried| match tried {
+            Tried::All => Try::ALL.to_vec(),
+            Tried::One(what) => vec![*what],
+        };
+        self.tries.iter().flat_map(each).collect()
     }
 
     fn suites(&self) -> Vec<SuiteChoice> {
@@ -227,6 +275,7 @@ fn print(report: &Report, console: &mut Console<'_>) -> Result<(), Failure> {
     if !report.delays.is_empty() {
         console.line("")?;
         let mut table = Table::new(&[
+            "",
             "REGRESSION",
             "BOUND",
             "BARE TEST",
@@ -236,6 +285,7 @@ fn print(report: &Report, console: &mut Console<'_>) -> Result<(), Failure> {
         ]);
         for delay in &report.delays {
             table.row(vec![
+                (Style::Plain, delay.what.map_or("", Try::name).to_owned()),
                 (Style::Plain, delay::name(&delay.jump)),
                 (Style::Plain, number(delay.bound)),
                 (Style::Plain, delay.bare.shown()),

@@ -183,12 +183,11 @@ impl<'de> Deserialize<'de> for ClusterConfig {
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ClusterConfig, A::Error> {
                 let conduct =
                     Conduct::deserialize(serde::de::value::MapAccessDeserializer::new(map))?;
-                let named = conduct.kubeconfig.is_some().then(|| {
-                    ClusterChoice::Kubernetes(Access::Kubeconfig {
-                        path: None,
-                        context: None,
-                    })
+                let default = ClusterChoice::Kubernetes(Access::Kubeconfig {
+                    path: None,
+                    context: None,
                 });
+                let named = conduct.kubeconfig.is_some().then_some(default);
                 let choice = conduct.connect.clone().or(named).unwrap_or_default();
                 Ok(ClusterConfig { choice, conduct })
             }

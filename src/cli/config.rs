@@ -67,6 +67,9 @@ pub(super) struct RepositoryConfig {
     /// Whether a branch that somebody rewrote is the new truth. Otherwise that holds everything until it is looked at.
     #[serde(default)]
     pub(super) accept_rewritten_history: bool,
+    /// Plan mode: say what would be committed, and push nothing.
+    #[serde(default)]
+    pub(super) plan: bool,
     /// The namespaces that it may write; empty: all.
     #[serde(default)]
     pub(super) namespaces: BTreeSet<String>,
@@ -114,6 +117,7 @@ impl RepositoryConfig {
             committer: None,
             timeout: default_git_timeout(),
             accept_rewritten_history: false,
+            plan: false,
             namespaces: BTreeSet::new(),
             impersonate: None,
             skip_ci: None,

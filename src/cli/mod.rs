@@ -3,6 +3,7 @@
 //! Commands are thin: they read files and repositories, call the layers below, and print. Rules live below.
 
 mod adopt;
+mod backtest;
 mod bench;
 mod clone;
 mod cluster_config;
@@ -115,6 +116,7 @@ enum Command {
     Explain(explain::ExplainArgs),
     Adopt(adopt::AdoptArgs),
     Bench(bench::BenchArgs),
+    Backtest(backtest::BacktestArgs),
     Plan(plan::PlanArgs),
     Crd(crd::CrdArgs),
     Completions(completions::CompletionsArgs),
@@ -136,6 +138,7 @@ impl Command {
             | Self::Explain(_)
             | Self::Adopt(_)
             | Self::Bench(_)
+            | Self::Backtest(_)
             | Self::Plan(_)
             | Self::Crd(_)
             | Self::Completions(_)
@@ -161,6 +164,7 @@ impl Command {
             Self::Explain(args) => args.execute(console),
             Self::Adopt(args) => args.execute(console),
             Self::Bench(args) => args.execute(console),
+            Self::Backtest(args) => args.execute(console),
             Self::Plan(args) => args.execute(console),
             Self::Crd(args) => args.execute(console),
             Self::Completions(args) => args.execute(console),

@@ -90,7 +90,7 @@ fn share(text: &str) -> Result<f64, String> {
 }
 
 /// A success rate in per cent.
-fn slo(text: &str) -> Result<f64, String> {
+pub(super) fn slo(text: &str) -> Result<f64, String> {
     match share(text) {
         Ok(share) if share > 0.0 && share < 1.0 => Ok(share),
         _ => Err("write a success rate in per cent, like 99 or 99.9".into()),

@@ -49,6 +49,9 @@ struct Line {
     phase: &'static str,
     weight: u8,
     commits: Vec<Made>,
+    /// What would be committed, were the push not refused.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    planned: Vec<String>,
     waiting: Waiting,
     diagnostics: Vec<String>,
 }
@@ -121,6 +124,11 @@ impl ReconcileArgs {
                     (Style::Dim, line.waiting.message.clone()),
                 ]);
             }
+            for line in &lines {
+                for what in &line.planned {
+                    console.note(&format!("{}: would commit: {what}", line.canary))?;
+                }
+            }
             if lines.is_empty() {
                 return console.note("there is no canary");
             }
@@ -183,6 +191,7 @@ fn line(report: &CanaryReport) -> Line {
                 why: transition.sentence.clone(),
             })
             .collect(),
+        planned: report.planned.iter().map(message::what).collect(),
         waiting: Waiting::on(&report.waiting),
         diagnostics: report.diagnostics.iter().map(ToString::to_string).collect(),
     }

@@ -25,6 +25,7 @@ The configuration file:
       path: clusters/prod           # default: the whole tree
       poll: 30s                     # between two looks at the remote
       pushInterval: 10s             # between two pushes; rollbacks do not wait
+      plan: true                    # push nothing, say what would be committed; default: false
       author: {name: Serin, email: serin@example.com}
       committer: {name: Serin, email: serin@example.com}   # default: the author
       timeout: 1m                   # for one request to the remote
@@ -95,6 +96,9 @@ pub(super) struct RunArgs {
     /// Name of this replica among several, such as the pod's.
     #[arg(long, value_name = "NAME", env = "SERIN_IDENTITY")]
     identity: Option<String>,
+    /// Push nothing: say what would be committed. A key that may only read has the same effect, with the server's words.
+    #[arg(long, env = "SERIN_PLAN", value_parser = FalseyValueParser::new())]
+    plan: bool,
     /// Check the configuration, and run nothing. Files that it names are not read.
     #[arg(long, env = "SERIN_CHECK", value_parser = FalseyValueParser::new())]
     check: bool,
@@ -118,6 +122,7 @@ impl RunArgs {
             self.listen,
         )?;
         for repository in &mut config.repositories {
+            repository.plan |= self.plan;
             if let Some(poll) = self.poll {
                 repository.poll = poll;
             }

@@ -72,11 +72,12 @@ fn set<E: std::fmt::Display>(
 }
 
 /// Our own events at the level asked for, those of libraries two levels above it.
+/// The client of the cluster logs every refusal itself; it is told by whoever asked, with the object that it is about.
 fn directives(base: Chattiness, verbose: u8) -> &'static str {
     match (base, verbose) {
-        (Chattiness::Quiet, 0) => "error,serin=warn",
-        (Chattiness::Normal, 0) | (Chattiness::Quiet, 1) => "warn,serin=info",
-        (Chattiness::Normal, 1) | (Chattiness::Quiet, 2) => "warn,serin=debug",
+        (Chattiness::Quiet, 0) => "error,kube_client=off,serin=warn",
+        (Chattiness::Normal, 0) | (Chattiness::Quiet, 1) => "warn,kube_client=off,serin=info",
+        (Chattiness::Normal, 1) | (Chattiness::Quiet, 2) => "warn,kube_client=off,serin=debug",
         (Chattiness::Normal, 2) | (Chattiness::Quiet, 3) => "info,serin=trace",
         (Chattiness::Normal | Chattiness::Quiet, 3..) => "trace",
     }
@@ -92,13 +93,16 @@ mod tests {
         assert_eq!(
             levels,
             [
-                "error,serin=warn",
-                "warn,serin=info",
-                "warn,serin=debug",
+                "error,kube_client=off,serin=warn",
+                "warn,kube_client=off,serin=info",
+                "warn,kube_client=off,serin=debug",
                 "info,serin=trace",
                 "trace"
             ]
         );
-        assert_eq!(directives(Chattiness::Normal, 0), "warn,serin=info");
+        assert_eq!(
+            directives(Chattiness::Normal, 0),
+            "warn,kube_client=off,serin=info"
+        );
     }
 }

@@ -46,6 +46,7 @@ impl Wirings {
                 branch: branch_settings(repository, local),
                 prometheus: metrics.clone(),
                 engine: engine_settings(repository),
+                plan: repository.plan,
                 cluster,
             });
         }
@@ -194,7 +195,10 @@ fn engine_settings(repository: &RepositoryConfig) -> reconcile::Settings {
     }
 }
 
-fn prometheus_settings(config: &PrometheusConfig) -> Result<prometheus::Settings, Failure> {
+/// Settings for a Prometheus; reads a password file.
+pub(super) fn prometheus_settings(
+    config: &PrometheusConfig,
+) -> Result<prometheus::Settings, Failure> {
     let mut settings = prometheus::Settings::new(config.url.as_str());
     settings.deadline = config.timeout;
     if let Some(path) = &config.bearer_token_file {

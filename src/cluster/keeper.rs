@@ -322,7 +322,11 @@ async fn read(
     let built = held.kustomize.build(&tree.files, &sorted.builds).await;
     let assembled = tokio::task::spawn_blocking(move || {
         let mut desired = desired::assemble(
-            (&commit, &tree.files, &tree.skipped),
+            &desired::Source {
+                commit: &commit,
+                files: &tree.files,
+                skipped: &tree.skipped,
+            },
             (&sorted, &built),
             &mut held.cache,
             (&scopes, &confined),

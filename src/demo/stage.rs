@@ -178,7 +178,7 @@ impl Stage {
         let engine = Engine::new(
             branch.await?,
             Server::new(prometheus::Settings::new(url))?,
-            simulation::Mesh::new(Arc::clone(&cluster), true),
+            simulation::Mesh::new(Arc::clone(&cluster), simulation::Life::default(), true),
             Arc::clone(&clock),
             Settings {
                 push_interval: Duration::from_secs(10),

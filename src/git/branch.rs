@@ -182,6 +182,7 @@ impl Branch {
         match porcelain::trouble(&output.stderr) {
             Trouble::Denied => RepositoryError::Denied(words),
             Trouble::Missing => RepositoryError::Missing(words),
+            Trouble::Local => RepositoryError::Local(words),
             Trouble::Unreachable => RepositoryError::Unreachable(words),
         }
     }
@@ -440,6 +441,7 @@ impl Branch {
         base: &CommitId,
         commits: Vec<CommitId>,
         last: &CommitId,
+        is_packed: bool,
     ) -> Result<Published, RepositoryError> {
         let Some(name) = self.name.clone() else {
             return Err(self.missing("the branch is not known yet"));
@@ -448,6 +450,13 @@ impl Branch {
         // or deleted since is left alone: a plain push would bring the removed commits back.
         let lease = format!("--force-with-lease=refs/heads/{name}:{base}");
         let refspec = format!("{last}:refs/heads/{name}");
+        // Our own packs hold differences already, which are sent as they are; looking for better ones takes longer than all
+        // the rest.
+        let window: &[&str] = if is_packed {
+            &["-c", "pack.window=0"]
+        } else {
+            &[]
+        };
         let arguments = [
             "push",
             "--porcelain",
@@ -461,6 +470,7 @@ impl Branch {
             NAME,
             &refspec,
         ];
+        let arguments = [window, &arguments].concat();
         let pushed = self.git.run(&arguments, self.settings.deadline).await;
         let head = match self.look().await {
             Ok(head) => head,
@@ -574,7 +584,10 @@ impl Repository for Branch {
         })
         .await?;
         let fetched = self.head().await;
-        if let Err(RepositoryError::Local(_)) = &fetched {
+        // A full disk is no damage: there is nothing to gain by fetching all of it again.
+        if let Err(RepositoryError::Local(words)) = &fetched
+            && !porcelain::is_full(words)
+        {
             self.suspect();
         }
         fetched
@@ -618,9 +631,11 @@ impl Repository for Branch {
             );
             return Err(RepositoryError::Signature(words));
         }
+        let mut is_packed = false;
         let commits = match self.write(base, drafts).await? {
             Written::Commits { ids, pack } => {
                 if let Some(pack) = pack {
+                    is_packed = true;
                     self.on_the_copy(&["index-pack", "--stdin"], pack).await?;
                 }
                 ids
@@ -632,7 +647,7 @@ impl Repository for Branch {
                 if let Some(verifier) = &mut self.verifier {
                     verifier.own(&last).await?;
                 }
-                self.push(base, commits, &last).await
+                self.push(base, commits, &last, is_packed).await
             }
             _ => Ok(Published::Accepted(commits)),
         }

@@ -294,7 +294,10 @@ impl Git {
                 drop(group);
                 // Reaps it; a killed process ends at once.
                 let _ = timeout(AFTER_END, child.wait()).await;
-                let verb = call.arguments.first().filter(|verb| !verb.starts_with('-'));
+                // Settings of `-c` come before it.
+                let mut words = call.arguments.iter();
+                let verb = words.find(|word| !word.starts_with('-') && !word.contains('='));
+                let verb = verb.filter(|_| call.program == Program::Git);
                 let command = [Some(&program), verb].into_iter().flatten();
                 Err(NoOutput::TimedOut {
                     command: command.copied().collect::<Vec<_>>().join(" "),

@@ -33,3 +33,14 @@ pub use branch::Branch;
 pub use local::{Local, LogEntry};
 pub use remote::{InvalidRemote, Remote};
 pub use settings::{Fingerprint, InvalidFingerprint, Settings, Signing, Verification};
+
+/// All that is made of these bytes if `git` printed them, for a test that prints anything.
+#[doc(hidden)]
+pub fn words_of(output: &[u8]) -> String {
+    let mut words = porcelain::server_words(output).join("\n");
+    words.push_str(&porcelain::complaint(output));
+    let (refs, pushed) = (porcelain::advertised(output), porcelain::pushed(output));
+    let trouble = porcelain::trouble(output);
+    words.push_str(&format!("{} {} {trouble:?}", refs.refs.len(), pushed.len()));
+    words
+}

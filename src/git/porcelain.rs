@@ -36,6 +36,8 @@ pub(super) enum Trouble {
     Denied,
     /// No such repository or reference.
     Missing,
+    /// The disk of our copy.
+    Local,
     /// All else: network, server faults.
     Unreachable,
 }
@@ -136,6 +138,12 @@ pub(super) fn trouble(stderr: &[u8]) -> Trouble {
         "project you were looking for could not be found",
     ];
     let text = String::from_utf8_lossy(stderr).to_lowercase();
+    if text
+        .lines()
+        .any(|line| !line.starts_with("remote: ") && is_full(line))
+    {
+        return Trouble::Local;
+    }
     let holds = |words: &[&str]| words.iter().any(|word| text.contains(word));
     let not_found = text
         .lines()
@@ -147,6 +155,18 @@ pub(super) fn trouble(stderr: &[u8]) -> Trouble {
     } else {
         Trouble::Unreachable
     }
+}
+
+/// Whether a message says that a disk takes no more: the system's words in the C locale.
+pub(super) fn is_full(text: &str) -> bool {
+    const FULL: &[&str] = &[
+        "no space left on device",
+        "disk quota exceeded",
+        "file too large",
+        "read-only file system",
+    ];
+    let text = text.to_lowercase();
+    FULL.iter().any(|words| text.contains(words))
 }
 
 /// Lines as a terminal would leave them: text before a lone carriage return is overwritten progress.

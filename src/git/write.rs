@@ -46,8 +46,11 @@ pub(super) fn commits(
     let mut repo = objects::open(folder)?.with_object_memory();
     let mut parent = objects::object_id(base)?;
     let mut tree = objects::commit(&repo, parent)?.tree;
-    let mut editor = repo.edit_tree(tree).map_err(local)?;
+    // Not the editor of `repo`: it refuses to write a folder in which somebody else has an entry with an odd name.
+    let root = root_of(&repo, tree)?;
+    let mut editor = gix::objs::tree::Editor::new(root, &repo.objects, repo.object_hash());
     let mut ids = Vec::with_capacity(drafts.len());
+    let mut steps = Vec::new();
     for draft in drafts {
         for (path, content) in &draft.changes {
             let kind = match kind_at(&repo, tree, path)? {
@@ -58,16 +61,23 @@ pub(super) fn commits(
                 (Some(bytes), kind) => {
                     let blob = repo.write_blob(bytes).map_err(local)?;
                     let kind = kind.unwrap_or(EntryKind::Blob);
-                    editor.upsert(path.as_str(), kind, blob).map_err(local)?;
+                    editor
+                        .upsert(path.as_str().split('/'), kind, blob.detach())
+                        .map_err(unwritable)?;
                 }
                 (None, Some(_)) => {
-                    editor.remove(path.as_str()).map_err(local)?;
+                    editor
+                        .remove(path.as_str().split('/'))
+                        .map_err(unwritable)?;
                 }
                 (None, None) => {}
             }
         }
-        let edited = editor.write().map_err(local)?.detach();
+        let edited = editor
+            .write(|tree| repo.write_object(tree).map(gix::Id::detach))
+            .map_err(local)?;
         if edited != tree {
+            steps.push((tree, edited));
             tree = edited;
             let mut commit = gix::objs::Commit {
                 tree,
@@ -98,13 +108,22 @@ pub(super) fn commits(
         None => Objects::new(),
     };
     if new.len() > MAX_LOOSE {
-        let pack = Some(pack::pack(&new)?);
+        let pack = Some(pack::pack(&new, &steps)?);
         return Ok(Written::Commits { ids, pack });
     }
     for (kind, content) in new.values() {
         repo.objects.write_buf(*kind, content).map_err(local)?;
     }
     Ok(Written::Commits { ids, pack: None })
+}
+
+fn root_of(repo: &gix::Repository, tree: ObjectId) -> Result<gix::objs::Tree, RepositoryError> {
+    let root = repo.find_tree(tree).map_err(local)?;
+    Ok(root.decode().map_err(unwritable)?.into())
+}
+
+fn unwritable(error: impl std::fmt::Display) -> RepositoryError {
+    RepositoryError::Local(error.to_string())
 }
 
 /// The kind of the file at a path; `None` when there is none; `Err` in words when a file cannot be there.

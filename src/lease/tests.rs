@@ -74,15 +74,15 @@ proptest! {
             left -= *count;
         }
         for _ in 0..members + 2 {
-            for index in 0..members {
-                match balance(held[index], leases, members) {
+            for holds in &mut held {
+                match balance(*holds, leases, members) {
                     Balance::GiveBack(count) => {
-                        held[index] -= count;
+                        *holds -= count;
                         left += count;
                     }
                     Balance::MayTake(count) => {
                         let taken = count.min(left);
-                        held[index] += taken;
+                        *holds += taken;
                         left -= taken;
                     }
                     Balance::Enough => {}

@@ -337,7 +337,14 @@ impl Case<'_> {
                 ));
             }
         }
-        let reachable = self.climbing().is_some() && self.subsets().contains_key(CANARY_SUBSET);
+        let is_prepared = |rollout: &Rollout| {
+            rollout.step > 0 || rollout.weight > Weight::ZERO || rollout.has_traffic()
+        };
+        let climbing = self.climbing().is_some_and(is_prepared);
+        if !climbing && position.is_some() {
+            found.push("named users reach a candidate that is not prepared yet".to_owned());
+        }
+        let reachable = climbing && self.subsets().contains_key(CANARY_SUBSET);
         if !reachable || !list(base.get("match")).is_empty() {
             return;
         }

@@ -82,7 +82,12 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn http(&self, fields: &Map<String, Value>) -> Vec<Value> {
         let base = matches_of(fields.get("match"));
-        let users = conditions(&self.canary.users);
+        let reachable = self.rollout.is_some_and(Rollout::is_reachable);
+        let users = if reachable {
+            conditions(&self.canary.users)
+        } else {
+            Vec::new()
+        };
         let mut routes = Vec::new();
         if let Some(rollout) = self.rollout {
             let to_canary = || vec![self.destination(CANARY_SUBSET, Weight::FULL)];

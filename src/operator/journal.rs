@@ -1,5 +1,6 @@
 //! What the log says: every change once.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tracing::{info, warn};
@@ -8,7 +9,9 @@ use crate::applier::Notice;
 use crate::domain::CanaryId;
 use crate::instruments::{Instruments, Repair};
 use crate::ports::Witness;
-use crate::reconcile::Pass;
+use crate::progression::WaitingOn;
+use crate::reconcile::{CanaryReport, Pass};
+use crate::record::message;
 
 /// Tells what happens in the cluster: in the log, and in metrics where there are any.
 #[derive(Debug, Default)]
@@ -56,10 +59,28 @@ impl Witness for Journal {
 #[derive(Debug, Default)]
 pub(super) struct Told {
     problem: Option<String>,
-    waiting: std::collections::BTreeMap<CanaryId, &'static str>,
+    waiting: BTreeMap<CanaryId, &'static str>,
+    planned: BTreeMap<CanaryId, Vec<String>>,
 }
 
 impl Told {
+    /// What would be committed, when it changes; not what only waits for its turn.
+    fn tell_planned(&mut self, report: &CanaryReport) {
+        let planned: Vec<String> = match report.waiting {
+            WaitingOn::PlanMode | WaitingOn::PushRefused(_) => {
+                report.planned.iter().map(message::what).collect()
+            }
+            _ => Vec::new(),
+        };
+        let before = self.planned.get(&report.id);
+        if before.map_or(&[][..], Vec::as_slice) != planned {
+            for what in &planned {
+                info!(canary = %report.id, "would commit: {what}");
+            }
+            self.planned.insert(report.id.clone(), planned);
+        }
+    }
+
     pub(super) fn tell(&mut self, pass: &Pass) {
         if pass.problem != self.problem {
             match &pass.problem {
@@ -71,7 +92,7 @@ impl Told {
         for (id, commit, transition) in pass.moves() {
             info!(
                 canary = %id, commit = commit.short(), from = %transition.from, to = %transition.to,
-                "{}", crate::record::message::what(transition)
+                "{}", message::what(transition)
             );
         }
         for report in &pass.canaries {
@@ -79,6 +100,7 @@ impl Told {
             if self.waiting.insert(report.id.clone(), reason) != Some(reason) {
                 info!(canary = %report.id, reason, "{}", report.waiting);
             }
+            self.tell_planned(report);
             if let Some(problem) = &report.problem {
                 warn!(canary = %report.id, %problem, "failed to apply");
             }

@@ -40,6 +40,8 @@ pub struct Wiring {
     pub prometheus: prometheus::Settings,
     /// The loop.
     pub engine: Settings,
+    /// Plan mode: say what would be committed, and push nothing.
+    pub plan: bool,
     /// The cluster; `None`: Git and Prometheus alone.
     pub cluster: Option<cluster::Settings>,
 }
@@ -84,7 +86,12 @@ pub async fn engine<K: Clock + Clone + 'static>(
             AnyCluster::Kubernetes(Box::new(connected))
         }
     };
-    Ok(Engine::new(branch, server, cluster, clock, wiring.engine))
+    let engine = Engine::new(branch, server, cluster, clock, wiring.engine);
+    Ok(if wiring.plan {
+        engine.only_planning()
+    } else {
+        engine
+    })
 }
 
 /// What an operator shows of itself.

@@ -45,6 +45,9 @@ pub(super) fn begin(desk: &Desk<'_>, state: State) -> Answer {
 /// After a drain that made room for another candidate: the start, if nothing speaks against it.
 pub(super) fn restart(desk: &Desk<'_>, before: &State, state: State) -> Option<Answer> {
     let proposal = desk.canary.proposal.as_ref()?;
+    if desk.canary.controls.abort {
+        return None;
+    }
     match refusal(desk, &state, proposal) {
         Some(_) => None,
         None => Some(start(desk, before, state, proposal)),
@@ -112,11 +115,18 @@ fn start(desk: &Desk<'_>, before: &State, mut after: State, proposal: &Candidate
         desk.canary.ladder_revision.clone(),
         desk.now,
     );
+    // Named users are traffic, too: where a cluster says that nothing answers yet, step 0 prepares the candidate first.
     if let Some(first) = desk.canary.ladder.first()
         && !first.has_traffic()
+        && desk.seen.candidate.is_ready()
     {
         enter(&mut rollout, 1, first, desk.now);
     }
+    let users = match (desk.canary.users.is_empty(), rollout.is_reachable()) {
+        (true, _) => "",
+        (false, true) => "; the named users reach it from now on",
+        (false, false) => "; the named users reach it when it is ready",
+    };
     after
         .rejected
         .retain(|rejection| rejection.revision != proposal.revision);
@@ -126,11 +136,6 @@ fn start(desk: &Desk<'_>, before: &State, mut after: State, proposal: &Candidate
     after.last_verdict = None;
     after.stable = desk.canary.stable.clone();
     after.phase = Phase::Progressing(rollout);
-    let users = if desk.canary.users.is_empty() {
-        ""
-    } else {
-        "; the named users reach it from now on"
-    };
     let replaces = match before.rollout() {
         Some(old) if old.candidate.revision != proposal.revision => {
             format!(" It takes the place of {}.", old.candidate.summary)

@@ -11,6 +11,7 @@ use super::state::{
     Previous, Rejection, Rollout, State, Transition, TransitionKind, VerdictNote, WaitingOn,
 };
 use super::{climb, people};
+use crate::analysis::Verdict;
 use crate::domain::{Revision, Timestamp, Weight};
 use crate::spec::{Candidate, ValidatedCanary, Version};
 
@@ -35,9 +36,10 @@ pub fn decide(
     now: Timestamp,
 ) -> (Decision, State) {
     let desk = Desk { canary, seen, now };
-    let rules: [fn(&Desk<'_>, State) -> Ruling; 5] = [
+    let rules: [fn(&Desk<'_>, State) -> Ruling; 6] = [
         initialize,
         people::intervention,
+        undo_edit,
         stable_changed,
         abort_or_pause,
         phase,
@@ -64,6 +66,11 @@ pub fn decide_removal(
     now: Timestamp,
 ) -> (Decision, State) {
     let desk = Desk { canary, seen, now };
+    let mut state = state;
+    if let Some(Intervention::StateEdited { ours, .. }) = &seen.intervention {
+        // Whatever people made of the state, the counter on the objects never goes back.
+        state.sequence = state.sequence.max(ours.sequence);
+    }
     let cause = desk.author_or("the canary's spec was removed");
     match state.phase.clone() {
         Phase::Progressing(rollout) => {
@@ -110,6 +117,25 @@ fn initialize(desk: &Desk<'_>, state: State) -> Ruling {
         cause,
         sentence,
     ))
+}
+
+/// A rendered file was edited by hand: it is rendered again in a commit of its own, which says why, before any step
+/// would write over it. Only what takes traffic off the candidate goes first.
+fn undo_edit(desk: &Desk<'_>, state: State) -> Ruling {
+    let edited = matches!(
+        desk.seen.intervention,
+        Some(Intervention::ManifestEdited { .. })
+    );
+    let failing = desk
+        .seen
+        .judgement
+        .as_ref()
+        .is_some_and(|judgement| judgement.verdict == Verdict::Fail);
+    if !edited || desk.seen.stale.is_empty() || failing || desk.canary.controls.abort {
+        return Continue(state);
+    }
+    // Waiting is enough: `repair` writes the commit.
+    Break(desk.wait(state, WaitingOn::Observation, None))
 }
 
 /// Stable's manifest is not what it was at our last commit: promoted by us, or edited by a person.
@@ -529,6 +555,11 @@ impl Rollout {
             ladder,
             approval: Approval::NotNeeded,
         }
+    }
+
+    /// Whether anybody can: not while the candidate is being prepared.
+    pub fn is_reachable(&self) -> bool {
+        self.step > 0 || self.has_traffic()
     }
 
     /// Whether anybody but named users can reach the candidate.

@@ -396,6 +396,8 @@ pub enum WaitingOn {
         /// Until when.
         until: Timestamp,
     },
+    /// Nothing is pushed, on request: what would be is only said.
+    PlanMode,
     /// The server accepts the push.
     PushRefused(String),
     /// The remote can be reached.

@@ -24,6 +24,7 @@ impl WaitingOn {
             Self::Metrics(_) => "MetricsUnavailable",
             Self::Freeze { .. } => "Frozen",
             Self::PushInterval { .. } => "PushInterval",
+            Self::PlanMode => "PlanMode",
             Self::PushRefused(_) => "PushRefused",
             Self::Remote(_) => "RemoteUnavailable",
             Self::HistoryRewritten { .. } => "HistoryRewritten",
@@ -94,6 +95,7 @@ impl fmt::Display for WaitingOn {
             Self::PushInterval { until } => {
                 write!(f, "the next push is due at {}", until.format(TIME))
             }
+            Self::PlanMode => write!(f, "plan mode: nothing is pushed"),
             Self::PushRefused(words) => write!(f, "the remote refused the push: {words}"),
             Self::Remote(words) => f.write_str(words),
             Self::HistoryRewritten { from, to } => write!(

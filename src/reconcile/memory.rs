@@ -41,13 +41,20 @@ pub struct Memory {
 pub(super) struct Refusal {
     pub(super) words: String,
     pub(super) tries: u32,
+    at: Timestamp,
     pub(super) next_try: Timestamp,
 }
 
-/// Longest wait between two tries of a refused push, in seconds.
-const LONGEST_WAIT: i64 = 600;
-/// First wait, in seconds; doubled with each try.
-const FIRST_WAIT: i64 = 30;
+impl Refusal {
+    /// Whether it is too early for the next try. A clock that was set back puts nothing off.
+    pub(super) fn holds(&self, now: Timestamp) -> bool {
+        self.at <= now && now < self.next_try
+    }
+}
+
+/// Seconds between tries of a refused push. The first are quick: beside many writers a lock that is held for a moment reads
+/// like a refusal, and a rollback must not wait for long because of it.
+const WAITS: [i64; 7] = [1, 5, 30, 60, 120, 300, 600];
 
 impl Memory {
     /// How many races for the branch were lost since the start.
@@ -81,13 +88,15 @@ impl Memory {
 
     pub(super) fn refuse(&mut self, id: &CanaryId, words: &str, now: Timestamp) {
         let tries = self.refusals.get(id).map_or(0, |refusal| refusal.tries);
-        let wait = (FIRST_WAIT << tries.min(8)).min(LONGEST_WAIT);
+        let last = WAITS.len() - 1;
+        let wait = WAITS[last.min(usize::try_from(tries).unwrap_or(last))];
         let next_try = now + chrono::Duration::seconds(wait);
         self.refusals.insert(
             id.clone(),
             Refusal {
                 words: words.to_owned(),
                 tries: tries + 1,
+                at: now,
                 next_try,
             },
         );

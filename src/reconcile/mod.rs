@@ -35,6 +35,7 @@ use crate::ports::{
 };
 use crate::progression::WaitingOn;
 use crate::record::message::Style;
+use crate::spec::ParseCache;
 use plan::Plan;
 use situation::View;
 
@@ -65,6 +66,7 @@ pub struct Engine<R, M, C, K> {
     pub clock: K,
     settings: Settings,
     memory: Memory,
+    only_plans: bool,
 }
 
 /// How one attempt at a pass ended.
@@ -83,7 +85,26 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
             clock,
             settings,
             memory: Memory::default(),
+            only_plans: false,
         }
+    }
+
+    /// Remembers parsed files where others do, too.
+    pub fn sharing(mut self, parsed: ParseCache) -> Self {
+        self.memory.parsed = parsed;
+        self
+    }
+
+    /// The memory of parsed files.
+    pub fn parsed(&self) -> &ParseCache {
+        &self.memory.parsed
+    }
+
+    /// The same engine in plan mode: it says what it would commit, and never pushes.
+    #[must_use]
+    pub fn only_planning(mut self) -> Self {
+        self.only_plans = true;
+        self
     }
 
     /// The settings of the loop.
@@ -210,9 +231,9 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
         let snapshot = self.repository.snapshot(head).await?;
         let mut reading = situation::Reading::of(snapshot, &mut self.memory.parsed);
         let lineages = self.repository.lineage(head, &reading.watches()).await?;
-        for (id, commit) in reading.removed(&lineages) {
+        for (orphan, commit) in reading.removed(&lineages) {
             let before = self.repository.snapshot(&commit).await?;
-            reading.recall(&id, before, &lineages, &mut self.memory.recalled);
+            reading.recall(&orphan, before, &lineages, &mut self.memory.recalled);
         }
         let before = self.memory.view.as_deref();
         let view = reading.view(head, &lineages, before, &self.memory.renderings);
@@ -266,6 +287,10 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
         plans: &mut [Plan],
         now: Timestamp,
     ) -> Result<Push, RepositoryError> {
+        if self.only_plans {
+            plan::only_plan(plans, report::after(now, self.settings.poll));
+            return Ok(Push::Nothing);
+        }
         let Some(batch) = plan::batch(plans, &self.memory, &self.settings, now) else {
             return Ok(Push::Nothing);
         };

@@ -32,6 +32,10 @@ pub(super) struct Plan {
     pub(super) transitions: Vec<Transition>,
     /// The state after them.
     pub(super) state: Option<State>,
+    /// The state at HEAD.
+    pub(super) head_state: Option<State>,
+    /// What would be committed if it could be pushed.
+    pub(super) planned: Vec<Transition>,
     /// The generated files after them.
     pub(super) files: BTreeMap<RepoPath, Option<Vec<u8>>>,
     /// Why it does not move (any further).
@@ -174,6 +178,8 @@ impl Plan {
             drafts: Vec::new(),
             transitions: Vec::new(),
             state: None,
+            head_state: None,
+            planned: Vec::new(),
             files: BTreeMap::new(),
             waiting: WaitingOn::Spec(message),
             wake_at: None,
@@ -190,6 +196,8 @@ impl Plan {
             drafts: Vec::new(),
             transitions: Vec::new(),
             state: None,
+            head_state: Some(sound.state.clone()),
+            planned: Vec::new(),
             files: BTreeMap::new(),
             waiting: WaitingOn::Observation,
             wake_at: None,
@@ -389,7 +397,7 @@ pub(super) fn batch(
         if let Some(refusal) = memory
             .refusals
             .get(&plan.id)
-            .filter(|refusal| refusal.next_try > now)
+            .filter(|refusal| refusal.holds(now))
         {
             plan.put_off(
                 WaitingOn::PushRefused(refusal.words.clone()),
@@ -426,6 +434,13 @@ pub(super) fn batch(
     (!drafts.is_empty()).then_some(Batch { drafts, canaries })
 }
 
+/// Plan mode: nothing is pushed, what would be is said.
+pub(super) fn only_plan(plans: &mut [Plan], until: Timestamp) {
+    for plan in plans.iter_mut().filter(|plan| !plan.drafts.is_empty()) {
+        plan.put_off(WaitingOn::PlanMode, until);
+    }
+}
+
 /// The plan of this canary: plans are in the order of the view, by namespace and name.
 fn find<'a>(plans: &'a mut [Plan], id: &CanaryId) -> Option<&'a mut Plan> {
     let index = plans.binary_search_by(|plan| plan.id.cmp(id)).ok()?;
@@ -437,13 +452,15 @@ impl Plan {
     pub(super) fn stand_still(&mut self, on: &WaitingOn) {
         self.drafts.clear();
         self.transitions.clear();
+        self.state.clone_from(&self.head_state);
         self.waiting = on.clone();
     }
 
     /// Nothing is written now.
     fn put_off(&mut self, on: WaitingOn, until: Timestamp) {
         self.drafts.clear();
-        self.transitions.clear();
+        self.planned = std::mem::take(&mut self.transitions);
+        self.state.clone_from(&self.head_state);
         self.waiting = on;
         self.wake_at = Some(until);
     }

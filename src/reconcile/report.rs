@@ -41,6 +41,8 @@ pub struct CanaryReport {
     pub observed: Option<Weight>,
     /// What was committed, in order.
     pub moves: Vec<(CommitId, Transition)>,
+    /// What would be committed next if it could be pushed: the server refuses, or nothing is to be pushed.
+    pub planned: Vec<Transition>,
     /// Why it moves no further.
     pub waiting: WaitingOn,
     /// The last verdict.
@@ -173,6 +175,7 @@ pub(super) fn pass(
             }),
             observed: None,
             moves: plan.commits.into_iter().zip(plan.transitions).collect(),
+            planned: plan.planned,
             waiting: plan.waiting,
             judgement: plan.judgement,
             diagnostics: plan.diagnostics,
@@ -206,6 +209,7 @@ pub(super) fn blocked(
             }),
             observed: None,
             moves: Vec::new(),
+            planned: Vec::new(),
             waiting: on.clone(),
             judgement: None,
             diagnostics: Vec::new(),
@@ -231,6 +235,7 @@ pub(super) fn headless(on: &WaitingOn, memory: &Memory, now: Timestamp, poll: Du
             steps: 0,
             observed: None,
             moves: Vec::new(),
+            planned: Vec::new(),
             waiting: on.clone(),
             judgement: None,
             diagnostics: Vec::new(),
@@ -246,7 +251,7 @@ pub(super) fn headless(on: &WaitingOn, memory: &Memory, now: Timestamp, poll: Du
     }
 }
 
-fn after(at: Timestamp, wait: Duration) -> Timestamp {
+pub(super) fn after(at: Timestamp, wait: Duration) -> Timestamp {
     chrono::Duration::from_std(wait)
         .ok()
         .and_then(|wait| at.checked_add_signed(wait))

@@ -8,7 +8,7 @@ use crate::manifests::{self, Committed, Manifests};
 use crate::ports::{self, ForeignCommit, Lineage, Snapshot, Wanted, Watch};
 use crate::progression::{Attribution, Intervention, Phase, State};
 use crate::record::{people, state_file};
-use crate::spec::{Catalog, Diagnostic, ParseCache, ValidatedCanary, Workload};
+use crate::spec::{Catalog, Diagnostic, Orphan, ParseCache, ValidatedCanary, Workload};
 
 /// The files of a tree with their content ids.
 pub(super) type Tree = ports::Files;
@@ -139,7 +139,7 @@ impl Situation {
 pub(super) struct Reading {
     tree: Tree,
     skipped: Vec<(String, String)>,
-    catalog: Catalog,
+    catalog: Arc<Catalog>,
     recalled: BTreeMap<CanaryId, ValidatedCanary>,
 }
 
@@ -200,13 +200,13 @@ impl Reading {
     pub(super) fn removed(
         &self,
         lineages: &BTreeMap<CanaryId, Lineage>,
-    ) -> Vec<(CanaryId, CommitId)> {
+    ) -> Vec<(Orphan, CommitId)> {
         self.catalog
             .orphans
             .iter()
             .filter_map(|orphan| {
                 let ours = lineages.get(&orphan.id)?.ours.as_ref()?;
-                Some((orphan.id.clone(), ours.id.clone()))
+                Some((orphan.clone(), ours.id.clone()))
             })
             .collect()
     }
@@ -214,19 +214,22 @@ impl Reading {
     /// Reads the spec of a removed canary from the tree that still had it.
     pub(super) fn recall(
         &mut self,
-        id: &CanaryId,
+        orphan: &Orphan,
         before: Snapshot,
         lineages: &BTreeMap<CanaryId, Lineage>,
         memory: &mut BTreeMap<CanaryId, (CommitId, ValidatedCanary)>,
     ) {
+        let id = &orphan.id;
         let commit = before.commit.clone();
-        let mut catalog = read(before, &mut ParseCache::default()).1;
-        if let Some(Ok(mut canary)) = catalog.canaries.remove(id) {
+        let catalog = read(before, &mut ParseCache::default()).1;
+        if let Some(Ok(mut canary)) = catalog.canaries.get(id).cloned() {
             canary.proposal = None;
             memory.insert(id.clone(), (commit, canary));
         }
         // A commit of ours may itself come after the removal (the drain); then the spec is remembered from before.
+        // A copy of its folder elsewhere is nothing that Serin made, and stays.
         if let Some((_, canary)) = memory.get(id)
+            && canary.home.folder == orphan.folder
             && lineages.contains_key(id)
         {
             self.recalled.insert(id.clone(), canary.clone());
@@ -243,23 +246,30 @@ impl Reading {
         renderings: &BTreeMap<CanaryId, Rendering>,
     ) -> View {
         let nothing = Lineage::default();
-        let written = self.catalog.canaries.into_iter();
+        let written = self.catalog.canaries.iter();
         let entries = written
-            .map(|(id, entry)| (id, entry.map_err(|rejected| rejected.diagnostics), false))
-            .chain(self.recalled.into_iter().map(|(id, c)| (id, Ok(c), true)));
+            .map(|(id, entry)| (id, entry.as_ref(), false))
+            .chain(
+                self.recalled
+                    .iter()
+                    .map(|(id, canary)| (id, Ok(canary), true)),
+            );
         let mut situations: Vec<Situation> = entries
             .map(|(id, entry, removed)| {
                 let standing = match entry {
                     Ok(canary) => Draft {
                         canary,
                         removed,
-                        lineage: lineages.get(&id).unwrap_or(&nothing),
+                        lineage: lineages.get(id).unwrap_or(&nothing),
                         tree: &self.tree,
                     }
-                    .standing(before.and_then(|view| view.sound(&id)), renderings.get(&id)),
-                    Err(diagnostics) => Standing::Broken(diagnostics),
+                    .standing(before.and_then(|view| view.sound(id)), renderings.get(id)),
+                    Err(rejected) => Standing::Broken(rejected.diagnostics.clone()),
                 };
-                Situation { id, standing }
+                Situation {
+                    id: id.clone(),
+                    standing,
+                }
             })
             .collect();
         situations.sort_by(|one, other| one.id.cmp(&other.id));
@@ -282,7 +292,7 @@ impl View {
     }
 }
 
-fn read(snapshot: Snapshot, cache: &mut ParseCache) -> (Tree, Catalog) {
+fn read(snapshot: Snapshot, cache: &mut ParseCache) -> (Tree, Arc<Catalog>) {
     let skipped = snapshot.skipped;
     let files = snapshot.files.into_iter();
     let tree: Tree = Arc::new(
@@ -290,13 +300,13 @@ fn read(snapshot: Snapshot, cache: &mut ParseCache) -> (Tree, Catalog) {
             .map(|(path, file)| (path, (file.blob, file.content)))
             .collect(),
     );
-    let catalog = Catalog::read_partial(&tree, &skipped, cache);
+    let catalog = Catalog::read_remembering(&tree, &skipped, cache);
     (tree, catalog)
 }
 
 /// All that HEAD says about one canary whose spec is sound.
 struct Draft<'a> {
-    canary: ValidatedCanary,
+    canary: &'a ValidatedCanary,
     removed: bool,
     lineage: &'a Lineage,
     tree: &'a Tree,
@@ -325,7 +335,7 @@ impl Draft<'_> {
             Some(known)
                 if known.origin == origin
                     && known.removed == self.removed
-                    && *known.canary == self.canary =>
+                    && *known.canary == *self.canary =>
             {
                 Standing::Sound(Arc::clone(known))
             }
@@ -350,22 +360,22 @@ impl Draft<'_> {
                 .collect()
         });
         let ours: Option<BTreeMap<_, _>> = ours.filter(|files: &BTreeMap<_, _>| !files.is_empty());
-        let (state, intervention) = match read_state(&self.canary, &files, ours.as_ref(), &by) {
+        let (state, intervention) = match read_state(self.canary, &files, ours.as_ref(), &by) {
             Ok(read) => read,
             Err(diagnostics) => return Standing::Broken(diagnostics),
         };
         let stale = match rendering {
-            Some(known) if known.state == state && *known.canary == self.canary => {
+            Some(known) if known.state == state && *known.canary == *self.canary => {
                 stale(&known.files, &files)
             }
-            _ => stale(&rendered(&self.canary, &state), &files),
+            _ => stale(&rendered(self.canary, &state), &files),
         };
         // An edit that gave exactly what is rendered from now on changes nothing, and must not stop the judging.
         let intervention = intervention.filter(|what| {
             !stale.is_empty() || !matches!(what, Intervention::ManifestEdited { .. })
         });
         Standing::Sound(Arc::new(Sound {
-            canary: Arc::new(self.canary),
+            canary: Arc::new(self.canary.clone()),
             removed: self.removed,
             state,
             intervention,

@@ -7,3 +7,5 @@ mod fields;
 pub mod message;
 pub mod people;
 pub mod state_file;
+#[cfg(test)]
+mod properties;

@@ -1,86 +1,347 @@
-//! Checks a finished history from its bytes alone, as an auditor with a clone would.
+//! Checks a finished history from its bytes and from the truth of the mesh, as an auditor with a clone and a recording
+//! of the traffic would. Knows nothing of how the engine decides.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
 
-use super::branch::Commit;
-use crate::domain::{RepoPath, files};
-use crate::yaml::node;
 use serde_json::Value;
 
-/// What is wrong with the commits that Serin made; empty when all is well.
-pub fn audit(commits: &[Commit]) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut last: BTreeMap<RepoPath, (u64, String)> = BTreeMap::new();
-    for commit in commits
-        .iter()
-        .filter(|commit| commit.message.contains("\nSerin-Canary: "))
-    {
-        let states = commit
-            .tree
-            .iter()
-            .filter(|(path, _)| path.file_name() == files::ROLLOUT);
-        for (path, file) in states {
-            if !commit.touched.contains(path) {
-                continue;
-            }
-            let state = json(&file.content);
-            let sequence = state["sequence"].as_u64().unwrap_or_default();
-            if let Some((before, subject)) = last.get(path)
-                && sequence <= *before
-            {
-                found.push(format!(
-                    "{}: sequence {sequence} after {before} of {subject}",
-                    commit.subject()
-                ));
-            }
-            last.insert(path.clone(), (sequence, commit.subject().to_owned()));
-            found.extend(weights(commit, path, &state));
+use super::branch::{Commit, Tree};
+use super::mesh::World;
+use crate::domain::{BlobId, CanaryId, RepoPath, Timestamp, files};
+use crate::manifests;
+use crate::record::state_file;
+use crate::spec::{Catalog, ParseCache};
+use crate::yaml::node;
+
+/// A version that answers at least this share of requests well is healthy, in the schedules that are audited.
+const HEALTHY: f64 = 0.999;
+/// A version below it must never get past a rung on which it was judged.
+const BAD: f64 = 0.95;
+
+/// What is known besides the history.
+#[derive(Debug)]
+pub struct Truth<'a> {
+    /// The mesh.
+    pub world: &'a World,
+    /// Every clock was right within what the engine promises to bear, two minutes.
+    pub clocks_were_fair: bool,
+    /// Whether each commit's files are compared with what spec and state render to.
+    pub renders: bool,
+}
+
+/// What is wrong with the commits that Serin made; empty when all is well. `parsed` saves work, and may be empty.
+pub fn audit(commits: &[Commit], truth: &Truth<'_>, parsed: ParseCache) -> Vec<String> {
+    let mut auditor = Auditor {
+        truth,
+        values: BTreeMap::new(),
+        trails: BTreeMap::new(),
+        parsed,
+        found: Vec::new(),
+    };
+    for (index, commit) in commits.iter().enumerate() {
+        let parent = index.checked_sub(1).and_then(|index| commits.get(index));
+        if let Some(id) = &commit.canary {
+            auditor.ours(commit, parent, id);
         }
     }
-    found
+    auditor.found
 }
 
-/// The VirtualService of a commit must say the weight that its state says, and weights must sum to 100.
-fn weights(commit: &Commit, rollout: &RepoPath, state: &Value) -> Vec<String> {
-    let Some(routes) = rollout
-        .sibling(files::VIRTUAL_SERVICE)
-        .and_then(|path| commit.tree.get(&path))
-    else {
-        return vec![format!("{}: no VirtualService", commit.subject())];
-    };
-    let object = json(&routes.content);
-    let wanted = state["weight"].as_u64().unwrap_or_default();
-    let routes = object["spec"]["http"]
-        .as_array()
-        .cloned()
-        .unwrap_or_default();
-    let Some(last) = routes.last() else {
-        return vec![format!("{}: no route", commit.subject())];
-    };
-    let destinations = last["route"].as_array().cloned().unwrap_or_default();
-    let weight = |subset: &str| -> u64 {
-        let of = destinations
+struct Auditor<'a> {
+    truth: &'a Truth<'a>,
+    values: BTreeMap<BlobId, Rc<Value>>,
+    trails: BTreeMap<String, Trail>,
+    parsed: ParseCache,
+    found: Vec<String>,
+}
+
+/// What the last commit on a canary left.
+struct Trail {
+    folder: RepoPath,
+    sequence: u64,
+    weight: u64,
+    /// When the commit arrived that decided the present step.
+    arrived: Timestamp,
+    subject: String,
+    /// The files that it left.
+    tree: Tree,
+    /// When the present step was decided, as the state says.
+    since: Value,
+}
+
+impl Auditor<'_> {
+    fn ours(&mut self, commit: &Commit, parent: Option<&Commit>, id: &str) {
+        let what = commit
+            .subject()
+            .split_once("): ")
+            .map_or("", |(_, what)| what);
+        self.foreign_files(commit, parent, what);
+        let touched = commit
+            .touched
             .iter()
-            .filter(|route| route["destination"]["subset"] == subset);
-        of.filter_map(|route| route["weight"].as_u64()).sum()
-    };
-    let mut found = Vec::new();
-    if destinations.len() > 1 && weight("stable") + weight("canary") != 100 {
-        found.push(format!("{}: weights do not sum to 100", commit.subject()));
+            .find(|p| p.file_name() == files::ROLLOUT);
+        let known = self
+            .trails
+            .get(id)
+            .and_then(|t| t.folder.join(files::ROLLOUT));
+        let Some(path) = touched.cloned().or(known) else {
+            self.blame(commit, "no state file");
+            return;
+        };
+        let Some(after) = self.value(commit, &path) else {
+            self.trails.remove(id);
+            return;
+        };
+        let before = parent.and_then(|parent| self.value(parent, &path));
+        let number = |state: &Value, key: &str| state[key].as_u64().unwrap_or_default();
+        if let Some(trail) = self.trails.get(id)
+            && touched.is_some()
+            && number(&after, "sequence") <= trail.sequence
+        {
+            let (old, subject) = (trail.sequence, trail.subject.clone());
+            let new = number(&after, "sequence");
+            self.blame(commit, &format!("sequence {new} after {old} of {subject}"));
+        }
+        self.weights(commit, &path, &after);
+        if is_advance(what) {
+            self.advance(commit, parent, id, (before.as_deref(), &after));
+        } else if let Some(trail) = self.trails.get(id)
+            && number(&after, "weight") > trail.weight
+            && !what.starts_with("adopt ")
+        {
+            self.blame(commit, "raised the weight without being a step");
+        }
+        if what.starts_with("roll back ") {
+            self.rollback(commit, &path);
+        }
+        if what.starts_with("promote ") && number(&after, "weight") > 0 {
+            self.promotion(commit, &path);
+        }
+        if self.truth.renders {
+            self.rendered(commit, id, &path);
+        }
+        let Some(folder) = path.parent() else { return };
+        let since = after["since"].clone();
+        let same_step = self.trails.get(id).filter(|trail| trail.since == since);
+        let trail = Trail {
+            folder,
+            sequence: number(&after, "sequence"),
+            weight: number(&after, "weight"),
+            arrived: same_step.map_or(commit.arrived, |trail| trail.arrived),
+            subject: commit.subject().to_owned(),
+            tree: Arc::clone(&commit.tree),
+            since,
+        };
+        self.trails.insert(id.to_owned(), trail);
     }
-    if weight("canary") != wanted {
-        found.push(format!(
-            "{}: the state says {wanted}, the route {}",
-            commit.subject(),
-            weight("canary")
-        ));
+
+    /// Outside of its folder Serin writes the images or labels of a promotion, and not one line more.
+    fn foreign_files(&mut self, commit: &Commit, parent: Option<&Commit>, what: &str) {
+        for path in &commit.touched {
+            if path
+                .parent()
+                .is_some_and(|p| p.as_str().ends_with(".serin"))
+            {
+                continue;
+            }
+            let text = |commit: &Commit| {
+                let file = commit.tree.get(path)?;
+                Some(String::from_utf8_lossy(&file.content).into_owned())
+            };
+            let before = parent.and_then(text).unwrap_or_default();
+            let after = text(commit).unwrap_or_default();
+            let (before, after): (Vec<&str>, Vec<&str>) =
+                (before.lines().collect(), after.lines().collect());
+            let changed = before
+                .iter()
+                .zip(&after)
+                .filter(|(one, other)| one != other);
+            let fits = before.len() == after.len() && changed.count() <= 2;
+            if !what.starts_with("promote ") || !fits {
+                self.blame(commit, &format!("rewrote {path}, which belongs to people"));
+            }
+        }
     }
-    found
+
+    /// One rung, from the state that its parent has, on a verdict that its parent's traffic supports.
+    fn advance(
+        &mut self,
+        commit: &Commit,
+        parent: Option<&Commit>,
+        id: &str,
+        (before, after): (Option<&Value>, &Value),
+    ) {
+        let Some(before) = before else {
+            return self.blame(commit, "a step from nothing");
+        };
+        let step = |state: &Value| state["step"].as_u64().unwrap_or_default();
+        if step(after) != step(before) + 1 {
+            self.blame(
+                commit,
+                &format!("step {} after {}", step(after), step(before)),
+            );
+        }
+        if before["candidate"]["revision"] != after["candidate"]["revision"] {
+            self.blame(commit, "a step of another candidate");
+        }
+        if !before["held"].is_null() {
+            self.blame(commit, "a step while held");
+        }
+        if before["weight"].as_u64().unwrap_or_default() == 0 {
+            return;
+        }
+        // A step needs no sign of harm, a promotion a pass; nothing else lets a weight rise.
+        let verdicts = ["Serin-Verdict: pass", "Serin-Verdict: inconclusive"];
+        if !commit.message.lines().any(|line| verdicts.contains(&line)) {
+            self.blame(
+                commit,
+                "a step from a rung with traffic without a verdict that allows it",
+            );
+        }
+        let (Some(trail), Some(parent), Ok(canary)) = (self.trails.get(id), parent, id.parse())
+        else {
+            return;
+        };
+        let (since, folder) = (trail.arrived, trail.folder.clone());
+        let edited = files::ALL
+            .iter()
+            .filter_map(|name| folder.join(name))
+            .any(|path| {
+                let blob = |tree: &Tree| tree.get(&path).map(|file| file.blob.clone());
+                blob(&trail.tree) != blob(&parent.tree)
+            });
+        if edited {
+            self.blame(commit, "a step over somebody's edit");
+        }
+        if !self.truth.clocks_were_fair {
+            return;
+        }
+        if !self
+            .truth
+            .world
+            .answered_between(&canary, since, commit.arrived)
+        {
+            self.blame(commit, "a step without an answer of Prometheus");
+        }
+        if let Some(success) = self.success(parent, &folder).filter(|s| *s < BAD) {
+            let words = format!("a step of a version with {success} success");
+            self.blame(commit, &words);
+        }
+    }
+
+    /// Whoever serves requests becomes stable on a pass, and does well.
+    fn promotion(&mut self, commit: &Commit, path: &RepoPath) {
+        if !commit
+            .message
+            .lines()
+            .any(|line| line == "Serin-Verdict: pass")
+        {
+            self.blame(commit, "a promotion without a passing verdict");
+        }
+        let Some(folder) = path.parent() else { return };
+        let is_bad = self.success(commit, &folder).is_some_and(|s| s < BAD);
+        if self.truth.clocks_were_fair && is_bad {
+            self.blame(commit, "a promotion of a bad version");
+        }
+    }
+
+    /// Nobody healthy is rolled back for its figures.
+    fn rollback(&mut self, commit: &Commit, path: &RepoPath) {
+        let failed = commit
+            .message
+            .lines()
+            .any(|line| line == "Serin-Verdict: fail");
+        let Some(folder) = path.parent() else { return };
+        let is_healthy = self.success(commit, &folder).is_some_and(|s| s >= HEALTHY);
+        if failed && self.truth.clocks_were_fair && is_healthy {
+            self.blame(commit, "a healthy version failed");
+        }
+    }
+
+    /// How the candidate of this commit really does, where its manifest is in the folder.
+    fn success(&self, commit: &Commit, folder: &RepoPath) -> Option<f64> {
+        let file = commit.tree.get(&folder.join(files::DEPLOYMENT)?)?;
+        let text = String::from_utf8_lossy(&file.content);
+        Some(self.truth.world.success(&text))
+    }
+
+    /// The VirtualService of a commit must say the weight that its state says, and weights must sum to 100.
+    fn weights(&mut self, commit: &Commit, rollout: &RepoPath, state: &Value) {
+        let service = rollout.sibling(files::VIRTUAL_SERVICE);
+        let Some(object) = service.and_then(|path| self.value(commit, &path)) else {
+            return self.blame(commit, "no VirtualService");
+        };
+        let routes = object["spec"]["http"].as_array();
+        let Some(last) = routes.and_then(|routes| routes.last()) else {
+            return self.blame(commit, "no route");
+        };
+        let destinations = last["route"].as_array().cloned().unwrap_or_default();
+        let weight = |subset: &str| -> u64 {
+            let of = destinations
+                .iter()
+                .filter(|route| route["destination"]["subset"] == subset);
+            of.filter_map(|route| route["weight"].as_u64()).sum()
+        };
+        if destinations.len() > 1 && weight("stable") + weight("canary") != 100 {
+            self.blame(commit, "weights do not sum to 100");
+        }
+        let wanted = state["weight"].as_u64().unwrap_or_default();
+        if weight("canary") != wanted {
+            let words = format!("the state says {wanted}, the route {}", weight("canary"));
+            self.blame(commit, &words);
+        }
+    }
+
+    /// What was committed is what spec and state of that commit render to.
+    fn rendered(&mut self, commit: &Commit, id: &str, path: &RepoPath) {
+        let is_yaml = |path: &RepoPath| path.as_str().ends_with(".yaml");
+        let tree: BTreeMap<_, _> = commit
+            .tree
+            .iter()
+            .filter(|(path, _)| is_yaml(path))
+            .map(|(path, file)| (path.clone(), (file.blob.clone(), Arc::clone(&file.content))))
+            .collect();
+        let catalog = Catalog::read_remembering(&tree, &[], &mut self.parsed);
+        let Ok(id) = id.parse::<CanaryId>() else {
+            return;
+        };
+        let Some(Ok(canary)) = catalog.canaries.get(&id) else {
+            return;
+        };
+        let state = commit
+            .tree
+            .get(path)
+            .and_then(|file| state_file::read(path, &file.content, &id).ok());
+        let Some(state) = state else {
+            return self.blame(commit, "a state that cannot be read back");
+        };
+        let wanted = manifests::render(canary, &state.state).files;
+        let differs = wanted.iter().find(|(path, content)| {
+            commit.tree.get(path).map(|file| &*file.content) != content.as_deref()
+        });
+        if let Some((path, _)) = differs {
+            self.blame(commit, &format!("{path} is not what its state renders to"));
+        }
+    }
+
+    fn value(&mut self, commit: &Commit, path: &RepoPath) -> Option<Rc<Value>> {
+        let file = commit.tree.get(path)?;
+        let value = self.values.entry(file.blob.clone()).or_insert_with(|| {
+            let documents = node::parse(&file.content).documents;
+            let value = documents.first().map(|document| document.root.to_json());
+            Rc::new(value.unwrap_or_default())
+        });
+        Some(Rc::clone(value))
+    }
+
+    fn blame(&mut self, commit: &Commit, words: &str) {
+        self.found.push(format!("{}: {words}", commit.subject()));
+    }
 }
 
-fn json(content: &[u8]) -> Value {
-    node::parse(content)
-        .documents
-        .first()
-        .map_or(Value::Null, |document| document.root.to_json())
+/// `10% -> 60%`: the only subject that starts with a digit.
+fn is_advance(what: &str) -> bool {
+    what.starts_with(|c: char| c.is_ascii_digit())
 }

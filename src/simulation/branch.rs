@@ -1,11 +1,14 @@
 //! A branch in memory: the `Repository` port with real content, scripted faults, and people who commit.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use super::lifeline::{CrashPoint, Life};
 use crate::domain::{BlobId, CanaryId, CommitId, Person, RepoPath, Timestamp};
 use crate::ports::{
     Draft, File, ForeignCommit, Head, History, Lineage, OurCommit, Published, Repository,
@@ -15,18 +18,17 @@ use crate::ports::{
 /// The files of a commit.
 pub(super) type Tree = Arc<BTreeMap<RepoPath, File>>;
 
-/// The points of a pass at which an engine can be killed.
+/// How long a person waits for a push to race with, in seconds.
+const PATIENCE: i64 = 120;
+
+/// How the answer to a push is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum CrashPoint {
-    /// Before the remote is asked.
-    BeforeFetch,
-    /// After the head was read.
-    AfterFetch,
-    /// After the decision, before the push.
-    BeforePush,
-    /// After the remote accepted the push, before the engine knows.
-    AfterPush,
+pub enum Lost {
+    /// The remote accepted the push; the engine hears of a time-out.
+    Accepted,
+    /// The push never arrived; the engine hears of a time-out.
+    Dropped,
 }
 
 /// A change that a person pushes.
@@ -52,10 +54,14 @@ pub struct Remote {
     pub refuses: Option<String>,
     /// Changes of people that arrive between an engine's fetch and its push.
     pub races: VecDeque<(Change, Timestamp)>,
-    /// Kill the engine at this point.
-    pub crash: Option<CrashPoint>,
+    /// What happens to the answer of the next push.
+    pub lost: Option<Lost>,
     /// Pushes that were accepted.
     pub pushes: usize,
+    /// True time, which no engine knows.
+    pub now: Timestamp,
+    /// Whether somebody took commits away.
+    pub rewound: bool,
     /// Heads need a signature.
     pub verifies: bool,
 }
@@ -75,7 +81,11 @@ pub struct Commit {
     pub(super) tree: Tree,
     /// The paths that it touched.
     pub touched: Vec<RepoPath>,
-    ours: bool,
+    /// When it arrived, in true time.
+    pub arrived: Timestamp,
+    /// The canary that its trailer names, if an engine made it.
+    pub canary: Option<String>,
+    pub(super) ours: bool,
     unsigned: bool,
 }
 
@@ -90,6 +100,21 @@ impl Remote {
     /// All commits, oldest first.
     pub fn commits(&self) -> &[Commit] {
         &self.commits
+    }
+
+    /// Time goes on. Who waited long enough for somebody's push to race with commits without one.
+    pub(super) fn pass_time(&mut self, now: Timestamp) {
+        self.now = now;
+        let patience = chrono::Duration::seconds(PATIENCE);
+        while self
+            .races
+            .front()
+            .is_some_and(|(_, at)| *at + patience <= now)
+        {
+            if let Some((change, at)) = self.races.pop_front() {
+                self.commit(change, at);
+            }
+        }
     }
 
     /// The files at the head.
@@ -143,10 +168,36 @@ impl Remote {
         })
     }
 
+    /// The change that gives a folder the content of the engines' last commit; `None` when it has that.
+    pub fn restoration_of(&self, folder: &RepoPath, author: Person) -> Option<Change> {
+        let touches = |commit: &&Commit| commit.touched.iter().any(|path| path.is_within(folder));
+        let ours = self
+            .commits
+            .iter()
+            .rev()
+            .filter(|commit| commit.ours)
+            .find(touches)?;
+        let now = self.tree();
+        let within = |path: &&RepoPath| path.is_within(folder);
+        let paths = now.keys().chain(ours.tree.keys()).filter(within);
+        let content = |tree: &Tree, path| tree.get(path).map(|file: &File| file.content.to_vec());
+        let files: BTreeMap<RepoPath, Option<Vec<u8>>> = paths
+            .filter(|path| content(&now, path) != content(&ours.tree, path))
+            .map(|path| (path.clone(), content(&ours.tree, path)))
+            .collect();
+        (!files.is_empty()).then(|| Change {
+            author,
+            message: format!("Restore {folder}\n"),
+            files,
+            unsigned: false,
+        })
+    }
+
     /// Takes the branch back by `count` commits, as a forced push would.
     pub fn rewind(&mut self, count: usize) {
         let keep = self.commits.len().saturating_sub(count).max(1);
         self.commits.truncate(keep);
+        self.rewound = true;
     }
 
     fn append(
@@ -176,10 +227,14 @@ impl Remote {
             self.commits.len()
         ]);
         let id = CommitId::new(hex(id.to_string().as_bytes()));
+        let trailer = |line: &str| line.strip_prefix("Serin-Canary: ").map(str::to_owned);
+        let canary = message.lines().find_map(trailer).filter(|_| ours);
         self.commits.push(Commit {
             id: id.clone(),
             author,
             at,
+            arrived: self.now,
+            canary,
             message,
             tree: Arc::new(tree),
             touched,
@@ -213,14 +268,6 @@ impl Remote {
         })
     }
 
-    fn crashes_at(&mut self, point: CrashPoint) -> Result<(), RepositoryError> {
-        if self.crash != Some(point) {
-            return Ok(());
-        }
-        self.crash = None;
-        Err(RepositoryError::Local("killed".to_owned()))
-    }
-
     fn reachable(&self) -> Result<(), RepositoryError> {
         if self.down {
             Err(RepositoryError::Unreachable(
@@ -251,15 +298,17 @@ fn file(content: Vec<u8>) -> File {
 #[derive(Debug, Clone)]
 pub struct Branch {
     remote: Arc<Mutex<Remote>>,
+    life: Life,
     identity: Person,
     seen: Option<CommitId>,
 }
 
 impl Branch {
     /// A view that has seen nothing yet; commits are made as `identity`.
-    pub fn new(remote: Arc<Mutex<Remote>>, identity: Person) -> Self {
+    pub fn new(remote: Arc<Mutex<Remote>>, life: Life, identity: Person) -> Self {
         Self {
             remote,
+            life,
             identity,
             seen: None,
         }
@@ -268,15 +317,41 @@ impl Branch {
     fn remote(&self) -> MutexGuard<'_, Remote> {
         self.remote.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn passes(&self, point: CrashPoint) -> Result<(), RepositoryError> {
+        let mut life = self.life.lock().unwrap_or_else(PoisonError::into_inner);
+        if life.passes(point) {
+            Ok(())
+        } else {
+            Err(RepositoryError::Local("killed".to_owned()))
+        }
+    }
+
+    /// Lets the other engines go first, if that is wanted.
+    async fn is_overtaken(&self) {
+        let mut waits = {
+            let mut life = self.life.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut life.overtaken)
+        };
+        poll_fn(|_| {
+            if std::mem::take(&mut waits) {
+                Poll::Pending
+            } else {
+                Poll::Ready(())
+            }
+        })
+        .await;
+    }
 }
 
 impl Repository for Branch {
     async fn fetch(&mut self) -> Result<Head, RepositoryError> {
-        let mut remote = self.remote();
-        remote.crashes_at(CrashPoint::BeforeFetch)?;
+        self.passes(CrashPoint::BeforeFetch)?;
+        let remote = self.remote();
         remote.reachable()?;
         if let Some(unverified) = remote.unverified() {
-            remote.crashes_at(CrashPoint::AfterFetch)?;
+            drop(remote);
+            self.passes(CrashPoint::AfterFetch)?;
             return Ok(unverified);
         }
         let commit = remote.commits.last().map(|commit| commit.id.clone());
@@ -284,8 +359,8 @@ impl Repository for Branch {
             .seen
             .clone()
             .filter(|seen| remote.position(seen).is_none());
-        remote.crashes_at(CrashPoint::AfterFetch)?;
         drop(remote);
+        self.passes(CrashPoint::AfterFetch)?;
         Ok(match rewritten {
             Some(from) => Head {
                 commit,
@@ -340,12 +415,19 @@ impl Repository for Branch {
         base: &CommitId,
         drafts: Vec<Draft>,
     ) -> Result<Published, RepositoryError> {
+        self.is_overtaken().await;
         let identity = self.identity.clone();
+        self.passes(CrashPoint::BeforePush)?;
         let mut remote = self.remote();
-        remote.crashes_at(CrashPoint::BeforePush)?;
         remote.reachable()?;
         if let Some((change, at)) = remote.races.pop_front() {
             remote.commit(change, at);
+        }
+        let timed_out =
+            || RepositoryError::Unreachable("git push was stopped after 30 s".to_owned());
+        let lost = remote.lost.take();
+        if lost == Some(Lost::Dropped) {
+            return Err(timed_out());
         }
         if remote.commits.last().map(|commit| &commit.id) != Some(base) {
             return Ok(Published::LostRace);
@@ -356,26 +438,30 @@ impl Repository for Branch {
         let commits = drafts
             .into_iter()
             .map(|draft| {
-                remote.append(
-                    identity.clone(),
-                    draft.at,
-                    draft.message,
-                    draft.changes,
-                    true,
-                )
+                let Draft {
+                    at,
+                    message,
+                    changes,
+                    ..
+                } = draft;
+                remote.append(identity.clone(), at, message, changes, true)
             })
             .collect();
         remote.pushes += 1;
-        remote.crashes_at(CrashPoint::AfterPush)?;
+        drop(remote);
+        self.passes(CrashPoint::AfterPush)?;
+        if lost == Some(Lost::Accepted) {
+            return Err(timed_out());
+        }
         Ok(Published::Accepted(commits))
     }
 }
 
 fn lineage(history: &[Commit], watch: &Watch) -> Lineage {
-    let trailer = format!("Serin-Canary: {}", watch.canary);
+    let id = watch.canary.to_string();
     let ours = history
         .iter()
-        .rposition(|commit| commit.ours && commit.message.lines().any(|line| line == trailer));
+        .rposition(|commit| commit.canary.as_ref() == Some(&id));
     let foreign = |commit: &Commit, paths: Vec<RepoPath>| ForeignCommit {
         id: commit.id.clone(),
         author: commit.author.clone(),

@@ -1,16 +1,17 @@
-//! A mesh in memory: it routes by the manifests that it was given, counts requests as Istio's sidecars do, and answers
-//! queries from those counts. Also the `Cluster` port: objects that can be deleted and edited by hand.
+//! A mesh in memory: it routes by the manifests that it was given and counts requests as Istio's sidecars do.
+//!
+//! It knows the truth about every version, which the checkers compare with what the engine did.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
-use crate::analysis::{Answer, AskError, Purpose, Query, Series};
-use crate::domain::{CanaryId, RepoPath, Timestamp, canary_deployment, files};
-use crate::manifests::{Applied, Committed, Manifests};
-use crate::ports::{ApplyError, Cluster, Metrics, Sighting, Tree, Wanted};
-use crate::progression::Readiness;
+use super::branch::Tree;
+use super::cluster::{ClusterMood, Held};
+use super::lifeline::{CrashPoint, Life};
+use super::metrics::PrometheusMood;
+use crate::domain::{BlobId, CanaryId, RepoPath, Timestamp, canary_deployment, files};
 use crate::yaml::node;
 
 /// How a version behaves; the first whose text occurs in the version's manifest counts.
@@ -23,200 +24,253 @@ pub struct Behaviour {
     pub success: f64,
 }
 
-/// How Prometheus answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PrometheusMood {
-    /// With what it counted.
-    #[default]
-    Up,
-    /// Not at all.
-    Down,
-    /// With nothing.
-    Empty,
-    /// With NaN.
-    Nan,
-    /// With warnings.
-    Partial,
-}
-
 /// One canary's part of the mesh.
 #[derive(Debug, Clone)]
 pub struct Service {
     /// Namespace.
     pub namespace: String,
-    /// Stable's Deployment, the `destination_workload` of its requests.
-    pub stable: String,
-    /// The candidate's.
-    pub candidate: String,
-    /// File with stable's manifest.
-    pub manifest: RepoPath,
     /// Folder of the generated files.
     pub folder: RepoPath,
     /// Requests a second.
     pub requests: f64,
+    /// What runs behind it.
+    pub workloads: Workloads,
 }
 
-impl Service {
-    /// A managed workload called `deployment`.
-    pub fn managed(
-        namespace: &str,
-        deployment: &str,
-        manifest: RepoPath,
-        folder: RepoPath,
-        requests: f64,
-    ) -> Self {
-        Self {
-            namespace: namespace.to_owned(),
-            stable: deployment.to_owned(),
-            candidate: canary_deployment(deployment),
-            manifest,
-            folder,
-            requests,
-        }
-    }
+/// What runs behind a service.
+#[derive(Debug, Clone)]
+pub enum Workloads {
+    /// Stable's Deployment with the file of its manifest; the candidate's is generated.
+    Managed(String, RepoPath),
+    /// Deployments with the files of their manifests; the subsets of the `DestinationRule` choose between them.
+    BringYourOwn(Vec<(String, RepoPath)>),
 }
 
 /// The state of the mesh.
 #[derive(Debug, Default)]
 pub struct World {
+    /// True time.
+    pub now: Timestamp,
     /// The services, by canary.
     pub services: BTreeMap<CanaryId, Service>,
     /// How versions behave.
     pub behaviours: Vec<Behaviour>,
     /// How Prometheus answers.
     pub mood: PrometheusMood,
+    /// When Prometheus scraped last, while its targets cannot be scraped.
+    pub frozen: Option<Timestamp>,
+    /// How the cluster answers.
+    pub cluster: ClusterMood,
     /// What the cluster holds of each canary; used with a simulated cluster only.
     pub objects: BTreeMap<CanaryId, Held>,
+    /// Changes of the cluster so far.
+    pub changes: u64,
     /// How often Prometheus was asked.
     pub queries: usize,
-    counters: BTreeMap<(CanaryId, bool, bool), Counter>,
+    /// When it gave a usable answer about a canary.
+    pub answered: BTreeMap<CanaryId, Vec<Timestamp>>,
+    /// Whether Prometheus ever gave figures that no counter can have.
+    pub absurd: bool,
+    pub(super) counters: BTreeMap<(CanaryId, String, bool), Counter>,
+    flows: BTreeMap<CanaryId, (FlowKey, Vec<Flow>)>,
 }
 
-/// What the cluster holds of one canary.
+/// What flows depend on.
+type FlowKey = (Vec<Option<BlobId>>, Option<u64>);
+
+/// Requests of one version.
 #[derive(Debug, Clone)]
-pub struct Held {
-    /// Content by path.
-    pub files: BTreeMap<RepoPath, Vec<u8>>,
-    /// Since when.
-    pub since: Timestamp,
+struct Flow {
+    workload: String,
+    share: f64,
+    success: f64,
 }
 
 /// A cumulative counter with its past.
 #[derive(Debug, Clone, Default)]
-struct Counter {
+pub(super) struct Counter {
     exact: f64,
     past: Vec<(Timestamp, u64)>,
 }
 
 /// Samples kept per counter: a day at one sample each 15 s.
 const MAX_PAST: usize = 5_760;
+/// How far back Prometheus looks for the last sample, in seconds.
+const LOOKBACK: i64 = 300;
 
 impl World {
-    /// Lets `seconds` of traffic flow until `now`, routed by `tree`.
-    pub fn flow(&mut self, tree: &BTreeMap<RepoPath, Vec<u8>>, now: Timestamp, seconds: f64) {
-        for (id, service) in self.services.clone() {
-            let routed: &BTreeMap<RepoPath, Vec<u8>> =
-                self.objects.get(&id).map_or(tree, |held| &held.files);
-            let share = candidate_share(routed, &service.folder) / 100.0;
-            let text = |path: Option<RepoPath>, files: &BTreeMap<RepoPath, Vec<u8>>| {
-                path.and_then(|path| files.get(&path))
-                    .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+    /// Lets `seconds` of traffic flow until `now`, routed by `tree`, or by the cluster where there is one.
+    pub(super) fn flow(&mut self, tree: &Tree, now: Timestamp, seconds: f64) {
+        self.now = now;
+        let ids: Vec<CanaryId> = self.services.keys().cloned().collect();
+        for id in ids {
+            self.route(&id, tree);
+            let requests = self.services.get(&id).map_or(0.0, |s| s.requests) * seconds;
+            let Some((_, flows)) = self.flows.get(&id) else {
+                continue;
             };
-            let stable = text(Some(service.manifest.clone()), tree).unwrap_or_default();
-            let candidate = text(service.folder.join(files::DEPLOYMENT), routed)
-                .or_else(|| text(service.folder.join(files::DESTINATION_RULE), routed))
-                .unwrap_or_default();
-            for (is_candidate, share, manifest) in
-                [(false, 1.0 - share, stable), (true, share, candidate)]
-            {
-                let requests = service.requests * seconds * share;
-                let success = self.success(&manifest);
-                for (failed, part) in [(false, success), (true, 1.0 - success)] {
-                    let counter = self
-                        .counters
-                        .entry((id.clone(), is_candidate, failed))
-                        .or_default();
-                    counter.add(requests * part, now);
+            for flow in flows {
+                for (failed, part) in [(false, flow.success), (true, 1.0 - flow.success)] {
+                    let key = (id.clone(), flow.workload.clone(), failed);
+                    let amount = requests * flow.share * part;
+                    self.counters.entry(key).or_default().add(amount, now);
                 }
             }
         }
     }
 
-    fn success(&self, manifest: &str) -> f64 {
-        let behaviour = self
-            .behaviours
-            .iter()
-            .find(|behaviour| manifest.contains(&behaviour.contains));
-        behaviour.map_or(1.0, |behaviour| behaviour.success / 100.0)
+    /// The time by which objects are dated; a world without traffic of its own goes by the engine's clock.
+    pub(super) fn true_time(&self, told: Timestamp) -> Timestamp {
+        if self.services.is_empty() {
+            told
+        } else {
+            self.now
+        }
     }
 
-    fn answer(&self, query: &Query) -> Answer {
-        match self.mood {
-            PrometheusMood::Down => {
-                return Answer::Failed(AskError::Unreachable("connection refused".to_owned()));
-            }
-            PrometheusMood::Partial => {
-                return Answer::Failed(AskError::Partial("a store did not answer".to_owned()));
-            }
-            PrometheusMood::Empty => return Answer::Series(Vec::new()),
-            PrometheusMood::Up | PrometheusMood::Nan => {}
+    /// Restarts every process: counters start from zero.
+    pub fn reset_counters(&mut self) {
+        for counter in self.counters.values_mut() {
+            counter.exact = 0.0;
         }
-        let Purpose::Requests(asked) = &query.purpose else {
-            return Answer::Series(Vec::new());
-        };
-        let times: Vec<Timestamp> = match query.range {
-            None => vec![query.at],
-            Some((start, step)) => {
-                let step =
-                    chrono::Duration::from_std(step).unwrap_or(chrono::Duration::seconds(15));
-                std::iter::successors(Some(start), |at| Some(*at + step))
-                    .take_while(|at| *at <= query.at)
-                    .collect()
-            }
-        };
-        let series = self
-            .counters
-            .iter()
-            .filter(|((id, ..), _)| asked.contains(id))
-            .filter_map(|((id, is_candidate, failed), counter)| {
-                let service = self.services.get(id)?;
-                let workload = if *is_candidate {
-                    &service.candidate
-                } else {
-                    &service.stable
-                };
-                let code = if *failed { "500" } else { "200" };
-                let labels = [
-                    ("destination_workload_namespace", service.namespace.as_str()),
-                    ("destination_workload", workload),
-                    ("pod", workload),
-                    ("response_code", code),
-                    ("response_flags", "-"),
-                    ("reporter", "destination"),
-                ];
-                let labels = labels
-                    .into_iter()
-                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                    .collect();
-                let samples: Vec<(Timestamp, f64)> = times
-                    .iter()
-                    .filter_map(|at| Some((*at, counter.at(*at)?)))
-                    .map(|(at, value)| {
-                        (
-                            at,
-                            if self.mood == PrometheusMood::Nan {
-                                f64::NAN
-                            } else {
-                                value
-                            },
-                        )
-                    })
-                    .collect();
-                (!samples.is_empty()).then_some(Series { labels, samples })
-            });
-        Answer::Series(series.collect())
     }
+
+    /// Whether Prometheus gave a usable answer about this canary behind `from`, and not behind `to`.
+    pub(super) fn answered_between(&self, id: &CanaryId, from: Timestamp, to: Timestamp) -> bool {
+        self.answered
+            .get(id)
+            .is_some_and(|times| times.iter().any(|at| *at >= from && *at <= to))
+    }
+
+    /// Share of requests that a version with this manifest answers well.
+    pub(super) fn success(&self, manifest: &str) -> f64 {
+        self.behaviours
+            .iter()
+            .find(|behaviour| manifest.contains(&behaviour.contains))
+            .map_or(1.0, |behaviour| behaviour.success / 100.0)
+    }
+
+    /// Works out where the requests of a canary go, unless nothing changed.
+    fn route(&mut self, id: &CanaryId, tree: &Tree) {
+        let Some(service) = self.services.get(id) else {
+            return;
+        };
+        let held = self.objects.get(id);
+        let own = [
+            files::VIRTUAL_SERVICE,
+            files::DESTINATION_RULE,
+            files::DEPLOYMENT,
+        ];
+        let own = own.iter().filter_map(|name| service.folder.join(name));
+        let paths: Vec<RepoPath> = own.chain(service.manifests().cloned()).collect();
+        let blobs = paths
+            .iter()
+            .map(|path| tree.get(path).map(|file| file.blob.clone()))
+            .collect();
+        let key = (blobs, held.map(|held| held.version));
+        if self.flows.get(id).is_some_and(|(known, _)| *known == key) {
+            return;
+        }
+        let text = |path: &RepoPath| -> Option<String> {
+            let bytes: &[u8] = match held.filter(|_| path.is_within(&service.folder)) {
+                Some(held) => held.files.get(path)?,
+                None => &tree.get(path)?.content,
+            };
+            Some(String::from_utf8_lossy(bytes).into_owned())
+        };
+        let flows = flows(service, &text, |manifest| self.success(manifest));
+        self.flows.insert(id.clone(), (key, flows));
+    }
+}
+
+impl Service {
+    fn manifests(&self) -> impl Iterator<Item = &RepoPath> {
+        let (one, many) = match &self.workloads {
+            Workloads::Managed(_, file) => (Some(file), &[][..]),
+            Workloads::BringYourOwn(versions) => (None, versions.as_slice()),
+        };
+        one.into_iter().chain(many.iter().map(|(_, file)| file))
+    }
+
+    /// Every workload whose requests are counted.
+    pub(super) fn names(&self) -> BTreeSet<String> {
+        match &self.workloads {
+            Workloads::Managed(name, _) => BTreeSet::from([name.clone(), canary_deployment(name)]),
+            Workloads::BringYourOwn(versions) => {
+                versions.iter().map(|(name, _)| name.clone()).collect()
+            }
+        }
+    }
+}
+
+fn flows(
+    service: &Service,
+    text: &dyn Fn(&RepoPath) -> Option<String>,
+    success: impl Fn(&str) -> f64,
+) -> Vec<Flow> {
+    let own = |name: &str| text(&service.folder.join(name)?);
+    let share = own(files::VIRTUAL_SERVICE).map_or(0.0, |text| candidate_share(&text)) / 100.0;
+    let flow = |workload: &str, share: f64, manifest: &str| Flow {
+        workload: workload.to_owned(),
+        share,
+        success: success(manifest),
+    };
+    match &service.workloads {
+        Workloads::Managed(name, file) => vec![
+            flow(name, 1.0 - share, &text(file).unwrap_or_default()),
+            flow(
+                &canary_deployment(name),
+                share,
+                &own(files::DEPLOYMENT).unwrap_or_default(),
+            ),
+        ],
+        Workloads::BringYourOwn(versions) => {
+            let rule = own(files::DESTINATION_RULE).unwrap_or_default();
+            let rule = parsed(rule.as_bytes());
+            [("stable", 1.0 - share), ("canary", share)]
+                .into_iter()
+                .filter_map(|(subset, share)| {
+                    let labels = labels(&rule, subset)?;
+                    let (name, manifest) = versions
+                        .iter()
+                        .filter_map(|(name, file)| Some((name, text(file)?)))
+                        .find(|(_, text)| labels.iter().all(|label| text.contains(label)))?;
+                    Some(flow(name, share, &manifest))
+                })
+                .collect()
+        }
+    }
+}
+
+/// Lines as in a pod template for the labels of a subset.
+fn labels(rule: &Value, subset: &str) -> Option<Vec<String>> {
+    let subsets = rule["spec"]["subsets"].as_array()?;
+    let subset = subsets.iter().find(|entry| entry["name"] == subset)?;
+    let labels = subset["labels"].as_object()?;
+    let line = |(key, value): (&String, &Value)| Some(format!("{key}: {}", value.as_str()?));
+    labels.iter().map(line).collect()
+}
+
+fn parsed(content: &[u8]) -> Value {
+    node::parse(content)
+        .documents
+        .first()
+        .map_or(Value::Null, |document| document.root.to_json())
+}
+
+/// Per cent of ordinary requests that this VirtualService sends to the candidate.
+fn candidate_share(text: &str) -> f64 {
+    let object = parsed(text.as_bytes());
+    let last_route = object["spec"]["http"]
+        .as_array()
+        .and_then(|routes| routes.last());
+    let destinations = last_route.and_then(|route| route["route"].as_array());
+    destinations
+        .into_iter()
+        .flatten()
+        .filter(|destination| destination["destination"]["subset"] == "canary")
+        .map(|destination| destination["weight"].as_f64().unwrap_or(100.0))
+        .sum()
 }
 
 impl Counter {
@@ -238,121 +292,46 @@ impl Counter {
         }
     }
 
-    fn at(&self, at: Timestamp) -> Option<f64> {
+    /// The value that Prometheus gives for this instant.
+    pub(super) fn at(&self, at: Timestamp, frozen: Option<Timestamp>) -> Option<f64> {
+        let scraped = frozen.map_or(at, |frozen| at.min(frozen));
         let index = self
             .past
-            .partition_point(|(when, _)| *when <= at)
+            .partition_point(|(when, _)| *when <= scraped)
             .checked_sub(1)?;
+        let (when, count) = self.past.get(index)?;
         #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
-        self.past.get(index).map(|(_, count)| *count as f64)
+        ((at - *when).num_seconds() < LOOKBACK).then_some(*count as f64)
     }
-}
-
-/// Per cent of ordinary requests that the VirtualService in these files sends to the candidate.
-fn candidate_share(files: &BTreeMap<RepoPath, Vec<u8>>, folder: &RepoPath) -> f64 {
-    let routes = folder
-        .join(files::VIRTUAL_SERVICE)
-        .and_then(|path| files.get(&path))
-        .and_then(|bytes| node::parse(bytes).documents.into_iter().next())
-        .map(|document| document.root.to_json());
-    let Some(object) = routes else {
-        return 0.0;
-    };
-    let last_route = object["spec"]["http"]
-        .as_array()
-        .and_then(|routes| routes.last())
-        .cloned()
-        .unwrap_or(Value::Null);
-    let destinations = last_route["route"].as_array().cloned().unwrap_or_default();
-    destinations
-        .iter()
-        .filter(|destination| destination["destination"]["subset"] == "canary")
-        .filter_map(|destination| destination["weight"].as_f64())
-        .sum()
 }
 
 /// A handle to the world: the `Metrics` port, and the `Cluster` port when there is one.
 #[derive(Debug, Clone)]
 pub struct Mesh {
     world: Arc<Mutex<World>>,
-    has_cluster: bool,
+    life: Life,
+    pub(super) has_cluster: bool,
+    /// Changes of the cluster when this handle looked at a canary last.
+    pub(super) seen: BTreeMap<CanaryId, u64>,
 }
 
 impl Mesh {
-    /// A handle; without a cluster the mesh routes by HEAD.
-    pub fn new(world: Arc<Mutex<World>>, has_cluster: bool) -> Self {
-        Self { world, has_cluster }
+    /// A handle of one engine; without a cluster the mesh routes by HEAD.
+    pub fn new(world: Arc<Mutex<World>>, life: Life, has_cluster: bool) -> Self {
+        Self {
+            world,
+            life,
+            has_cluster,
+            seen: BTreeMap::new(),
+        }
     }
 
-    fn world(&self) -> MutexGuard<'_, World> {
+    pub(super) fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl Metrics for Mesh {
-    async fn ask(&self, queries: &[Query]) -> Vec<Answer> {
-        let mut world = self.world();
-        world.queries += queries.len();
-        queries.iter().map(|query| world.answer(query)).collect()
+    pub(super) fn passes(&self, point: CrashPoint) -> bool {
+        let mut life = self.life.lock().unwrap_or_else(PoisonError::into_inner);
+        life.passes(point)
     }
-}
-
-impl Cluster for Mesh {
-    async fn follow(&mut self, _tree: Tree, _now: Timestamp) {}
-
-    async fn observe(
-        &mut self,
-        wanted: &[Wanted<'_>],
-        _now: Timestamp,
-    ) -> Option<BTreeMap<CanaryId, Sighting>> {
-        if !self.has_cluster {
-            return None;
-        }
-        let world = self.world();
-        let sightings = wanted.iter().map(|wanted| {
-            let manifests = wanted.manifests;
-            let held = world.objects.get(&manifests.canary);
-            let same = held.is_some_and(|held| held.files == existing(&manifests.files));
-            let sighting = Sighting {
-                in_sync_since: held.filter(|_| same).map(|held| held.since),
-                drift: match held {
-                    None => Some("the objects are gone".to_owned()),
-                    Some(_) if !same => Some("the objects differ from Git".to_owned()),
-                    Some(_) => None,
-                },
-                stable: Readiness::Ready,
-                candidate: Readiness::Ready,
-                stable_replicas: None,
-            };
-            (manifests.canary.clone(), sighting)
-        });
-        Some(sightings.collect())
-    }
-
-    async fn apply(
-        &mut self,
-        manifests: Vec<Manifests<Committed>>,
-        now: Timestamp,
-    ) -> BTreeMap<CanaryId, Result<Manifests<Applied>, ApplyError>> {
-        let mut world = self.world();
-        let applied = manifests.into_iter().map(|manifests| {
-            let held = Held {
-                files: existing(&manifests.files),
-                since: now,
-            };
-            let id = manifests.canary.clone();
-            world.objects.insert(id.clone(), held);
-            (id, Ok(manifests.applied()))
-        });
-        applied.collect()
-    }
-}
-
-fn existing(files: &BTreeMap<RepoPath, Option<Vec<u8>>>) -> BTreeMap<RepoPath, Vec<u8>> {
-    // The state file stays in Git; it is no object.
-    files
-        .iter()
-        .filter(|(path, _)| path.file_name() != files::ROLLOUT)
-        .filter_map(|(path, content)| Some((path.clone(), content.clone()?)))
-        .collect()
 }

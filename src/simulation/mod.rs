@@ -1,32 +1,45 @@
 //! The same reconcile with everything around it in memory and a clock that jumps: scenarios, demos, property tests.
 //!
-//! No rule of Serin's is written here a second time. `branch` is the remote, `mesh` is traffic, Prometheus and cluster,
-//! `scenario` is the file format, `schedule` makes random scenarios, `audit` checks the history that came out.
+//! No rule of Serin's is written here a second time. `branch` is the remote, `mesh` the traffic, `metrics` Prometheus,
+//! `cluster` the cluster, `lifeline` kills engines, `scenario` is the file format, `schedule` makes random scenarios,
+//! `audit` checks the history that came out, `search` runs many.
 
 mod audit;
 mod branch;
+mod cluster;
+mod lifeline;
 mod mesh;
+mod metrics;
 mod scenario;
 mod schedule;
+mod search;
 
 use std::collections::BTreeMap;
-use std::future::Future;
+use std::future::Future as _;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-pub use audit::audit;
-pub use branch::{Branch, Change, Commit, CrashPoint, Remote};
-pub use mesh::{Behaviour, Mesh, PrometheusMood, Service, World};
+pub use audit::{Truth, audit};
+pub use branch::{Branch, Change, Commit, Lost, Remote};
+pub use cluster::{ClusterMood, Held};
+pub use lifeline::{CrashPoint, Life, Lifeline};
+pub use mesh::{Behaviour, Mesh, Service, Workloads, World};
+pub use metrics::PrometheusMood;
 pub use scenario::{Scenario, ScenarioError};
-pub use schedule::random;
+pub use schedule::{random, text};
+pub use search::{Broken, Report, search};
 
 use crate::clock::ManualClock;
 use crate::domain::{CanaryId, Person, RepoPath, Timestamp};
 use crate::reconcile::{Engine, Pass, Settings};
 use crate::record::message::Style;
+use crate::spec::ParseCache;
 use scenario::{Act, Event};
+
+/// Parsed files that are remembered at once: a few kilobytes each.
+const KEPT_FILES: usize = 4_000;
 
 /// The engine's identity in simulated commits.
 pub fn identity() -> Person {
@@ -36,21 +49,34 @@ pub fn identity() -> Person {
     }
 }
 
+/// An engine in memory.
+type Seat = Engine<Branch, Mesh, Mesh, Arc<ManualClock>>;
+
+/// One engine with its clock and what it was last heard of.
+struct Runner {
+    /// `None` while it has a pass.
+    engine: Option<Seat>,
+    life: Life,
+    clock: Arc<ManualClock>,
+    /// Its clock differs from true time by this much.
+    skew: chrono::Duration,
+    wake_at: Timestamp,
+    waiting: BTreeMap<CanaryId, &'static str>,
+}
+
 /// A running simulation.
 pub struct Simulation {
     remote: Arc<Mutex<Remote>>,
     world: Arc<Mutex<World>>,
-    clock: Arc<ManualClock>,
-    engine: Engine<Branch, Mesh, Mesh, Arc<ManualClock>>,
+    runners: Vec<Runner>,
+    parsed: ParseCache,
     settings: Settings,
     has_cluster: bool,
-    /// True time; the engine's clock differs from it by `skew`.
+    /// True time.
     now: Timestamp,
-    skew: chrono::Duration,
     start: Timestamp,
-    wake_at: Timestamp,
     reported: usize,
-    waiting: BTreeMap<CanaryId, &'static str>,
+    clocks_were_fair: bool,
     trace: Vec<String>,
     violations: Vec<String>,
 }
@@ -68,34 +94,18 @@ pub struct Outcome {
 
 /// Runs a scenario from its start to its end.
 pub fn run(scenario: &Scenario) -> Outcome {
-    let mut simulation = Simulation::new(scenario);
-    simulation.run(scenario.events(), scenario.start + scenario.length());
-    let mut violations = simulation.violations;
-    let remote = simulation.remote;
-    violations.extend(audit(
-        remote
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .commits(),
-    ));
-    Outcome {
-        trace: simulation.trace,
-        violations,
-        remote,
-    }
+    run_sharing(scenario, &ParseCache::shared(KEPT_FILES), true)
 }
 
-/// In-memory ports are always ready; a future that is not would wait for ever.
-fn drive<T>(future: impl Future<Output = T>) -> T {
-    let mut future = pin!(future);
-    loop {
-        if let Poll::Ready(value) = future
-            .as_mut()
-            .poll(&mut Context::from_waker(Waker::noop()))
-        {
-            return value;
-        }
-    }
+/// Runs a scenario with a memory of parsed files that outlives it: most files of most schedules are the same.
+///
+/// `renders` says whether the audit renders every commit again, which costs as much as the run.
+fn run_sharing(scenario: &Scenario, parsed: &ParseCache, renders: bool) -> Outcome {
+    let mut simulation = Simulation::new(scenario, parsed);
+    let events = scenario.events();
+    let last = events.last().map_or(chrono::Duration::zero(), |e| e.after);
+    simulation.run(events, scenario.start + last, scenario);
+    simulation.finish(scenario, renders)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -103,48 +113,75 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Simulation {
-    fn new(scenario: &Scenario) -> Self {
+    fn new(scenario: &Scenario, parsed: &ParseCache) -> Self {
         let mut remote = Remote::default();
         remote.verifies = scenario.verify;
-        let remote = Arc::new(Mutex::new(remote));
-        let world = Arc::new(Mutex::new(scenario.world()));
-        let clock = Arc::new(ManualClock::new(scenario.start));
-        let settings = Settings {
-            push_interval: Duration::from_secs(scenario.push_interval_seconds),
-            poll: Duration::from_secs(30),
-            style: Style::default(),
-        };
-        let engine = engine(&remote, &world, &clock, &settings, scenario.has_cluster());
-        Self {
-            remote,
-            world,
-            clock,
-            engine,
-            settings,
+        let mut simulation = Self {
+            parsed: parsed.handle(),
+            remote: Arc::new(Mutex::new(remote)),
+            world: Arc::new(Mutex::new(scenario.world())),
+            runners: Vec::new(),
+            settings: Settings {
+                push_interval: Duration::from_secs(scenario.push_interval_seconds),
+                poll: Duration::from_secs(30),
+                style: Style::default(),
+            },
             has_cluster: scenario.has_cluster(),
             now: scenario.start,
-            skew: chrono::Duration::zero(),
             start: scenario.start,
-            wake_at: scenario.start,
             reported: 0,
-            waiting: BTreeMap::new(),
+            clocks_were_fair: true,
             trace: Vec::new(),
             violations: Vec::new(),
+        };
+        for _ in 0..scenario.engines {
+            let clock = Arc::new(ManualClock::new(scenario.start));
+            let life = Life::default();
+            let engine = simulation.engine(&clock, &life);
+            simulation.runners.push(Runner {
+                engine: Some(engine),
+                life,
+                clock,
+                skew: chrono::Duration::zero(),
+                wake_at: scenario.start,
+                waiting: BTreeMap::new(),
+            });
         }
+        simulation
     }
 
-    fn run(&mut self, events: Vec<Event>, end: Timestamp) {
+    fn engine(&self, clock: &Arc<ManualClock>, life: &Life) -> Seat {
+        let mesh = || Mesh::new(Arc::clone(&self.world), Arc::clone(life), self.has_cluster);
+        let branch = Branch::new(Arc::clone(&self.remote), Arc::clone(life), identity());
+        let settings = self.settings.clone();
+        Engine::new(branch, mesh(), mesh(), Arc::clone(clock), settings)
+            .sharing(self.parsed.handle())
+    }
+
+    fn run(&mut self, events: Vec<Event>, last: Timestamp, scenario: &Scenario) {
+        let end = self.start + scenario.length();
         let mut events = events.into_iter().peekable();
         while self.now <= end {
             while let Some(event) = events.next_if(|event| self.start + event.after <= self.now) {
                 self.act(event.act);
             }
-            if self.wake_at <= self.now {
-                self.pass();
+            for index in 0..self.runners.len() {
+                if self
+                    .runners
+                    .get(index)
+                    .is_some_and(|r| r.wake_at <= self.now)
+                {
+                    self.pass(index);
+                }
             }
+            let unmet = scenario.unmet(&lock(&self.remote).tree());
+            if self.now > last && unmet.is_some_and(|unmet| unmet.is_empty()) {
+                return;
+            }
+            let wake_at = self.runners.iter().map(|runner| runner.wake_at).min();
             let next_event = events.peek().map_or(end, |event| self.start + event.after);
-            let next = self
-                .wake_at
+            let next = wake_at
+                .unwrap_or(end)
                 .min(next_event)
                 .max(self.now + chrono::Duration::seconds(1));
             self.flow(next);
@@ -153,38 +190,101 @@ impl Simulation {
 
     fn flow(&mut self, next: Timestamp) {
         let tree = lock(&self.remote).tree();
-        let files = tree
-            .iter()
-            .map(|(path, file)| (path.clone(), file.content.to_vec()))
-            .collect();
         #[expect(clippy::cast_precision_loss, reason = "seconds of a simulation")]
         let seconds = (next - self.now).num_seconds() as f64;
-        lock(&self.world).flow(&files, next, seconds);
+        lock(&self.world).flow(&tree, next, seconds);
+        lock(&self.remote).pass_time(next);
         self.now = next;
-        self.clock.set(next + self.skew);
+        for runner in &self.runners {
+            runner.clock.set(next + runner.skew);
+        }
     }
 
-    fn pass(&mut self) {
-        let pass = drive(self.engine.pass());
+    /// One pass of one engine. Where it is overtaken, the others have one between its decision and its push.
+    fn pass(&mut self, index: usize) {
+        let Some(mut engine) = self.runners.get_mut(index).and_then(|r| r.engine.take()) else {
+            return;
+        };
+        let pass = {
+            let mut future = pin!(engine.pass());
+            loop {
+                match future
+                    .as_mut()
+                    .poll(&mut Context::from_waker(Waker::noop()))
+                {
+                    Poll::Ready(pass) => break pass,
+                    Poll::Pending => {
+                        for other in (0..self.runners.len()).filter(|other| *other != index) {
+                            self.pass(other);
+                        }
+                    }
+                }
+            }
+        };
         self.report_commits();
-        if pass
-            .problem
-            .as_ref()
-            .is_some_and(|problem| problem.ends_with("killed"))
-        {
+        self.check_cluster();
+        let Some(runner) = self.runners.get(index) else {
+            return;
+        };
+        let soon = self.now + chrono::Duration::seconds(1);
+        let dead = std::mem::take(&mut lock(&runner.life).dead);
+        let (clock, life) = (Arc::clone(&runner.clock), Arc::clone(&runner.life));
+        let wake_at = (pass.wake_at - runner.skew).max(soon);
+        if dead {
             self.line("event", "the engine was killed and starts again");
-            self.engine = engine(
-                &self.remote,
-                &self.world,
-                &self.clock,
-                &self.settings,
-                self.has_cluster,
-            );
-            self.wake_at = self.now + chrono::Duration::seconds(1);
+            engine = self.engine(&clock, &life);
+        } else {
+            self.report_waiting(index, &pass);
+        }
+        if let Some(runner) = self.runners.get_mut(index) {
+            runner.engine = Some(engine);
+            runner.wake_at = if dead { soon } else { wake_at };
+        }
+    }
+
+    /// What is in the cluster must be what some commit says.
+    fn check_cluster(&mut self) {
+        let (remote, world) = (lock(&self.remote), lock(&self.world));
+        if remote.rewound {
             return;
         }
-        self.report_waiting(&pass);
-        self.wake_at = (pass.wake_at - self.skew).max(self.now + chrono::Duration::seconds(1));
+        let mut found = Vec::new();
+        for (id, held) in world.objects.iter().filter(|(_, held)| !held.checked) {
+            let commit = remote.commits().iter().rev().find(|c| c.id == held.commit);
+            let same = commit.is_some_and(|commit| {
+                let mut files = held.files.iter();
+                files.all(|(path, content)| {
+                    commit.tree.get(path).map(|file| &*file.content) == Some(content.as_slice())
+                })
+            });
+            if !same {
+                found.push(format!("{id}: the cluster has what no commit says"));
+            }
+        }
+        drop((remote, world));
+        for held in lock(&self.world).objects.values_mut() {
+            held.checked = true;
+        }
+        self.violations.extend(found);
+    }
+
+    fn finish(mut self, scenario: &Scenario, renders: bool) -> Outcome {
+        let (remote, world) = (lock(&self.remote), lock(&self.world));
+        let truth = Truth {
+            world: &world,
+            clocks_were_fair: self.clocks_were_fair,
+            renders,
+        };
+        let mut found = audit(remote.commits(), &truth, self.parsed.handle());
+        found.extend(scenario.unmet(&remote.tree()).unwrap_or_default());
+        drop((remote, world));
+        self.violations.extend(found);
+        self.violations.dedup();
+        Outcome {
+            trace: self.trace,
+            violations: self.violations,
+            remote: self.remote,
+        }
     }
 
     fn report_commits(&mut self) {
@@ -209,21 +309,26 @@ impl Simulation {
         }
     }
 
-    fn report_waiting(&mut self, pass: &Pass) {
+    fn report_waiting(&mut self, index: usize, pass: &Pass) {
+        let actor = match index {
+            0 => "waits".to_owned(),
+            _ => format!("waits-{}", index + 1),
+        };
         for report in &pass.canaries {
             let reason = report.waiting.reason();
             if reason == "CheckerRefused" {
                 self.violations
                     .push(format!("{}: {}", report.id, report.waiting));
             }
-            if self.waiting.insert(report.id.clone(), reason) != Some(reason) {
-                self.line("waits", &format!("{}: {}", report.id, report.waiting));
+            let heard = self.runners.get_mut(index).map(|r| &mut r.waiting);
+            if heard.and_then(|heard| heard.insert(report.id.clone(), reason)) != Some(reason) {
+                self.line(&actor, &format!("{}: {}", report.id, report.waiting));
             }
         }
         if pass.canaries.is_empty()
             && let Some(problem) = &pass.problem
         {
-            self.line("waits", problem);
+            self.line(&actor, problem);
         }
     }
 
@@ -238,8 +343,10 @@ impl Simulation {
     }
 
     fn act(&mut self, act: Act) {
-        // Somebody's commit wakes the engine as a webhook would.
-        self.wake_at = self.wake_at.min(self.now);
+        // Somebody's commit wakes the engines as a webhook would.
+        for runner in &mut self.runners {
+            runner.wake_at = runner.wake_at.min(self.now);
+        }
         match act {
             Act::Commit(change) => {
                 let resolved = change.resolve(&lock(&self.remote).tree());
@@ -253,6 +360,13 @@ impl Simulation {
                 match change {
                     Some(change) => lock(&self.remote).commit(change, self.now),
                     None => self.line("event", &format!("nothing to revert: {subject}")),
+                }
+                self.report_commits();
+            }
+            Act::Restore { who, folder } => {
+                let change = lock(&self.remote).restoration_of(&folder, who);
+                if let Some(change) = change {
+                    lock(&self.remote).commit(change, self.now);
                 }
                 self.report_commits();
             }
@@ -271,7 +385,10 @@ impl Simulation {
                 );
             }
             Act::Prometheus(mood) => {
-                lock(&self.world).mood = mood;
+                let mut world = lock(&self.world);
+                world.frozen = (mood == PrometheusMood::Stale).then_some(world.now);
+                world.mood = mood;
+                drop(world);
                 self.line("event", &format!("prometheus: {mood:?}").to_lowercase());
             }
             Act::Down(down) => {
@@ -283,15 +400,28 @@ impl Simulation {
                 lock(&self.remote).refuses = words;
                 self.line("event", &format!("remote refuses: {what}"));
             }
-            Act::Crash(point) => lock(&self.remote).crash = Some(point),
-            Act::Skew(by) => {
-                self.skew = by;
-                self.clock.set(self.now + by);
-                self.wake_at = self.now;
-                self.line(
-                    "event",
-                    &format!("the engine's clock is off by {} s", by.num_seconds()),
-                );
+            Act::Crash(index, point) => {
+                if let Some(runner) = self.runners.get(index) {
+                    lock(&runner.life).armed = Some(point);
+                }
+            }
+            Act::Overtake(index) => {
+                if let Some(runner) = self.runners.get(index) {
+                    lock(&runner.life).overtaken = true;
+                }
+            }
+            Act::Skew(index, by) => self.skew(index, by),
+            Act::Lose(lost) => {
+                lock(&self.remote).lost = Some(lost);
+                self.line("event", "the answer to the next push is lost");
+            }
+            Act::Kubernetes(mood) => {
+                lock(&self.world).cluster = mood;
+                self.line("event", &format!("kubernetes: {mood:?}").to_lowercase());
+            }
+            Act::ResetCounters => {
+                lock(&self.world).reset_counters();
+                self.line("event", "every pod restarts, counters start from zero");
             }
             Act::DeleteNamespace => {
                 lock(&self.world).objects.clear();
@@ -301,33 +431,37 @@ impl Simulation {
         }
     }
 
+    fn skew(&mut self, index: usize, by: chrono::Duration) {
+        let Some(runner) = self.runners.get_mut(index) else {
+            return;
+        };
+        runner.skew = by;
+        runner.clock.set(self.now + by);
+        runner.wake_at = self.now;
+        self.clocks_were_fair &= by.abs() <= chrono::Duration::minutes(2);
+        let whose = match index {
+            0 => "the engine's clock".to_owned(),
+            _ => format!("the clock of engine {}", index + 1),
+        };
+        let seconds = by.num_seconds();
+        self.line("event", &format!("{whose} is off by {seconds} s"));
+    }
+
     fn edit_cluster(&mut self, path: &RepoPath, from: &str, to: &str) {
-        for held in lock(&self.world).objects.values_mut() {
+        let mut world = lock(&self.world);
+        let change = world.changes + 1;
+        world.changes = change;
+        for held in world.objects.values_mut() {
             if let Some(content) = held.files.get_mut(path) {
-                *content = String::from_utf8_lossy(content)
-                    .replace(from, to)
-                    .into_bytes();
+                let text = String::from_utf8_lossy(content);
+                *content = text.replace(from, to).into_bytes();
+                held.version = change;
             }
         }
+        drop(world);
         self.line(
             "event",
             &format!("{} is edited by hand in the cluster", path.file_name()),
         );
     }
-}
-
-fn engine(
-    remote: &Arc<Mutex<Remote>>,
-    world: &Arc<Mutex<World>>,
-    clock: &Arc<ManualClock>,
-    settings: &Settings,
-    has_cluster: bool,
-) -> Engine<Branch, Mesh, Mesh, Arc<ManualClock>> {
-    Engine::new(
-        Branch::new(Arc::clone(remote), identity()),
-        Mesh::new(Arc::clone(world), has_cluster),
-        Mesh::new(Arc::clone(world), has_cluster),
-        Arc::clone(clock),
-        settings.clone(),
-    )
 }

@@ -4,16 +4,22 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::branch::{Change, CrashPoint, Tree};
-use super::mesh::{Behaviour, PrometheusMood, Service, World};
+use super::branch::{Change, Lost, Tree};
+use super::cluster::ClusterMood;
+use super::lifeline::CrashPoint;
+use super::mesh::{Behaviour, Service, Workloads, World};
+use super::metrics::PrometheusMood;
 use crate::domain::{CanaryId, Person, RepoPath, Timestamp, files};
 use crate::spec::duration;
 
 /// The application and canary that a scenario starts from unless it brings files of its own.
-const BASE: [(&str, &str); 2] = [
+pub(super) const BASE: [(&str, &str); 2] = [
     ("apps/podinfo/app.yaml", include_str!("base/app.yaml")),
     ("apps/podinfo/canary.yaml", include_str!("base/canary.yaml")),
 ];
+
+/// Longest description of one event; whole files may be in it.
+const LONGEST_EVENT: usize = 240;
 
 /// A scenario file.
 #[derive(Debug, Clone, Deserialize)]
@@ -36,6 +42,12 @@ pub struct Scenario {
     /// How versions behave; every request succeeds otherwise.
     #[serde(default)]
     versions: Vec<Behaviour>,
+    /// Canaries of the scenario's own files that get requests besides `test/podinfo`.
+    #[serde(default)]
+    services: Vec<ServiceSpec>,
+    /// How many engines work on the branch, each with a memory and a clock of its own.
+    #[serde(default = "one")]
+    pub engines: usize,
     /// Whether there is a (simulated) cluster to apply to.
     #[serde(default)]
     cluster: bool,
@@ -48,6 +60,31 @@ pub struct Scenario {
     /// What happens.
     #[serde(default)]
     events: Vec<EventSpec>,
+    /// What has to be in files at the end. Ends the scenario early, once everything has happened and all of it is met.
+    #[serde(default)]
+    expect: Vec<Expectation>,
+}
+
+/// A text that has to be in a file at the end.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Expectation {
+    file: String,
+    contains: String,
+}
+
+/// Requests to a canary with two Deployments of its own.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ServiceSpec {
+    /// `<namespace>/<name>`.
+    canary: String,
+    /// Folder of the generated files.
+    folder: String,
+    /// Requests a second.
+    requests: f64,
+    /// Deployments by name, with the file of each.
+    deployments: BTreeMap<String, String>,
 }
 
 /// A text replaced in a file.
@@ -88,6 +125,9 @@ struct EventSpec {
     /// Revert the newest commit whose subject contains this.
     #[serde(default)]
     revert: Option<String>,
+    /// Give files below this folder the content that the engine's last commit left.
+    #[serde(default)]
+    restore: Option<String>,
     #[serde(default)]
     rewind: Option<usize>,
     #[serde(default)]
@@ -100,6 +140,20 @@ struct EventSpec {
     refuse: Option<String>,
     #[serde(default)]
     crash: Option<CrashPoint>,
+    /// Which engine a crash, a clock or an overtaking is about, from 1.
+    #[serde(default)]
+    engine: Option<usize>,
+    /// The other engines have a pass between the decision of this engine and its push.
+    #[serde(default)]
+    overtake: bool,
+    /// The answer to the next push is lost: `accepted` by the remote, or `dropped` on the way.
+    #[serde(default)]
+    lose: Option<Lost>,
+    #[serde(default)]
+    kubernetes: Option<ClusterMood>,
+    /// All counters start from zero, as after a restart of every pod.
+    #[serde(default)]
+    reset_counters: bool,
     /// Offset of the engine's clock: `90s`, `-1h`.
     #[serde(default)]
     clock: Option<String>,
@@ -132,13 +186,21 @@ pub(super) enum Act {
         who: Person,
         subject: String,
     },
+    Restore {
+        who: Person,
+        folder: RepoPath,
+    },
     Race(PersonsChange),
     Rewind(usize),
     Prometheus(PrometheusMood),
     Down(bool),
     Refuse(Option<String>),
-    Crash(CrashPoint),
-    Skew(chrono::Duration),
+    Crash(usize, CrashPoint),
+    Skew(usize, chrono::Duration),
+    Overtake(usize),
+    Lose(Lost),
+    Kubernetes(ClusterMood),
+    ResetCounters,
     DeleteNamespace,
     EditCluster {
         path: RepoPath,
@@ -179,6 +241,17 @@ impl Scenario {
     pub fn read(text: &str) -> Result<Self, ScenarioError> {
         let scenario: Self =
             serde_yaml::from_str(text).map_err(|error| ScenarioError::Format(error.to_string()))?;
+        if !(1..=2).contains(&scenario.engines) {
+            let words = format!("`engines` is {}: write 1 or 2", scenario.engines);
+            return Err(ScenarioError::Format(words));
+        }
+        if let Some(service) = scenario.services.iter().find(|s| s.service().is_none()) {
+            let words = format!(
+                "`services`: {} has a name or path that is none",
+                service.canary
+            );
+            return Err(ScenarioError::Format(words));
+        }
         if duration::read(&scenario.lasts).is_none() {
             return Err(ScenarioError::Format(format!(
                 "`lasts` is `{}`: write a duration like 30m",
@@ -203,6 +276,21 @@ impl Scenario {
             .unwrap_or_default()
     }
 
+    /// What is expected at the end and not (yet) so; `None` when nothing is expected.
+    pub(super) fn unmet(&self, tree: &Tree) -> Option<Vec<String>> {
+        if self.expect.is_empty() {
+            return None;
+        }
+        let unmet = self.expect.iter().filter(|expected| {
+            let file = RepoPath::new(expected.file.as_str()).and_then(|path| tree.get(&path));
+            !file.is_some_and(|file| {
+                String::from_utf8_lossy(&file.content).contains(&expected.contains)
+            })
+        });
+        let words = |e: &Expectation| format!("at the end {} lacks `{}`", e.file, e.contains);
+        Some(unmet.map(words).collect())
+    }
+
     pub(super) fn has_cluster(&self) -> bool {
         self.cluster
     }
@@ -215,12 +303,54 @@ impl Scenario {
             RepoPath::new("apps/podinfo").and_then(|p| p.join(&files::folder_name("podinfo"))),
         );
         if let (Some(manifest), Some(folder)) = paths {
-            let service = Service::managed("test", "podinfo", manifest, folder, self.requests);
+            let service = Service {
+                namespace: "test".to_owned(),
+                folder,
+                requests: self.requests,
+                workloads: Workloads::Managed("podinfo".to_owned(), manifest),
+            };
             world
                 .services
                 .insert(CanaryId::new("test", "podinfo"), service);
         }
         world
+            .services
+            .extend(self.services.iter().filter_map(ServiceSpec::service));
+        world.now = self.start;
+        world
+    }
+
+    pub(super) fn number_of_events(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Whether an event belongs to the calm at the end of a schedule, which makes its expectations fair.
+    pub(super) fn is_calm(&self, index: usize) -> bool {
+        self.events
+            .get(index)
+            .is_some_and(|event| event.who.as_deref() == Some("dana"))
+    }
+
+    /// The same without one of its events.
+    pub(super) fn without(&self, index: usize) -> Self {
+        let mut shorter = self.clone();
+        if index < shorter.events.len() {
+            shorter.events.remove(index);
+        }
+        shorter
+    }
+
+    /// Its events, one line each.
+    pub(super) fn described(&self) -> Vec<String> {
+        let mut events: Vec<EventSpec> = self.events.clone();
+        events.sort_by_key(|event| offset(&event.at));
+        let events = events.into_iter().filter_map(|event| event.event().ok());
+        events
+            .map(|event| {
+                let text = format!("{}s {:?}", event.after.num_seconds(), event.act);
+                text.chars().take(LONGEST_EVENT).collect()
+            })
+            .collect()
     }
 
     /// The first commit, then the events in time.
@@ -258,6 +388,23 @@ impl Scenario {
     }
 }
 
+impl ServiceSpec {
+    fn service(&self) -> Option<(CanaryId, Service)> {
+        let id: CanaryId = self.canary.parse().ok()?;
+        let deployments = self.deployments.iter();
+        let versions = deployments
+            .map(|(name, file)| Some((name.clone(), RepoPath::new(file.as_str())?)))
+            .collect::<Option<_>>()?;
+        let service = Service {
+            namespace: id.namespace.clone(),
+            folder: RepoPath::new(self.folder.as_str())?,
+            requests: self.requests,
+            workloads: Workloads::BringYourOwn(versions),
+        };
+        Some((id, service))
+    }
+}
+
 impl EventSpec {
     fn event(self) -> Result<Event, String> {
         let after = offset(&self.at)
@@ -276,6 +423,12 @@ impl EventSpec {
             return Ok(Act::Revert {
                 who: person(self.who.as_deref().unwrap_or("alexis")),
                 subject,
+            });
+        }
+        if let Some(folder) = self.restore {
+            return Ok(Act::Restore {
+                who: person(self.who.as_deref().unwrap_or("alexis")),
+                folder: path(&folder)?,
             });
         }
         if let Some(who) = self.who {
@@ -306,12 +459,25 @@ impl EventSpec {
         if let Some(words) = self.refuse {
             return Ok(Act::Refuse(Some(words).filter(|words| !words.is_empty())));
         }
+        let engine = self.engine.unwrap_or(1).saturating_sub(1);
         if let Some(point) = self.crash {
-            return Ok(Act::Crash(point));
+            return Ok(Act::Crash(engine, point));
+        }
+        if self.overtake {
+            return Ok(Act::Overtake(engine));
+        }
+        if let Some(lost) = self.lose {
+            return Ok(Act::Lose(lost));
+        }
+        if let Some(mood) = self.kubernetes {
+            return Ok(Act::Kubernetes(mood));
+        }
+        if self.reset_counters {
+            return Ok(Act::ResetCounters);
         }
         if let Some(by) = self.clock {
             return offset(&by)
-                .map(Act::Skew)
+                .map(|by| Act::Skew(engine, by))
                 .ok_or_else(|| format!("`clock` is `{by}`: write 90s or -1h"));
         }
         if let Some(edit) = self.edit_cluster {
@@ -396,4 +562,8 @@ fn default_start() -> Timestamp {
 
 fn default_requests() -> f64 {
     100.0
+}
+
+fn one() -> usize {
+    1
 }

@@ -48,6 +48,38 @@ pub struct Orphan {
     pub folder: RepoPath,
 }
 
+/// All facts that a catalog rests on: everything but what Serin writes into its own folders with every step.
+#[derive(Debug)]
+pub(super) struct Basis(BTreeMap<RepoPath, Arc<Facts>>);
+
+impl Basis {
+    fn of(facts: &BTreeMap<RepoPath, Arc<Facts>>) -> Self {
+        let is_state = |path: &RepoPath| path.file_name() == files::ROLLOUT;
+        let generated = |path: &RepoPath, found: &Facts| {
+            let state = path.sibling(files::ROLLOUT);
+            let beside_state = state
+                .and_then(|path| facts.get(&path))
+                .is_some_and(|f| f.rollout.is_some());
+            beside_state && !is_state(path) && found.is_generated()
+        };
+        let kept = facts.iter().filter(|(path, found)| !generated(path, found));
+        Self(
+            kept.map(|(path, found)| (path.clone(), Arc::clone(found)))
+                .collect(),
+        )
+    }
+}
+
+impl PartialEq for Basis {
+    fn eq(&self, other: &Self) -> bool {
+        type File<'a> = (&'a RepoPath, &'a Arc<Facts>);
+        let same = |((path, one), (other_path, other)): (File<'_>, File<'_>)| {
+            path == other_path && (Arc::ptr_eq(one, other) || one == other)
+        };
+        self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(same)
+    }
+}
+
 /// A canary on its way through the checks.
 struct Entry<'a> {
     id: CanaryId,
@@ -70,6 +102,17 @@ impl Catalog {
         skipped: &[(String, String)],
         cache: &mut ParseCache,
     ) -> Self {
+        let catalog = Self::read_remembering(tree, skipped, cache);
+        Arc::try_unwrap(catalog).unwrap_or_else(|shared| (*shared).clone())
+    }
+
+    /// The same, remembering the outcome: as long as only files of ours changed since the last call with this memory,
+    /// the catalog is the one of before.
+    pub fn read_remembering(
+        tree: &BTreeMap<RepoPath, (BlobId, Arc<[u8]>)>,
+        skipped: &[(String, String)],
+        cache: &mut ParseCache,
+    ) -> Arc<Self> {
         let (mut facts, charts) = facts_and_charts(tree, cache);
         let mut unreadable = Unreadable::new(skipped);
         for (path, found) in &facts {
@@ -81,7 +124,20 @@ impl Catalog {
             }
         }
         facts.retain(|path, _| !is_template(path, &charts));
-        Self::assemble(&facts, &unreadable)
+        if !skipped.is_empty() || !unreadable.files.is_empty() {
+            return Arc::new(Self::assemble(&facts, &unreadable));
+        }
+        let basis = Basis::of(&facts);
+        if let Some(catalog) = cache
+            .last
+            .as_ref()
+            .and_then(|(last, c)| (*last == basis).then_some(c))
+        {
+            return Arc::clone(catalog);
+        }
+        let catalog = Arc::new(Self::assemble(&facts, &unreadable));
+        cache.last = Some((basis, Arc::clone(&catalog)));
+        catalog
     }
 
     /// What the files of a tree hold that matters to canaries.
@@ -274,7 +330,7 @@ impl<'a> Unreadable<'a> {
             let is_yaml = path.ends_with(".yaml") || path.ends_with(".yml");
             is_yaml && beside == super::tree::folder(folder)
         })?;
-        let file = RepoPath::new(path.as_str())?;
+        let file = RepoPath::new(path.as_str()).unwrap_or_else(|| folder.clone());
         let diagnostic = Diagnostic {
             file: file.clone(),
             line: 1,
@@ -358,11 +414,11 @@ fn entry<'a>(
                 .to_owned()
         }
     };
-    let id = CanaryId::new(namespace, draft.name.as_str());
+    let id = CanaryId::new(printable(&namespace), printable(&draft.name));
     let folder_name = draft
         .folder
         .clone()
-        .unwrap_or_else(|| files::folder_name(&draft.name));
+        .unwrap_or_else(|| files::folder_name(&id.name));
     let Some(folder) = path.sibling(&folder_name) else {
         // The name is not one for a file; the draft says so.
         diagnostics.extend(own);
@@ -390,6 +446,11 @@ fn entry<'a>(
         canary,
         diagnostics: own,
     })
+}
+
+/// A name as it may stand in logs and tables. One with control characters is refused, and still has to be told of.
+fn printable(name: &str) -> String {
+    name.replace(|c: char| c.is_control(), "\u{fffd}")
 }
 
 impl Entry<'_> {

@@ -1,10 +1,11 @@
 //! What one file holds that matters to canaries, and a memory of it by content.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
+use super::catalog::{Basis, Catalog};
 use super::draft::Draft;
 use super::image::Rewrite;
 use super::marker::{self, Marker};
@@ -64,11 +65,22 @@ pub(super) struct KustomizationFact {
 
 /// Facts of files by content, between two readings of a tree.
 ///
-/// A file that did not change is never parsed again. What is not in the present tree is forgotten.
+/// A file that did not change is never parsed again. What is not in the present tree is forgotten, unless several
+/// readers share the memory: then it is kept up to a limit.
 #[derive(Debug, Default)]
 pub struct ParseCache {
-    facts: BTreeMap<(BlobId, Role), Option<Arc<Facts>>>,
+    facts: Arc<Mutex<Known>>,
     used: BTreeSet<(BlobId, Role)>,
+    keeps: usize,
+    /// The last catalog that was read with this memory, and what it rests on.
+    pub(super) last: Option<(Basis, Arc<Catalog>)>,
+}
+
+/// Facts by content; `None` for a file that holds nothing of interest.
+#[derive(Debug, Default)]
+struct Known {
+    facts: BTreeMap<(BlobId, Role), Option<Arc<Facts>>>,
+    parsed: u64,
 }
 
 /// What the name of a file says about its content.
@@ -101,29 +113,69 @@ impl ParseCache {
         content: &[u8],
     ) -> Option<Arc<Facts>> {
         let key = (blob.clone(), role);
-        let facts = self
-            .facts
-            .entry(key.clone())
-            .or_insert_with(|| read(content, role).map(Arc::new))
-            .clone();
-        self.used.insert(key);
+        let mut known = self.known();
+        let facts = match known.facts.get(&key) {
+            Some(facts) => facts.clone(),
+            None => {
+                let facts = read(content, role).map(Arc::new);
+                known.parsed += 1;
+                known.facts.insert(key.clone(), facts.clone());
+                facts
+            }
+        };
+        drop(known);
+        if self.keeps == 0 {
+            self.used.insert(key);
+        }
         facts
     }
 
-    /// Forgets what was not asked for since the last call.
+    /// Forgets what was not asked for since the last call; a shared memory forgets all once it has grown too large.
     pub(super) fn sweep(&mut self) {
         let used = std::mem::take(&mut self.used);
-        self.facts.retain(|key, _| used.contains(key));
+        let mut known = self.known();
+        if self.keeps == 0 {
+            known.facts.retain(|key, _| used.contains(key));
+        } else if known.facts.len() > self.keeps {
+            known.facts.clear();
+        }
+    }
+
+    /// A memory for several readers, of at most about this many files.
+    pub fn shared(keeps: usize) -> Self {
+        Self {
+            keeps,
+            ..Self::default()
+        }
+    }
+
+    /// Another handle to the same memory.
+    pub fn handle(&self) -> Self {
+        Self {
+            facts: Arc::clone(&self.facts),
+            used: BTreeSet::new(),
+            keeps: self.keeps,
+            last: None,
+        }
     }
 
     /// Number of remembered files.
     pub fn len(&self) -> usize {
-        self.facts.len()
+        self.known().facts.len()
     }
 
     /// Whether nothing is remembered.
     pub fn is_empty(&self) -> bool {
-        self.facts.is_empty()
+        self.known().facts.is_empty()
+    }
+
+    /// Number of files that were looked into so far.
+    pub fn parsed(&self) -> u64 {
+        self.known().parsed
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -184,6 +236,17 @@ fn text<'a>(root: &'a Node, path: &[&str]) -> Option<&'a str> {
 }
 
 impl Facts {
+    /// Whether a file beside a state file holds no more than what Serin itself writes there: workloads and services in
+    /// its folders are nobody's, mistakes and canaries are told in any folder.
+    pub(super) fn is_generated(&self) -> bool {
+        self.mistakes.is_empty()
+            && !self.is_broken
+            && self.canaries.is_empty()
+            && self.kustomization.is_none()
+            && self.markers.is_empty()
+            && self.broken_objects.is_empty()
+    }
+
     fn take(&mut self, root: &Node, role: Role) {
         let kind = text(root, &["kind"]).unwrap_or_default();
         let api_version = text(root, &["apiVersion"]).unwrap_or_default();

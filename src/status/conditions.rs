@@ -127,6 +127,7 @@ fn health(subject: &Subject<'_>) -> Health {
         WaitingOn::Remote(_) => return Health::Unknown,
         WaitingOn::Spec(_)
         | WaitingOn::Invariant(_)
+        | WaitingOn::PlanMode
         | WaitingOn::PushRefused(_)
         | WaitingOn::HistoryRewritten { .. }
         | WaitingOn::TrackLabel { .. }

@@ -94,6 +94,7 @@ fn is_news(waiting: &WaitingOn) -> bool {
             | WaitingOn::Candidate(_)
             | WaitingOn::Approval { .. }
             | WaitingOn::Metrics(_)
+            | WaitingOn::PlanMode
             | WaitingOn::PushRefused(_)
             | WaitingOn::Remote(_)
             | WaitingOn::HistoryRewritten { .. }

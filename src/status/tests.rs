@@ -22,6 +22,7 @@ fn report(state: Option<State>, waiting: WaitingOn) -> CanaryReport {
         steps: 4,
         observed: None,
         moves: Vec::new(),
+        planned: Vec::new(),
         waiting,
         judgement: None,
         diagnostics: Vec::new(),

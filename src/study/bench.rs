@@ -148,6 +148,14 @@ pub struct Summary {
     pub excess: Mean,
 }
 
+/// The rules that there are scores of, in the order of the tables.
+pub fn rules(scores: &[Score]) -> Vec<Rule> {
+    let mut rules: Vec<Rule> = scores.iter().map(|score| score.rule).collect();
+    rules.sort();
+    rules.dedup();
+    rules
+}
+
 /// The core suite by rule and load, the loads together last.
 pub fn summaries(scores: &[Score]) -> Vec<Summary> {
     let core = || scores.iter().filter(|score| score.suite == Suite::Core);
@@ -155,7 +163,7 @@ pub fn summaries(scores: &[Score]) -> Vec<Summary> {
     loads.sort_by(f64::total_cmp);
     loads.dedup();
     let mut found = Vec::new();
-    for rule in Rule::ALL {
+    for rule in rules(scores) {
         let of_rule: Vec<&Score> = core().filter(|score| score.rule == rule).collect();
         if of_rule.is_empty() {
             continue;

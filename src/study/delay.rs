@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::interval::{self, Mean, number};
 use super::random::Random;
-use crate::analysis::comparison::{Comparison, Rule, Tick};
+use super::tries::{Frame, Try, Variant};
+use crate::analysis::comparison::{Comparison, Pod, Rule, Tick, policy};
 
 /// Level of the tests.
 const ALPHA: f64 = 0.01;
@@ -47,6 +48,8 @@ pub fn jumps() -> Vec<Jump> {
 pub struct Delay {
     /// The regression.
     pub jump: Jump,
+    /// What was changed in the judge, if anything.
+    pub what: Option<Try>,
     /// The fewest requests of both sides that any test needs on average.
     pub bound: f64,
     /// Requests of the test alone, looking after each percent of the bound.
@@ -85,63 +88,111 @@ pub fn bound(jump: &Jump) -> f64 {
     -ALPHA.ln() / information
 }
 
+/// The judge's test, or one with something changed.
+enum Probe {
+    Judge(Box<Comparison>),
+    Changed(Box<Variant>),
+}
+
+impl Probe {
+    fn new(rule: Rule, what: Option<Try>) -> Self {
+        match what {
+            None => Self::Judge(Box::new(Comparison::new(rule))),
+            Some(what) => {
+                let frame = Frame {
+                    needed: rule.needed(),
+                    is_guarded: rule.is_capped,
+                };
+                Self::Changed(Box::new(Variant::new(what, frame)))
+            }
+        }
+    }
+
+    fn seed(&mut self, stable: &[Pod]) {
+        match self {
+            Self::Judge(test) => test.seed(stable),
+            Self::Changed(test) => test.seed(stable),
+        }
+    }
+
+    /// Adds a tick; the evidence after it.
+    fn tick(&mut self, tick: Tick<'_>) -> f64 {
+        match self {
+            Self::Judge(test) => {
+                test.tick(tick);
+                if test.rule().is_capped {
+                    test.ln_evidence()
+                } else {
+                    // The bare test has no restarts to share its level with.
+                    test.ln_mixture()
+                }
+            }
+            Self::Changed(test) => {
+                test.tick(tick);
+                test.ln_evidence()
+            }
+        }
+    }
+}
+
 /// Measures a regression in so many runs.
-pub fn measure(jump: &Jump, runs: u64, seed: u64) -> Delay {
+pub fn measure(jump: &Jump, what: Option<Try>, runs: u64, seed: u64) -> Delay {
     let bound = bound(jump);
-    let fine = (bound / 100.0).max(10.0);
-    let of = |rule: Rule, requests: f64, pods: (u64, u64), stream: u64| -> Vec<Option<f64>> {
+    let patience = bound * PATIENCE;
+    let of = |rule: Rule, a_tick: f64, pods: (u64, u64), stream: u64| -> Vec<Option<f64>> {
+        let weight = (jump.weight * 1e3) as u64;
+        let candidate = (jump.candidate * 1e5) as u64;
         (0..runs)
             .map(|run| {
-                let name = [
-                    stream,
-                    (jump.weight * 1e3) as u64,
-                    (jump.candidate * 1e5) as u64,
-                ];
-                let mut random = Random::new(seed, &[name[0], name[1], name[2], run]);
-                requests_needed(jump, rule, requests, pods, &mut random, bound * PATIENCE)
+                let mut random = Random::new(seed, &[stream, weight, candidate, run]);
+                let setting = Setting { a_tick, pods, what };
+                requests_needed(jump, rule, &setting, &mut random, patience)
             })
             .collect()
     };
-    let bare = of(Rule::plain(ALPHA), fine, (1, 1), 1);
+    let bare = of(Rule::plain(ALPHA), (bound / 100.0).max(10.0), (1, 1), 1);
     let rule = Rule {
         alpha: ALPHA,
         ..Rule::default()
     };
     let guarded = of(rule, RPS * 15.0, (4, 2), 2);
-    let unfinished = bare
-        .iter()
-        .chain(&guarded)
-        .filter(|run| run.is_none())
-        .count() as u64;
+    let unfinished = bare.iter().chain(&guarded).filter(|run| run.is_none());
     let finished = |runs: &[Option<f64>]| -> Vec<f64> {
-        runs.iter()
-            .map(|run| run.unwrap_or(bound * PATIENCE))
-            .collect()
+        runs.iter().map(|run| run.unwrap_or(patience)).collect()
     };
     let mut sorted = finished(&bare);
     sorted.sort_by(f64::total_cmp);
     Delay {
         jump: *jump,
+        what,
         bound,
         bare: Mean::of(&sorted),
         bare_p90: interval::quantile(&sorted, 0.9),
         guarded: Mean::of(&finished(&guarded)),
-        unfinished,
+        unfinished: unfinished.count() as u64,
     }
+}
+
+/// How a run is made.
+struct Setting {
+    /// Requests of both sides between two looks.
+    a_tick: f64,
+    /// Pods of stable and of the candidate.
+    pods: (u64, u64),
+    what: Option<Try>,
 }
 
 /// Requests of both sides until the evidence is enough.
 fn requests_needed(
     jump: &Jump,
     rule: Rule,
-    a_tick: f64,
-    pods: (u64, u64),
+    setting: &Setting,
     random: &mut Random,
     most: f64,
 ) -> Option<f64> {
-    // With steady pods a test is no more tempered than chance makes it, as after ten minutes of history.
-    let mut test = Comparison::new(rule);
-    let mut draw = |mean: f64, share: f64, pods: u64| -> Vec<(u64, u64)> {
+    let Setting { a_tick, pods, what } = *setting;
+    let mut test = Probe::new(rule, what);
+    let mut draw = |mean: f64, share: f64, pods: u64| -> Vec<Pod> {
         (0..pods)
             .map(|_| {
                 let n = random.poisson(mean / pods as f64);
@@ -149,36 +200,33 @@ fn requests_needed(
             })
             .collect()
     };
-    for _ in 0..40 {
-        test.seed(&draw(a_tick, jump.stable, pods.0));
+    if rule.is_tempered {
+        for _ in 0..40 {
+            test.seed(&draw(a_tick, jump.stable, pods.0));
+        }
     }
-    let mut sent = 0.0;
+    // The guard of three failures belongs to the whole rule, not to the bare test.
+    let least = if rule.is_capped {
+        policy::MIN_FAILURES
+    } else {
+        0
+    };
+    let (mut sent, mut failures) = (0.0, 0);
     while sent < most {
         let stable = draw(a_tick * (1.0 - jump.weight), jump.stable, pods.0);
         let candidate = draw(a_tick * jump.weight, jump.candidate, pods.1);
-        sent += stable
-            .iter()
-            .chain(&candidate)
-            .map(|(n, _)| *n as f64)
-            .sum::<f64>();
-        test.tick(Tick {
+        let all = stable.iter().chain(&candidate);
+        sent += all.map(|(n, _)| *n as f64).sum::<f64>();
+        failures += candidate.iter().map(|(_, x)| x).sum::<u64>();
+        let evidence = test.tick(Tick {
             stable: &stable,
             candidate: &candidate,
         });
-        if test.ln_evidence() >= rule.needed() && test.candidate().1 >= guard(&rule) {
+        if evidence >= rule.needed() && failures >= least {
             return Some(sent);
         }
     }
     None
-}
-
-/// The guard of three failures belongs to the whole rule, not to the bare test.
-fn guard(rule: &Rule) -> u64 {
-    if rule.is_capped {
-        crate::analysis::comparison::policy::MIN_FAILURES
-    } else {
-        0
-    }
 }
 
 /// `0.1 -> 1% at 10%`.
@@ -212,7 +260,7 @@ mod tests {
             candidate: 0.05,
             weight: 0.5,
         };
-        let delay = measure(&jump, 150, 1);
+        let delay = measure(&jump, None, 150, 1);
         assert_eq!(delay.unfinished, 0);
         assert!((1.0..1.7).contains(&delay.bare_ratio()), "{delay:?}");
         assert!(delay.guarded_ratio() > delay.bare_ratio());

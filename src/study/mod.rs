@@ -5,6 +5,7 @@
 //! production. Pure: a seed in, figures out; no I/O, no clock.
 
 pub mod argo;
+pub mod backtest;
 pub mod bench;
 pub mod chart;
 pub mod count;
@@ -14,6 +15,7 @@ pub mod interval;
 pub mod plan;
 pub mod promql;
 pub mod random;
+pub mod recorded;
 pub mod report;
 pub mod rollout;
 pub mod rule;
@@ -21,3 +23,4 @@ pub mod scenario;
 pub mod serin;
 pub mod svg;
 pub mod traffic;
+pub mod tries;

@@ -183,7 +183,10 @@ impl Report {
         for delay in &self.delays {
             let _ = writeln!(
                 out,
-                "| {} | {} | {} | {} | {:.2} | {} | {:.2} |",
+                "| {}{} | {} | {} | {} | {:.2} | {} | {:.2} |",
+                delay
+                    .what
+                    .map_or_else(String::new, |what| format!("{}: ", what.name())),
                 delay::name(&delay.jump),
                 number(delay.bound),
                 delay.bare.shown(),
@@ -201,10 +204,7 @@ impl Report {
             return;
         }
         scores.sort_by_key(|score| score.truth);
-        let rules: Vec<Rule> = Rule::ALL
-            .into_iter()
-            .filter(|rule| scores.iter().any(|score| score.rule == *rule))
-            .collect();
+        let rules = bench::rules(&self.scores);
         let _ = write!(
             out,
             "\n### Cells of the {} suite\n\nRolled back / promoted / no answer in %, then the median seconds to the end.\n\n\
@@ -313,7 +313,8 @@ fn goals(summaries: &[Summary], scores: &[Score], delays: &[Delay]) -> Vec<Goal>
             );
         }
     }
-    let worst = |ratio: fn(&Delay) -> f64| delays.iter().map(ratio).fold(f64::NAN, f64::max);
+    let own = || delays.iter().filter(|delay| delay.what.is_none());
+    let worst = |ratio: fn(&Delay) -> f64| own().map(ratio).fold(f64::NAN, f64::max);
     if !delays.is_empty() {
         let bare = worst(Delay::bare_ratio);
         add(

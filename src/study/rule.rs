@@ -7,6 +7,7 @@ use super::flagger::Flagger;
 use super::scenario::Ms;
 use super::serin::Serin;
 use super::traffic::World;
+use super::tries::Try;
 
 /// What a rule wants at a look.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -47,6 +48,8 @@ pub enum Rule {
     ArgoCanary,
     /// Argo Rollouts, tuned like Flagger: 1 min, 99 %, no failure allowed.
     ArgoTuned,
+    /// Serin's judge with one thing changed.
+    Try(Try),
 }
 
 impl Rule {
@@ -69,6 +72,7 @@ impl Rule {
             Self::ArgoService => "Argo docs, service-wide",
             Self::ArgoCanary => "Argo docs, canary only",
             Self::ArgoTuned => "Argo 1 min, 99%",
+            Self::Try(what) => what.name(),
         }
     }
 
@@ -81,6 +85,7 @@ impl Rule {
             Self::ArgoService => Box::new(Argo::docs(true)),
             Self::ArgoCanary => Box::new(Argo::docs(false)),
             Self::ArgoTuned => Box::new(Argo::tuned()),
+            Self::Try(what) => Box::new(Serin::trying(world, what)),
         }
     }
 }

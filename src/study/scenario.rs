@@ -296,6 +296,7 @@ pub fn stress() -> Vec<Cell> {
         Scenario::healthy("two incidents, 30% and 10%, both", 0.001)
             .incident(80, 140, 0.30)
             .incident(200, 260, 0.10),
+        Scenario::healthy("incident 70% for 2 min, both", 0.001).incident(97, 217, 0.70),
         Scenario::bad("0.1 -> 5% between two incidents", 0.001, 0.05)
             .incident(80, 140, 0.30)
             .incident(200, 260, 0.10),

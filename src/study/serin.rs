@@ -9,6 +9,7 @@ use super::count::{Counted, Reading, Register};
 use super::rule::{Judge, Move};
 use super::scenario::{LIMIT, Ms};
 use super::traffic::{HISTORY, SCRAPE, World};
+use super::tries::{Frame, Try, Variant};
 use crate::analysis::comparison::policy::{self, Place, Policy};
 use crate::analysis::comparison::{self, Comparison, Tick, safety};
 
@@ -68,6 +69,8 @@ pub struct Serin {
     register: Register,
     failures: Comparison,
     slow: Option<Comparison>,
+    /// In place of the evidence of `failures`, when something is tried.
+    variant: Option<Variant>,
     policy: Policy,
     ladder: Ladder,
     every: Ms,
@@ -85,8 +88,22 @@ impl Serin {
         Self::with(world, Setup::default())
     }
 
+    /// The benchmark's, with one thing changed.
+    pub fn trying(world: &World, what: Try) -> Self {
+        let frame = Frame {
+            needed: comparison::Rule::default().needed(),
+            is_guarded: true,
+        };
+        let variant = Some(Variant::new(what, frame));
+        Self::begun(world, Setup::default(), variant)
+    }
+
     /// With another setup.
     pub fn with(world: &World, setup: Setup) -> Self {
+        Self::begun(world, setup, None)
+    }
+
+    fn begun(world: &World, setup: Setup, variant: Option<Variant>) -> Self {
         let Setup {
             rule,
             policy,
@@ -101,6 +118,7 @@ impl Serin {
             register: Register::default(),
             failures: Comparison::new(rule),
             slow: world.scenario().slow.map(|_| Comparison::new(rule)),
+            variant,
             policy,
             ladder,
             every,
@@ -116,6 +134,9 @@ impl Serin {
                 && at > -HISTORY
             {
                 serin.failures.seed(&reading.stable);
+                if let Some(variant) = &mut serin.variant {
+                    variant.seed(&reading.stable);
+                }
                 if let Some(slow) = &mut serin.slow {
                     slow.seed(&reading.stable_slow);
                 }
@@ -143,6 +164,9 @@ impl Serin {
     fn restart(&mut self) {
         self.unbroken = 0;
         self.failures.restart();
+        if let Some(variant) = &mut self.variant {
+            variant.restart();
+        }
         if let Some(slow) = &mut self.slow {
             slow.restart();
         }
@@ -159,10 +183,14 @@ impl Serin {
         if self.unbroken > RESTART {
             self.restart();
         }
-        self.failures.tick(Tick {
+        let tick = Tick {
             stable: &reading.stable,
             candidate: &reading.candidate,
-        });
+        };
+        self.failures.tick(tick);
+        if let Some(variant) = &mut self.variant {
+            variant.tick(tick);
+        }
         add(&mut self.of_step, &reading.candidate);
         if let Some(slow) = self.slow.as_mut().filter(|_| now > COLD) {
             slow.tick(Tick {
@@ -175,16 +203,19 @@ impl Serin {
 
     /// The evidence of all streams together, and what it means.
     fn reading(&self) -> policy::Reading {
-        let Some(slow) = &self.slow else {
+        if self.slow.is_none() && self.variant.is_none() {
             return policy::reading(&self.failures, self.of_step, &self.policy);
-        };
-        let evidence = comparison::combined(&[
-            (STREAMS.0, self.failures.ln_evidence()),
-            (STREAMS.1, slow.ln_evidence()),
-        ]);
+        }
+        let own = self.variant.as_ref().map(Variant::ln_evidence);
+        let own = own.unwrap_or_else(|| self.failures.ln_evidence());
+        let mut streams = vec![(STREAMS.0, own)];
         let floor = self.policy.floor;
-        let guarded = policy::is_guarded(self.failures.candidate(), self.of_step, floor)
-            || policy::is_guarded(slow.candidate(), self.of_step_slow, floor);
+        let mut guarded = policy::is_guarded(self.failures.candidate(), self.of_step, floor);
+        if let Some(slow) = &self.slow {
+            streams.push((STREAMS.1, slow.ln_evidence()));
+            guarded |= policy::is_guarded(slow.candidate(), self.of_step_slow, floor);
+        }
+        let evidence = comparison::combined(&streams);
         if evidence >= self.failures.rule().needed() && guarded {
             return policy::Reading::Harmful;
         }
@@ -192,13 +223,14 @@ impl Serin {
             return policy::Reading::Leaning;
         }
         let limit = self.policy.limit;
-        match (
-            safety::safe(&self.failures, limit),
-            safety::safe(slow, limit),
-        ) {
-            (Some(safe), Some(_)) => policy::Reading::Safe(safe),
-            _ => policy::Reading::Open,
-        }
+        let slow_is_safe = |slow: &Comparison| safety::safe(slow, limit).is_some();
+        let by_trying = self.variant.as_ref().is_some_and(|variant| {
+            variant.what() == Try::SafeThree && variant.ln_tripled() <= safety::BETA.ln()
+        });
+        let safe = safety::safe(&self.failures, limit)
+            .or(by_trying.then_some(safety::Safe::Relative))
+            .filter(|_| self.slow.as_ref().is_none_or(slow_is_safe));
+        safe.map_or(policy::Reading::Open, policy::Reading::Safe)
     }
 }
 

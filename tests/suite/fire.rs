@@ -2,4 +2,5 @@
 
 mod crash;
 mod power_loss;
+mod races;
 mod rig;

@@ -9,12 +9,16 @@
     reason = "tests fail by panicking, start programs and wait for them"
 )]
 
+mod breaks;
+mod byte_edits;
 mod chart;
 mod cluster;
 mod demo;
 mod fire;
+mod fuzz;
 mod git;
 mod git_servers;
+mod hostile;
 mod istio_schema;
 mod prometheus;
 mod rig;

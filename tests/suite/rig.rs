@@ -3,7 +3,6 @@
 //! One for the whole test binary, started by the first test that asks. Each program runs under a shell that waits for a
 //! pipe to close, so that none outlives the tests, however they end. `tests/rig/build` provides the programs.
 
-use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -18,6 +17,8 @@ use serde_json::{Value, json};
 
 /// Longest time that the control plane may take to start, beside a compiler.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Longest time until Serin and the controllers have done what a test waits for.
+const LONGEST_WAIT: Duration = Duration::from_secs(45);
 /// Who may do everything.
 const ADMIN: &str = "admin-of-the-tests";
 
@@ -386,6 +387,27 @@ impl Client {
         deleted.unwrap_or_else(|error| panic!("{key:?}: {error}"));
     }
 
+    /// The same for a kind that the server may only just have learnt: until it serves it there is none.
+    pub(crate) async fn until_known(
+        &self,
+        key: Key<'_>,
+        what: &str,
+        is_so: impl Fn(Option<&Value>) -> bool,
+    ) -> Value {
+        let begun = Instant::now();
+        loop {
+            let found = self.api(key).get_opt(key.3).await.unwrap_or_default();
+            let found = found.map(|object| serde_json::to_value(object).unwrap());
+            if is_so(found.as_ref()) {
+                return found.unwrap_or(Value::Null);
+            }
+            if begun.elapsed() > LONGEST_WAIT {
+                panic!("{key:?} is never {what}");
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Waits until an object is as it should be, and answers with it.
     pub(crate) async fn until(
         &self,
@@ -399,7 +421,7 @@ impl Client {
             if is_so(found.as_ref()) {
                 return found.unwrap_or(Value::Null);
             }
-            if begun.elapsed() > PATIENCE {
+            if begun.elapsed() > LONGEST_WAIT {
                 panic!("{key:?} is never {what}: {found:#?}");
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -410,36 +432,6 @@ impl Client {
     pub(crate) fn namespace(&self, test: &str) -> String {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         format!("{test}-{}", COUNT.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// The API server's own counts of requests by verb and resource.
-    pub(crate) async fn requests(&self) -> BTreeMap<(String, String), f64> {
-        let request = axum::http::Request::get("/metrics")
-            .body(Vec::new())
-            .unwrap();
-        let text = self.0.request_text(request).await.unwrap();
-        let mut counts = BTreeMap::new();
-        let label = |line: &str, name: &str| {
-            let start = line.find(&format!("{name}=\""))? + name.len() + 2;
-            let rest = line.get(start..)?;
-            Some(rest.split('"').next()?.to_owned())
-        };
-        for line in text
-            .lines()
-            .filter(|line| line.starts_with("apiserver_request_total{"))
-        {
-            let key = (
-                label(line, "verb").unwrap_or_default(),
-                label(line, "resource").unwrap_or_default(),
-            );
-            let count: f64 = line
-                .rsplit(' ')
-                .next()
-                .and_then(|n| n.parse().ok())
-                .unwrap_or(0.0);
-            *counts.entry(key).or_insert(0.0) += count;
-        }
-        counts
     }
 }
 

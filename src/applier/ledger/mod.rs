@@ -510,7 +510,20 @@ impl Ledger {
 
     /// A kind cannot be watched, in the server's words.
     pub fn blind(&mut self, kind: &Kind, words: String, now: Timestamp) {
-        self.blind.insert(kind.clone(), words);
+        let is_new = self.blind.insert(kind.clone(), words.clone()).as_ref() != Some(&words);
+        let mut concerned = self
+            .entries
+            .iter()
+            .filter(|(key, entry)| &key.kind == kind && entry.wanted.is_some());
+        // When its definition is on the way as well, that is no news.
+        let is_coming = self.definitions.contains_key(kind);
+        if is_new
+            && !is_coming
+            && let Some((object, _)) = concerned.next()
+        {
+            let object = object.clone();
+            self.notices.push(Notice::Refused { object, words });
+        }
         self.refresh_kind(kind, now);
     }
 

@@ -23,6 +23,8 @@ const STUCK_AFTER: i64 = 30;
 const RETRY: (i64, i64) = (2, 300);
 /// Between two looks at pods that do not become ready, in seconds.
 const BETWEEN_LOOKS: i64 = 5;
+/// Until an object that somebody else made is looked at again, in seconds.
+const BETWEEN_OFFERS: i64 = 10;
 /// Deletions and writes on their way at once: enough to keep a server busy, few enough to leave room for others.
 const MOST_IN_FLIGHT: usize = 32;
 
@@ -56,6 +58,8 @@ pub enum Action {
 enum Block {
     /// Somebody may know a newer head: Git is asked first.
     Fetch,
+    /// Somebody else made an object where one of ours would be.
+    Foreign,
     /// Anything else, for people.
     Words(String),
 }
@@ -66,6 +70,10 @@ impl fmt::Display for Block {
             Self::Fetch => {
                 f.write_str("its number is not that of the last known commit: Git is asked first")
             }
+            Self::Foreign => f.write_str(
+                "it is there already and was not made by Serin: delete it, or offer it with the annotation \
+                 serin.dev/adopt: \"true\"",
+            ),
             Self::Words(words) => f.write_str(words),
         }
     }
@@ -110,6 +118,7 @@ impl Ledger {
         let mut busy: BTreeMap<Option<&str>, Tier> = BTreeMap::new();
         let mut chosen = Vec::new();
         let mut blocked = Vec::new();
+        let mut foreign = Vec::new();
         let mut wants_fetch = false;
         for (tier, key) in &self.due {
             let place = key.namespace.as_deref();
@@ -122,6 +131,10 @@ impl Ledger {
                 Some(Block::Fetch) => {
                     wants_fetch = true;
                     blocked.push((key.clone(), Block::Fetch.to_string()));
+                    continue;
+                }
+                Some(Block::Foreign) => {
+                    foreign.push(key.clone());
                     continue;
                 }
                 Some(other) => {
@@ -141,6 +154,9 @@ impl Ledger {
             }
         }
         self.wants_fetch |= wants_fetch;
+        for key in foreign {
+            self.refuse(&key, Block::Foreign.to_string(), BETWEEN_OFFERS, now);
+        }
         for (key, words) in blocked {
             if let Some(entry) = self.entries.get_mut(&key) {
                 entry.blocked = Some(words);
@@ -184,6 +200,13 @@ impl Ledger {
         if entry.live.as_ref().is_some_and(|live| live.terminating) {
             let words = "it is being deleted, and made again when it is gone";
             return Some(Block::Words(words.to_owned()));
+        }
+        let is_foreign = entry
+            .live
+            .as_ref()
+            .is_some_and(|live| live.owner.is_none() && live.canary.is_none() && !live.is_offered);
+        if is_foreign && object.canary.is_some() {
+            return Some(Block::Foreign);
         }
         let words = self
             .left_alone(entry, object)
@@ -488,13 +511,27 @@ impl Ledger {
         let tries = entry.failure.as_ref().map_or(0, |failure| failure.tries);
         let (first, longest) = if passing { (1, 10) } else { RETRY };
         let wait = (first << tries.min(8)).min(longest);
-        let is_new = entry
-            .failure
-            .as_ref()
-            .is_none_or(|failure| failure.words != words);
+        let tries = tries + 1;
+        self.refuse(key, words, wait, now);
+        if let Some(failure) = self
+            .entries
+            .get_mut(key)
+            .and_then(|entry| entry.failure.as_mut())
+        {
+            failure.tries = tries;
+        }
+    }
+
+    /// Remembers why an object cannot be written, and tells it when it is news.
+    fn refuse(&mut self, key: &ObjectKey, words: String, wait: i64, now: Timestamp) {
+        let Some(entry) = self.entries.get_mut(key) else {
+            return;
+        };
+        let known = entry.failure.as_ref();
+        let is_new = known.is_none_or(|failure| failure.words != words);
         entry.failure = Some(Failure {
             words: words.clone(),
-            tries: tries + 1,
+            tries: 1,
             retry_at: now + Duration::seconds(wait),
         });
         entry.blocked = Some(words.clone());

@@ -216,9 +216,10 @@ fn time(at: Timestamp) -> String {
     at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
-/// A path or name inside a comment: a line break in it must not end the comment.
+/// A path or name inside a comment: a line break in it, by any version of YAML, must not end the comment.
 fn one_line(text: &str) -> String {
+    let is_break = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}');
     text.chars()
-        .map(|c| if c.is_control() { '?' } else { c })
+        .map(|c| if is_break(c) { '?' } else { c })
         .collect()
 }

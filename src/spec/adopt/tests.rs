@@ -80,7 +80,7 @@ fn a_whole_canary() {
     assert_eq!(path.as_str(), "app/canary.yaml");
     assert_snapshot!(text, @"
     # New versions of podinfo are proposed here: change the image below and push. Serin commits each step beside this file.
-    # `serin validate .` checks it; `serin render app/canary.yaml --weight 10` shows what it generates.
+    # `serin validate .` checks it; `serin render app/canary.yaml` shows what it generates.
     apiVersion: serin.dev/v1alpha1
     kind: Canary
     metadata:

@@ -34,7 +34,7 @@ pub(super) fn canary(content: &Content<'_>) -> String {
     format!(
         "\
 # New versions of {name} are proposed here: change the image below and push. Serin commits each step beside this file.
-# `serin validate .` checks it; `serin render {file} --weight 10` shows what it generates.
+# `serin validate .` checks it; `serin render {file}` shows what it generates.
 apiVersion: serin.dev/v1alpha1
 kind: Canary
 metadata:

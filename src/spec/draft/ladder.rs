@@ -129,10 +129,11 @@ fn climb(item: &Node, mistakes: &mut Mistakes) -> Vec<Rung> {
         return Vec::new();
     }
     let step = usize::try_from(climb.by).unwrap_or(usize::MAX);
+    // Up to the first weight that is none: the schema says what is wrong, and nobody counts to 10^18 meanwhile.
     (climb.from..climb.to)
         .step_by(step)
-        .chain([climb.to])
-        .filter_map(Weight::new)
+        .map_while(Weight::new)
+        .chain(Weight::new(climb.to))
         .map(|weight| Rung {
             weight,
             hold: hold(climb.hold.as_deref()),

@@ -13,15 +13,28 @@ pub(super) fn replacement(source: &[u8], old: &str, wanted: &Value) -> (Range<us
         return (whole, wanted.to_string());
     };
     match source.first() {
-        Some(b'\'') if !text.chars().any(char::is_control) => {
+        Some(b'\'') if !text.contains(is_special) => {
             (whole, format!("'{}'", text.replace('\'', "''")))
         }
-        Some(b'|' | b'>') => {
-            block(source, old, text).unwrap_or_else(|| (whole, wanted.to_string()))
-        }
-        Some(b'"' | b'\'') => (whole, wanted.to_string()),
+        Some(b'|' | b'>') => block(source, old, text).unwrap_or_else(|| (whole, quoted(text))),
+        Some(b'"' | b'\'') => (whole, quoted(text)),
         _ => (whole, string(text)),
     }
+}
+
+/// What some reader of YAML 1.1 takes for a line break or leaves out, and control characters.
+fn is_special(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}')
+}
+
+/// A text in double quotes, with an escape for what is special.
+fn quoted(text: &str) -> String {
+    let json = Value::from(text).to_string();
+    let escaped = json.chars().map(|c| match c {
+        c if is_special(c) => format!("\\u{:04x}", u32::from(c)),
+        c => c.to_string(),
+    });
+    escaped.collect()
 }
 
 /// A block scalar of one line keeps its header, the comment in it, and its indentation.
@@ -35,7 +48,7 @@ fn block(source: &[u8], old: &str, text: &str) -> Option<(Range<usize>, String)>
         && !new_line.is_empty()
         && !new_line.starts_with([' ', '\t', '#'])
         && !new_line.ends_with([' ', '\t'])
-        && !new_line.chars().any(char::is_control);
+        && !new_line.contains(is_special);
     fits.then(|| (header_end + indent..source.len(), new_line.to_owned()))
 }
 
@@ -47,14 +60,10 @@ pub(super) fn string(text: &str) -> String {
         parsed.errors.is_empty()
             && matches!(parsed.documents.as_slice(), [one] if &one.root.to_json() == wanted)
     };
-    let plain = !text.chars().any(char::is_control)
+    let plain = !text.contains(is_special)
         && reads(&in_block, &serde_json::json!({"k": text}))
         && reads(&in_flow, &serde_json::json!({"k": [text]}));
-    if plain {
-        text.to_owned()
-    } else {
-        Value::from(text).to_string()
-    }
+    if plain { text.to_owned() } else { quoted(text) }
 }
 
 /// A key, plain or quoted.
@@ -63,11 +72,7 @@ pub(super) fn key(text: &str) -> String {
     let plain = parsed.errors.is_empty()
         && matches!(parsed.documents.as_slice(), [one] if one.root.to_json() == serde_json::json!({text: 1}))
         && string(text) == text;
-    if plain {
-        text.to_owned()
-    } else {
-        Value::from(text).to_string()
-    }
+    if plain { text.to_owned() } else { quoted(text) }
 }
 
 /// A value on one line, collections in flow style.

@@ -172,3 +172,58 @@ async fn warn_only_reports() {
         .until(deployment(&ns, "podinfo"), "larger", has_three)
         .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn edits_in_the_middle_of_a_rollout_change_nothing_for_long() {
+    let mut world = World::new("edits", proposed, "").await;
+    let ns = world.namespace.clone();
+    let _serin = world.serin();
+    let key = routes(&ns, "podinfo");
+    let is_routed = |found: Option<&Value>| found.is_some_and(|vs| sends(vs, "alexis"));
+    let before = world.kube.until(key, "routed for alexis", is_routed).await;
+    let head = world.git.head();
+    let is_back = |vs: Option<&Value>| vs.is_some_and(|vs| vs["spec"] == before["spec"]);
+    let last = before["spec"]["http"].as_array().unwrap().len() - 1;
+    for percent in [100, 50] {
+        let mut edited = before["spec"]["http"].clone();
+        edited[last]["route"][0]["weight"] = json!(100 - percent);
+        edited[last]["route"][1]["weight"] = json!(percent);
+        world
+            .kube
+            .edit(key, &json!({"spec": {"http": edited}}))
+            .await;
+        world.kube.until(key, "what it was", is_back).await;
+    }
+    // The canary's Deployment scaled away, stable's deleted, the Canary itself deleted.
+    let canary = deployment(&ns, "podinfo-canary");
+    world
+        .kube
+        .edit(canary, &json!({"spec": {"replicas": 7}}))
+        .await;
+    let has_one = |found: Option<&Value>| found.is_some_and(|d| d["spec"]["replicas"] == 1);
+    world.kube.until(canary, "of its size", has_one).await;
+    world.kube.delete(deployment(&ns, "podinfo")).await;
+    let runs = |found: Option<&Value>| {
+        found.is_some_and(|d| {
+            let containers = &d["spec"]["template"]["spec"]["containers"];
+            d["status"]["availableReplicas"] == 2
+                && containers[0]["image"]
+                    .as_str()
+                    .is_some_and(|i| i.ends_with(":6.8.0"))
+        })
+    };
+    world
+        .kube
+        .until(deployment(&ns, "podinfo"), "what it was", runs)
+        .await;
+    let resource = ("serin.dev/v1alpha1", "Canary", ns.as_str(), "podinfo");
+    world.kube.until(resource, "there", |c| c.is_some()).await;
+    world.kube.delete(resource).await;
+    world
+        .kube
+        .until(resource, "there again", |c| c.is_some())
+        .await;
+    world.kube.until(key, "what it was", is_back).await;
+    moment(1500).await;
+    assert_eq!(world.git.head(), head, "{:?}", world.subjects());
+}

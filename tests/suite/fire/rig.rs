@@ -1,10 +1,23 @@
 //! A repository with one canary, and what its branch tells afterwards, without times.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
 
 use regex::Regex;
+use serin::analysis::{Answer, Query};
+use serin::clock::{Clock, ManualClock, SystemClock};
+use serin::cluster::NoCluster;
+use serin::domain::{CanaryId, CommitId, Person};
+use serin::git::{self, Branch};
+use serin::ports::{
+    Draft, Head, Lineage, Metrics, Published, Repository, RepositoryError, Snapshot, Watch,
+};
+use serin::reconcile::{Engine, Pass, Settings};
+use serin::record::message::Style;
 
 use crate::git::rig::{Rig, Someone};
 use crate::git_servers::{program, run};
@@ -154,4 +167,118 @@ pub(crate) fn disk(folder: &Path) -> PathBuf {
         .arg(source)
         .arg("-ldl"));
     library
+}
+
+/// No metrics server: for canaries that skip the analysis.
+#[derive(Debug)]
+pub(crate) struct Unasked;
+
+impl Metrics for Unasked {
+    async fn ask(&self, queries: &[Query]) -> Vec<Answer> {
+        assert!(queries.is_empty(), "{queries:?}");
+        Vec::new()
+    }
+}
+
+/// What happens just before a push.
+type BeforePush = Box<dyn FnMut() + Send>;
+
+/// A branch where something happens between fetch and push.
+pub(crate) struct Interrupted {
+    pub(crate) branch: Branch,
+    /// Taken by the next push that there is.
+    pub(crate) before_push: Option<BeforePush>,
+}
+
+impl Repository for Interrupted {
+    async fn fetch(&mut self) -> Result<Head, RepositoryError> {
+        self.branch.fetch().await
+    }
+
+    async fn snapshot(&mut self, at: &CommitId) -> Result<Snapshot, RepositoryError> {
+        self.branch.snapshot(at).await
+    }
+
+    async fn lineage(
+        &mut self,
+        at: &CommitId,
+        watches: &[Watch],
+    ) -> Result<BTreeMap<CanaryId, Lineage>, RepositoryError> {
+        self.branch.lineage(at, watches).await
+    }
+
+    async fn publish(
+        &mut self,
+        base: &CommitId,
+        drafts: Vec<Draft>,
+    ) -> Result<Published, RepositoryError> {
+        if let Some(mut act) = self.before_push.take() {
+            act();
+        }
+        self.branch.publish(base, drafts).await
+    }
+}
+
+/// The real loop on a real branch, with a clock that a test moves.
+pub(crate) struct Loop {
+    pub(crate) engine: Engine<Interrupted, Unasked, NoCluster, Arc<ManualClock>>,
+    pub(crate) clock: Arc<ManualClock>,
+}
+
+impl Loop {
+    pub(crate) async fn new(settings: git::Settings) -> Self {
+        let clock = Arc::new(ManualClock::new(SystemClock.now()));
+        let repository = Interrupted {
+            branch: Branch::open(settings).await.unwrap(),
+            before_push: None,
+        };
+        let settings = Settings {
+            push_interval: Duration::ZERO,
+            poll: Duration::from_secs(1),
+            style: Style::default(),
+        };
+        let engine = Engine::new(repository, Unasked, NoCluster, Arc::clone(&clock), settings);
+        Self { engine, clock }
+    }
+
+    /// One pass, two seconds after the last one.
+    pub(crate) async fn pass(&mut self) -> Pass {
+        self.clock
+            .set(self.clock.now() + chrono::TimeDelta::seconds(2));
+        self.engine.pass().await
+    }
+
+    /// Passes until the newest step of ours begins like this.
+    pub(crate) async fn until(&mut self, rig: &Rig, step: &str) {
+        let mut last = None;
+        for _ in 0..60 {
+            if steps(rig).last().is_some_and(|last| last.starts_with(step)) {
+                return;
+            }
+            last = Some(self.pass().await);
+        }
+        panic!("`{step}` never came: {:?}\n{last:?}", steps(rig));
+    }
+}
+
+/// The branch settings of `Serin`, as `serin run` has them.
+pub(crate) fn settings(rig: &Rig, copy: &str) -> git::Settings {
+    let serin = Person {
+        name: "Serin".to_owned(),
+        email: "serin@example.com".to_owned(),
+    };
+    git::Settings {
+        author: serin.clone(),
+        committer: serin,
+        ..rig.settings(copy)
+    }
+}
+
+/// What stops the only canary of a pass, in the two forms that it may have.
+pub(crate) fn waits(pass: &Pass) -> String {
+    match (&pass.problem, pass.canaries.as_slice()) {
+        (Some(problem), _) => problem.clone(),
+        (None, [canary]) => format!("{}: {}", canary.waiting.reason(), canary.waiting),
+        (None, canaries) => panic!("{canaries:?}"),
+    }
 }

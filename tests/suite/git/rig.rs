@@ -153,6 +153,11 @@ impl Someone {
         std::fs::write(path, content).unwrap();
     }
 
+    /// Takes a file away.
+    pub(crate) fn remove(&self, path: &str) {
+        std::fs::remove_file(self.clone.join(path)).unwrap();
+    }
+
     /// Commits these files on what the clone has.
     pub(crate) fn commit(&self, message: &str, files: &[(&str, &str)]) -> CommitId {
         for (path, content) in files {

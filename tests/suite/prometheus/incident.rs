@@ -10,7 +10,7 @@ use serin::domain::{Person, RepoPath};
 use serin::prometheus::{Server, Settings};
 use serin::reconcile::{self, Engine};
 use serin::record::message::{self, Style};
-use serin::simulation::{Branch, Change, Mesh, Remote, World};
+use serin::simulation::{Branch, Change, Life, Mesh, Remote, World};
 
 use crate::support::prometheus::{Prometheus, TrafficSource, pause};
 
@@ -134,13 +134,18 @@ async fn an_incident_for_all_blames_nobody_and_counts_are_exact() {
     let engine = Engine::new(
         Branch::new(
             Arc::clone(&remote),
+            Life::default(),
             Person {
                 name: "Serin".to_owned(),
                 email: "serin@example.com".to_owned(),
             },
         ),
         Server::new(Settings::new(&prometheus.url)).unwrap(),
-        Mesh::new(Arc::new(Mutex::new(World::default())), false),
+        Mesh::new(
+            Arc::new(Mutex::new(World::default())),
+            Life::default(),
+            false,
+        ),
         SystemClock,
         reconcile::Settings {
             push_interval: Duration::ZERO,

@@ -156,6 +156,9 @@ impl Serin {
 
 impl Drop for Serin {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("serin said:\n{}", self.log());
+        }
         // It may have ended already.
         let _ = kill_process_group(self.pid(), Signal::KILL);
         let _ = self.child.kill();
