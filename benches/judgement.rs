@@ -51,7 +51,7 @@ fn target(n: usize) -> Target {
             rollout: at(0),
             step: at(0),
             has_traffic: true,
-            weight: Some(10),
+            weight: Some(50),
             comparable: true,
         },
     }
