@@ -79,6 +79,8 @@ pub(super) async fn read(
     }
     let envelope = parsed.map_err(|error| {
         let text = words(&String::from_utf8_lossy(&body));
+        // The server's own text may be quoted in it, line breaks and all.
+        let error = words(&error.to_string());
         AskError::Unusable(format!("{error}; it begins with `{}`", start(&text, 60)))
     })?;
     envelope.series(range)

@@ -153,7 +153,9 @@ fn target(rest: &str) -> Result<(CanaryId, String, Part), String> {
     let names: Vec<&str> = path.split('/').collect();
     match (names.as_slice(), part) {
         ([namespace, canary, container], Some(part))
-            if names.iter().all(|name| !name.is_empty()) =>
+            if names
+                .iter()
+                .all(|name| !name.is_empty() && !name.contains(char::is_control)) =>
         {
             Ok((
                 CanaryId::new(*namespace, *canary),

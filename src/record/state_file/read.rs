@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use chrono::DateTime;
+use chrono::{DateTime, SubsecRound as _};
 use serde_json::Value;
 
 use super::{API_VERSION, KIND, StateFile, Unreadable};
@@ -516,7 +516,8 @@ fn boolean(node: &Node) -> Result<bool, String> {
 fn time(node: &Node) -> Result<Timestamp, String> {
     let text = text(node)?;
     DateTime::parse_from_rfc3339(&text)
-        .map(|at| at.to_utc())
+        // As it is written: a fraction that a person typed would be gone after the next step, as if somebody changed it.
+        .map(|at| at.to_utc().trunc_subsecs(0))
         .map_err(|_| "write a time like 2026-01-31T12:00:00Z".to_owned())
 }
 
