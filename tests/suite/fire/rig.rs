@@ -87,9 +87,15 @@ pub(crate) fn steps(rig: &Rig) -> Vec<String> {
 /// Everything that our commits are, without times, ids and counts: message, files and their content, in order.
 pub(crate) fn history(rig: &Rig) -> Vec<String> {
     let ids = rig.server(&["rev-list", "--reverse", "--author=Serin", "main"]);
-    let changing = [
+    let regex = |pattern: &str| Regex::new(pattern).unwrap();
+    let dropped = [
         // A verdict that nothing rests on: what it says depends on the moment of the look.
         r"Serin-Verdict: (inconclusive|error)\n(Serin-Metric.*\n)*|lastVerdict:(\n  .*)*\n?",
+        // What follows from counts, at every look a little different; `evidence_is_whole` looks at the counts.
+        r"Serin-Evidence:.*\n",
+    ]
+    .map(regex);
+    let blanked = [
         // Times, in the state and in sentences.
         r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ",
         // Counts of requests and seconds.
@@ -99,20 +105,16 @@ pub(crate) fn history(rig: &Rig) -> Vec<String> {
         // Evidence in sentences.
         r"query=.*|sentence: .*",
     ]
-    .map(|pattern| Regex::new(pattern).unwrap());
+    .map(regex);
     let blank = |text: String| {
-        changing.iter().fold(text, |text, pattern| {
-            pattern
-                .replace_all(
-                    &text,
-                    if pattern.as_str().contains("lastVerdict") {
-                        ""
-                    } else {
-                        "…"
-                    },
-                )
-                .into_owned()
-        })
+        let replace =
+            |text: String, pattern: &Regex, by: &str| pattern.replace_all(&text, by).into_owned();
+        let kept = dropped
+            .iter()
+            .fold(text, |text, pattern| replace(text, pattern, ""));
+        blanked
+            .iter()
+            .fold(kept, |text, pattern| replace(text, pattern, "…"))
     };
     ids.lines()
         .map(|id| {
