@@ -375,7 +375,7 @@ mod tests {
             .filter(|line| line.starts_with("| nothing fails") || line.starts_with("| bad "))
             .collect();
         insta::assert_snapshot!(cells.join("\n"), @r"
-        | bad 0.1 -> 100% | 20 | 100 / 0 / 0, 30 s | 100 / 0 / 0, 120 s |
+        | bad 0.1 -> 100% | 20 | 100 / 0 / 0, 15 s | 100 / 0 / 0, 120 s |
         | nothing fails, scrapes and Prometheus lost | 20 | 0 / 100 / 0, 405 s | 100 / 0 / 0, 360 s |
         | nothing fails, pods come and go | 20 | 0 / 100 / 0, 300 s | 0 / 100 / 0, 300 s |
         ");

@@ -102,7 +102,7 @@ mod tests {
             })
             .collect();
         insta::assert_snapshot!(ends.join("\n"), @r"
-        Serin RolledBack 30s
+        Serin RolledBack 15s
         Flagger, threshold 1 RolledBack 120s
         Flagger, threshold 5 RolledBack 360s
         Argo docs, service-wide RolledBack 1500s

@@ -530,7 +530,7 @@ mod tests {
                 needed: judge.rule().needed(),
                 is_guarded: true,
             };
-            let mut again = Variant::new(Try::Same, frame);
+            let mut again = Variant::new(Try::DisasterCap, frame);
             let pods = 1 + random.below(5) as usize;
             let (mean, share) = (5.0 + 400.0 * random.unit(), 0.05 * random.unit());
             for _ in 0..40 {

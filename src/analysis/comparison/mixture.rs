@@ -49,10 +49,12 @@ impl Start {
         }
     }
 
-    pub(super) fn add(&mut self, gains: &[f64; 8]) {
-        for ((sum, best), gain) in self.sums.iter_mut().zip(&mut self.best).zip(gains) {
+    /// Adds a tick; `largest` is the part of its gains that the cap is about.
+    pub(super) fn add(&mut self, gains: &[f64; 8], largest: &[f64; 8]) {
+        let sums = self.sums.iter_mut().zip(&mut self.best);
+        for ((sum, best), (gain, largest)) in sums.zip(gains.iter().zip(largest)) {
             *sum += gain;
-            *best = best.max(*gain);
+            *best = best.max(*largest);
         }
     }
 

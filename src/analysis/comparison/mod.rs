@@ -206,12 +206,35 @@ impl Comparison {
             theta: self.theta,
         };
         let added = RATIOS.map(|rho| entry.gain(rho, self.rule.tolerance));
+        let largest = self.largest(tick, &added);
         for start in &mut self.starts {
-            start.add(&added);
+            start.add(&added, &largest);
         }
         self.doubled += entry.gain(2.0 * self.rule.tolerance, 1.0);
         mixture::note(&mut self.log, entry);
         self.weigh();
+    }
+
+    /// What the cap is about: the whole tick; where at least half of the candidate's requests failed, the most that one
+    /// pod adds to it. One scrape never decides; in a disaster those of two pods may, a tick sooner (`study/RESEARCH.md`).
+    fn largest(&self, tick: Tick<'_>, added: &[f64; 8]) -> [f64; 8] {
+        let (candidate, stable) = (total(tick.candidate), total(tick.stable));
+        if 2 * candidate.1 < candidate.0 {
+            return *added;
+        }
+        let mut largest = [0.0_f64; 8];
+        for (n, x) in tick.candidate {
+            let (others, failed) = (candidate.0 - n, candidate.1 - x.min(n));
+            let rest = Entry {
+                failed: failed as f64 / self.phi,
+                all: (failed + stable.1) as f64 / self.phi,
+                theta: others as f64 / (others + stable.0).max(1) as f64,
+            };
+            for ((most, gain), rho) in largest.iter_mut().zip(added).zip(RATIOS) {
+                *most = most.max(gain - rest.gain(rho, self.rule.tolerance));
+            }
+        }
+        largest
     }
 
     fn weigh(&mut self) {

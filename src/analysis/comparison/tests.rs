@@ -143,6 +143,23 @@ fn restarts_and_the_cap() {
 }
 
 #[test]
+fn two_pods_may_convict_in_one_tick_of_disaster() {
+    let evidence = |candidate: &[Pod]| {
+        let mut test = Comparison::new(Rule::default());
+        test.tick(Tick {
+            stable: &[(70, 0); 4],
+            candidate,
+        });
+        test.ln_evidence() >= test.rule().needed()
+    };
+    assert!(evidence(&[(15, 15), (15, 14)]));
+    // One pod is one scrape, whatever it shows; and what is no disaster waits for a second tick.
+    assert!(!evidence(&[(30, 30)]));
+    assert!(!evidence(&[(15, 0), (15, 15)]));
+    assert!(!evidence(&[(40, 15), (40, 15)]));
+}
+
+#[test]
 fn pods_that_differ_temper_the_evidence() {
     let stable = |errors: [u64; 4]| errors.map(|x| (2375, x));
     let tempered = Rule {
