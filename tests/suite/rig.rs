@@ -56,6 +56,16 @@ fn programs() -> PathBuf {
     PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
 }
 
+/// Where `kubectl` is, which builds kustomizations.
+pub(crate) fn kubectl_folder() -> String {
+    let output = Command::new(tests().join("rig/helm/install"))
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "tests/rig/helm/install failed");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
 fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()

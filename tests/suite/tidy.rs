@@ -29,12 +29,13 @@ impl std::fmt::Display for Breach {
 const MAX_LINES: usize = 800;
 
 /// Modules that compute and do nothing else.
-const PURE: [&str; 11] = [
+const PURE: [&str; 12] = [
     "domain",
     "yaml",
     "crd",
     "spec",
     "analysis",
+    "applier",
     "study",
     "progression",
     "manifests",

@@ -61,6 +61,9 @@ impl Start {
         std::fs::create_dir_all(&home).unwrap();
         let mut command = serin(&home);
         command.arg("run").arg("--config").arg(config);
+        let system = "/usr/local/bin:/usr/bin:/bin";
+        let path = format!("{}:{system}", crate::rig::kubectl_folder());
+        command.env("PATH", path);
         command
             .arg("--cache-dir")
             .arg(folder.join(format!("{name}-cache")));
