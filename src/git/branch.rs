@@ -525,10 +525,11 @@ impl Branch {
                 self.suspect();
                 return Err(RepositoryError::Local(failure.to_string()));
             }
-            // Access that is good for reading only is a refusal like any other.
-            if !matches!(failure, RepositoryError::Denied(_)) {
+            if let RepositoryError::Local(_) = failure {
                 return Err(failure);
             }
+            // The remote was read a moment later: access is good for reading only, or writing is out of order. Either is
+            // a refusal, in whatever words.
         }
         Ok(Published::Refused(self.refusal(&output)))
     }

@@ -3,4 +3,5 @@
 mod crash;
 mod power_loss;
 mod races;
+mod refusals;
 mod rig;
