@@ -1,20 +1,242 @@
-//! How fast the engine is.
+//! What the engine costs: an idle pass over ten thousand canaries, one changed file, memory, whole simulated rollouts.
+//!
+//! `cargo bench --bench engine`. Every figure stands beside a baseline that was measured in the same run.
+
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a benchmark prints"
+    clippy::cast_precision_loss,
+    clippy::disallowed_methods,
+    reason = "a benchmark prints what it measured with the machine's own clock"
 )]
 
-use serin::simulation;
-fn main() {
-    let n: u64 = std::env::args()
-        .nth(1)
-        .and_then(|a| a.parse().ok())
-        .unwrap_or(200);
-    for seed in 0..n {
-        let outcome = simulation::run(&simulation::random(seed).unwrap());
-        if !outcome.violations.is_empty() {
-            println!("{seed}: {:?}", outcome.violations);
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use serin::clock::ManualClock;
+use serin::domain::{BlobId, CanaryId, CommitId, RepoPath, Timestamp};
+use serin::ports::{
+    Draft, File, Head, History, Lineage, Published, Repository, RepositoryError, Snapshot, Watch,
+};
+use serin::reconcile::{Engine, Settings};
+use serin::record::message::Style;
+use serin::simulation::{self, Mesh, Scenario, World};
+use serin::spec::{Catalog, ParseCache};
+
+/// Canaries of the large repository; each has two files of its own and four or five of Serin's.
+const CANARIES: usize = 10_000;
+/// Passes that are averaged.
+const PASSES: u32 = 20;
+/// Rollouts that are averaged.
+const ROLLOUTS: usize = 300;
+
+const APP: &str = include_str!("../src/simulation/base/app.yaml");
+const CANARY: &str = include_str!("../src/simulation/base/canary.yaml");
+
+/// A branch that stands still unless it is told to move.
+struct Still {
+    commit: CommitId,
+    files: BTreeMap<RepoPath, File>,
+}
+
+impl Repository for Still {
+    async fn fetch(&mut self) -> Result<Head, RepositoryError> {
+        Ok(Head {
+            commit: Some(self.commit.clone()),
+            history: History::Forward,
+        })
+    }
+
+    async fn snapshot(&mut self, at: &CommitId) -> Result<Snapshot, RepositoryError> {
+        Ok(Snapshot {
+            commit: at.clone(),
+            files: self.files.clone(),
+            skipped: Vec::new(),
+        })
+    }
+
+    async fn lineage(
+        &mut self,
+        _at: &CommitId,
+        _watches: &[Watch],
+    ) -> Result<BTreeMap<CanaryId, Lineage>, RepositoryError> {
+        Ok(BTreeMap::new())
+    }
+
+    async fn publish(
+        &mut self,
+        _base: &CommitId,
+        _drafts: Vec<Draft>,
+    ) -> Result<Published, RepositoryError> {
+        Ok(Published::Refused("this branch stands still".to_owned()))
+    }
+}
+
+impl Still {
+    fn put(&mut self, path: RepoPath, content: Vec<u8>) {
+        // Content and place name a blob well enough here; Git would hash.
+        let blob = BlobId(format!("{path}@{}", self.files.len() + content.len()));
+        let content = content.into();
+        self.files.insert(path, File { blob, content });
+    }
+}
+
+fn drive<T>(future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    loop {
+        let mut context = Context::from_waker(Waker::noop());
+        if let Poll::Ready(value) = future.as_mut().poll(&mut context) {
+            return value;
         }
     }
+}
+
+type Seat = Engine<Still, Mesh, Mesh, Arc<ManualClock>>;
+
+fn engine(branch: Still) -> Seat {
+    let world = Arc::new(Mutex::new(World::default()));
+    let mesh = || Mesh::new(Arc::clone(&world), simulation::Life::default(), false);
+    let start: Timestamp = "2026-01-05T09:00:00Z".parse().unwrap();
+    let settings = Settings {
+        push_interval: Duration::ZERO,
+        poll: Duration::from_secs(30),
+        style: Style::default(),
+    };
+    let clock = Arc::new(ManualClock::new(start));
+    Engine::new(branch, mesh(), mesh(), clock, settings)
+}
+
+/// A branch with all canaries idle, and everything that Serin writes for them in place.
+fn large() -> Still {
+    let mut branch = Still {
+        commit: CommitId::new("1"),
+        files: BTreeMap::new(),
+    };
+    for index in 0..CANARIES {
+        let name = format!("app-{index:05}");
+        for (file, text) in [("app.yaml", APP), ("canary.yaml", CANARY)] {
+            let path = RepoPath::new(format!("apps/{name}/{file}")).unwrap();
+            let text = text.replace("ghcr.io/stefanprodan/podinfo", "IMAGE");
+            let text = text
+                .replace("podinfod", "CONTAINER")
+                .replace("podinfo", &name);
+            branch.put(path, text.replace("CONTAINER", "podinfod").into_bytes());
+        }
+    }
+    let mut engine = engine(branch);
+    let outlook = drive(engine.outlook(false)).unwrap();
+    let mut branch = engine.repository;
+    for (_, draft) in outlook.into_iter().flat_map(|canary| canary.next) {
+        for (path, content) in draft.changes {
+            branch.put(path, content.unwrap());
+        }
+    }
+    branch.commit = CommitId::new("2");
+    branch
+}
+
+fn resident() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = statm
+        .split(' ')
+        .nth(1)
+        .and_then(|pages| pages.parse::<u64>().ok());
+    pages.unwrap_or_default() * 4_096
+}
+
+fn timed<T>(what: impl FnOnce() -> T) -> (Duration, T) {
+    let start = Instant::now();
+    let value = what();
+    (start.elapsed(), value)
+}
+
+fn idle() {
+    let branch = large();
+    let count = branch.files.len();
+    let tree: BTreeMap<_, _> = branch
+        .files
+        .iter()
+        .map(|(path, file)| (path.clone(), (file.blob.clone(), Arc::clone(&file.content))))
+        .collect();
+    let (baseline, catalog) = timed(|| Catalog::read(&tree, &mut ParseCache::default()));
+    println!("{count} files, {} canaries", catalog.canaries.len());
+    println!("  baseline, all parsed and validated      {baseline:>12.1?}");
+    drop((catalog, tree));
+
+    let before = resident();
+    let mut engine = engine(branch);
+    let (first, pass) = timed(|| drive(engine.pass()));
+    assert!(pass.problem.is_none(), "{:?}", pass.problem);
+    let moved = pass
+        .canaries
+        .iter()
+        .filter(|canary| !canary.moves.is_empty());
+    assert_eq!(moved.count(), 0, "nothing is to do");
+    let kept = (resident() - before) as f64 / CANARIES as f64;
+    println!("  first pass                              {first:>12.1?}");
+    println!("  memory                                  {kept:>10.0} bytes per canary");
+    drop(pass);
+
+    let (passes, ()) = timed(|| (0..PASSES).for_each(|_| drop(drive(engine.pass()))));
+    let idle = passes / PASSES;
+    println!(
+        "  idle pass, HEAD where it was            {idle:>12.1?}  1/{:.0} of the baseline",
+        baseline.as_secs_f64() / idle.as_secs_f64()
+    );
+
+    let path = RepoPath::new("apps/app-00042/app.yaml").unwrap();
+    let text = String::from_utf8(engine.repository.files[&path].content.to_vec()).unwrap();
+    engine.repository.put(
+        path,
+        text.replace("replicas: 4", "replicas: 40").into_bytes(),
+    );
+    engine.repository.commit = CommitId::new("3");
+    let parsed = engine.parsed().parsed();
+    let (one, _) = timed(|| drive(engine.pass()));
+    println!(
+        "  pass with one changed file              {one:>12.1?}  1/{:.0} of the baseline, {} file parsed",
+        baseline.as_secs_f64() / one.as_secs_f64(),
+        engine.parsed().parsed() - parsed
+    );
+}
+
+fn rollouts() {
+    let scenario = |index: usize| {
+        format!(
+            "lasts: 8m\nevents:\n- {{at: 30s, who: alexis, says: Propose, replace: [{{file: apps/podinfo/canary.yaml, \
+             from: \"podinfo:6.8.0\", to: \"podinfo:6.9.{index}\"}}]}}\n\
+             expect:\n- {{file: apps/podinfo/podinfo.serin/rollout.yaml, contains: \"phase: Idle\"}}\n\
+             - {{file: apps/podinfo/app.yaml, contains: \"podinfo:6.9.{index}\"}}\n"
+        )
+    };
+    let texts: Vec<String> = (0..ROLLOUTS).map(scenario).collect();
+    let (baseline, scenarios) = timed(|| {
+        let read = |text: &String| Scenario::read(text).unwrap();
+        texts.iter().map(read).collect::<Vec<_>>()
+    });
+    let (taken, ()) = timed(|| {
+        for scenario in &scenarios {
+            let outcome = simulation::run(scenario);
+            assert!(outcome.violations.is_empty(), "{:?}", outcome.violations);
+        }
+    });
+    println!(
+        "whole rollouts, every one from a cold start\n  {:.0} a second and core; one costs {:.0} times the reading of its scenario file",
+        ROLLOUTS as f64 / taken.as_secs_f64(),
+        taken.as_secs_f64() / baseline.as_secs_f64()
+    );
+    let (taken, report) = timed(|| simulation::search(1_000_000, 1_000, |_| {}));
+    assert!(report.broken.is_empty(), "{report}");
+    println!(
+        "random schedules of every fault, all cores\n  {:.0} a second",
+        1_000.0 / taken.as_secs_f64()
+    );
+}
+
+fn main() {
+    idle();
+    rollouts();
 }

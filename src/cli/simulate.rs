@@ -19,12 +19,25 @@ use crate::simulation::{self, Scenario};
 Examples:
   serin simulate scenarios/story.yaml
   serin simulate scenarios/rollback.yaml scenarios/no-data.yaml --output json
+  serin simulate --random 1000000 --seed 1
+  serin simulate --random 1 --seed 4711
 
 Exit status 1 when the checker finds a violation in any of them.")]
 pub(super) struct SimulateArgs {
     /// Scenario files.
-    #[arg(required = true, value_name = "FILE")]
+    #[arg(required_unless_present = "random", value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// Run this many random schedules of people and faults instead, on every core; a single one is shown.
+    #[arg(
+        long,
+        value_name = "COUNT",
+        env = "SERIN_RANDOM",
+        conflicts_with = "files"
+    )]
+    random: Option<u64>,
+    /// Seed of the first random schedule; the others follow it.
+    #[arg(long, value_name = "SEED", env = "SERIN_SEED", default_value_t = 0)]
+    seed: u64,
     #[command(flatten)]
     output: OutputFlag,
 }
@@ -39,6 +52,11 @@ struct Run {
 
 impl SimulateArgs {
     pub(super) fn execute(&self, console: &mut Console<'_>) -> Result<Outcome, Failure> {
+        match self.random {
+            Some(1) => return self.one(console),
+            Some(count) => return self.search(count, console),
+            None => {}
+        }
         let mut runs = Vec::new();
         let mut outcome = Outcome::Done;
         for path in &self.files {
@@ -54,6 +72,40 @@ impl SimulateArgs {
         }
         console.value(self.output.output, &runs, |_| Ok(()))?;
         Ok(outcome)
+    }
+
+    /// The schedule of one seed, as a scenario file, and its trace.
+    fn one(&self, console: &mut Console<'_>) -> Result<Outcome, Failure> {
+        let text = simulation::text(self.seed);
+        for line in text.lines() {
+            console.line(line)?;
+        }
+        let scenario = Scenario::read(&text).map_err(|error| Failure::usage(error.to_string()))?;
+        let outcome = simulation::run(&scenario);
+        let run = Run {
+            scenario: format!("seed {}", self.seed),
+            trace: outcome.trace,
+            violations: outcome.violations,
+        };
+        console.line("")?;
+        self.print(&run, console)?;
+        Ok(if run.violations.is_empty() {
+            Outcome::Done
+        } else {
+            Outcome::NotWell
+        })
+    }
+
+    fn search(&self, count: u64, console: &mut Console<'_>) -> Result<Outcome, Failure> {
+        let report = simulation::search(self.seed, count, |_| {});
+        for line in report.to_string().lines() {
+            console.line(line)?;
+        }
+        Ok(if report.broken.is_empty() {
+            Outcome::Done
+        } else {
+            Outcome::NotWell
+        })
     }
 
     fn print(&self, run: &Run, console: &mut Console<'_>) -> Result<(), Failure> {

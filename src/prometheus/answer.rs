@@ -59,9 +59,9 @@ pub(super) async fn read(
     }) = &parsed
         && status == "error"
     {
-        let kind = error_type.as_deref().unwrap_or("unknown");
+        let kind = words(error_type.as_deref().unwrap_or("unknown"));
         let message = words(error.as_deref().unwrap_or("no message"));
-        return Err(match kind {
+        return Err(match kind.as_str() {
             "bad_data" => AskError::BadQuery(message),
             "timeout" => AskError::Deadline(deadline),
             _ => AskError::Refused(format!("{kind}: {message}")),
@@ -88,6 +88,7 @@ pub(super) async fn read(
 
 /// A server's words on one line of bounded length.
 pub(super) fn words(text: &str) -> String {
+    let text = text.replace(char::is_control, " ");
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     start(&line, MAX_WORDS).to_owned()
 }

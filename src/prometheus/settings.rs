@@ -9,6 +9,9 @@ use reqwest::{Certificate, Identity, Url};
 
 use crate::analysis::AskError;
 
+/// Most characters of a failure.
+const MOST_WORDS: usize = 1000;
+
 /// Largest certificate, key or token file that is read, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
 
@@ -222,10 +225,13 @@ impl Settings {
         // A very short one is no secret, and would make every message unreadable.
         secrets.retain(|secret| secret.len() >= 4);
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        // Every failure passes here: it may quote the server at any length, line breaks and terminal sequences included.
         let scrub = |text: String| {
-            secrets
+            let clean = secrets
                 .iter()
-                .fold(text, |text, secret| text.replace(secret.as_str(), "***"))
+                .fold(text, |text, secret| text.replace(secret.as_str(), "***"));
+            let line = clean.replace(char::is_control, " ");
+            line.chars().take(MOST_WORDS).collect::<String>()
         };
         match error {
             AskError::Unreachable(text) => AskError::Unreachable(scrub(text)),

@@ -186,6 +186,9 @@ impl Auditor<'_> {
         if before["candidate"]["revision"] != after["candidate"]["revision"] {
             self.blame(commit, "a step of another candidate");
         }
+        if before["since"] == after["since"] {
+            self.blame(commit, "a step that keeps the time of the one before");
+        }
         if !before["held"].is_null() {
             self.blame(commit, "a step while held");
         }

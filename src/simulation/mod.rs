@@ -41,6 +41,9 @@ use scenario::{Act, Event};
 /// Parsed files that are remembered at once: a few kilobytes each.
 const KEPT_FILES: usize = 4_000;
 
+/// No scenario has anything like this many commits, unless an engine goes in circles.
+const MOST_COMMITS: usize = 400;
+
 /// The engine's identity in simulated commits.
 pub fn identity() -> Person {
     Person {
@@ -173,6 +176,11 @@ impl Simulation {
                 {
                     self.pass(index);
                 }
+            }
+            if lock(&self.remote).commits().len() > MOST_COMMITS {
+                let words = format!("more than {MOST_COMMITS} commits: an engine goes in circles");
+                self.violations.push(words);
+                return;
             }
             let unmet = scenario.unmet(&lock(&self.remote).tree());
             if self.now > last && unmet.is_some_and(|unmet| unmet.is_empty()) {

@@ -138,7 +138,7 @@ impl fmt::Display for Broken {
         let seed = self.seed;
         writeln!(
             f,
-            "\nseed {seed} (alone: SERIN_SEED={seed}, or `serin simulate --seed {seed}`)"
+            "\nseed {seed} (alone: SERIN_SEED={seed}, or `serin simulate --random 1 --seed {seed}`)"
         )?;
         for violation in &self.violations {
             writeln!(f, "  violation: {violation}")?;

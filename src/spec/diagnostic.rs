@@ -34,10 +34,12 @@ impl fmt::Display for Diagnostic {
             Severity::Error => "",
             Severity::Warning => "warning: ",
         };
+        // It quotes what somebody wrote, and ends up on terminals and in logs, one line each.
+        let message = self.message.replace(char::is_control, "\u{fffd}");
         write!(
             f,
-            "{}:{}:{}: {severity}{}",
-            self.file, self.line, self.column, self.message
+            "{}:{}:{}: {severity}{message}",
+            self.file, self.line, self.column
         )
     }
 }

@@ -1,8 +1,15 @@
 //! Every file in `scenarios/` runs and gives its golden trace; random schedules give no violation.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use serin::simulation::{self, Scenario};
+use serin::clock::ManualClock;
+use serin::domain::RepoPath;
+use serin::reconcile::{Engine, Settings};
+use serin::record::message::Style;
+use serin::simulation::{self, Branch, Change, Life, Mesh, Remote, Scenario, World};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios")
@@ -76,4 +83,65 @@ fn a_bad_scenario_is_refused_with_its_event() {
     );
     assert!(Scenario::read("lasts: soon\n").is_err());
     assert!(Scenario::read("lasts: 1m\nlast: 1m\n").is_err());
+}
+
+/// When one file of many changes, no other is looked into again; when none does, none is.
+#[tokio::test]
+async fn only_a_changed_file_is_parsed_again() {
+    let mut remote = Remote::default();
+    let write =
+        |path: String, text: String| (RepoPath::new(path).unwrap(), Some(text.into_bytes()));
+    let person = simulation::identity;
+    let change = |files| Change {
+        author: person(),
+        message: "Edit\n".to_owned(),
+        files,
+        unsigned: false,
+    };
+    let start = "2026-01-05T09:00:00Z".parse().unwrap();
+    let app = include_str!("../../src/simulation/base/app.yaml");
+    let canary = include_str!("../../src/simulation/base/canary.yaml");
+    let mut files = BTreeMap::new();
+    for index in 0..20 {
+        let named = |text: &str| text.replace("name: podinfo", &format!("name: app{index}"));
+        let named = |text: &str| {
+            let text =
+                named(text).replace("deployment: podinfo", &format!("deployment: app{index}"));
+            let text = text.replace("service: podinfo", &format!("service: app{index}"));
+            text.replace("hosts: [podinfo]", &format!("hosts: [app{index}]"))
+                .replace(&format!("name: app{index}d"), "name: podinfod")
+        };
+        files.extend([
+            write(format!("apps/{index}/app.yaml"), named(app)),
+            write(format!("apps/{index}/canary.yaml"), named(canary)),
+        ]);
+    }
+    remote.commit(change(files), start);
+    let remote = Arc::new(Mutex::new(remote));
+    let world = Arc::new(Mutex::new(World::default()));
+    let mesh = || Mesh::new(Arc::clone(&world), Life::default(), false);
+    let mut engine = Engine::new(
+        Branch::new(Arc::clone(&remote), Life::default(), person()),
+        mesh(),
+        mesh(),
+        Arc::new(ManualClock::new(start)),
+        Settings {
+            push_interval: Duration::ZERO,
+            poll: Duration::from_secs(30),
+            style: Style::default(),
+        },
+    );
+    let pass = engine.pass().await;
+    assert_eq!(pass.moves().count(), 20, "{pass:?}");
+    engine.pass().await;
+    let known = engine.parsed().parsed();
+    engine.pass().await;
+    assert_eq!(engine.parsed().parsed(), known, "nothing changed");
+    let path = RepoPath::new("apps/7/app.yaml").unwrap();
+    let text = app.replace("replicas: 4", "replicas: 5");
+    let text = text.replace("name: podinfo\n", "name: app7\n");
+    let edit = BTreeMap::from([(path, Some(text.into_bytes()))]);
+    remote.lock().unwrap().commit(change(edit), start);
+    engine.pass().await;
+    assert_eq!(engine.parsed().parsed(), known + 1, "one file changed");
 }

@@ -315,7 +315,10 @@ impl Prometheus {
                 }
                 Answer::Failed(error) => {
                     let text = error.to_string();
-                    assert!(text.len() < 2000 && !text.contains('\n'), "{text}");
+                    assert!(
+                        text.len() < 2000 && !text.contains(char::is_control),
+                        "{text}"
+                    );
                 }
             }
         }
