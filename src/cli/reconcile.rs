@@ -111,6 +111,9 @@ impl ReconcileArgs {
         if let Some(problem) = &pass.problem {
             console.note(problem)?;
         }
+        for mistake in &pass.mistakes {
+            console.note(&mistake.to_string())?;
+        }
         let lines: Vec<Line> = pass.canaries.iter().map(line).collect();
         console.value(self.output.output, &lines, |console| {
             let mut table = Table::new(&["CANARY", "PHASE", "WEIGHT", "COMMITTED", "WAITS"]);

@@ -150,7 +150,8 @@ pub struct VersionsSpec {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CandidateSpec {
-    /// Image by container name.
+    /// Image by container name. Promotion writes it where stable's image is written: in the manifest, in the kustomization's
+    /// `images`, or behind a marker comment.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 100))]
     pub images: BTreeMap<String, String>,

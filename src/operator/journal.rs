@@ -12,6 +12,10 @@ use crate::ports::Witness;
 use crate::progression::WaitingOn;
 use crate::reconcile::{CanaryReport, Pass};
 use crate::record::message;
+use crate::spec::Diagnostic;
+
+/// Mistakes that are told at once; `serin validate` tells all.
+const MOST_MISTAKES: usize = 20;
 
 /// Tells what happens in the cluster: in the log, and in metrics where there are any.
 #[derive(Debug, Default)]
@@ -59,6 +63,7 @@ impl Witness for Journal {
 #[derive(Debug, Default)]
 pub(super) struct Told {
     problem: Option<String>,
+    mistakes: Vec<Diagnostic>,
     waiting: BTreeMap<CanaryId, &'static str>,
     planned: BTreeMap<CanaryId, Vec<String>>,
 }
@@ -88,6 +93,12 @@ impl Told {
                 None => info!("the branch can be used again"),
             }
             self.problem.clone_from(&pass.problem);
+        }
+        if pass.head.is_some() && pass.problem.is_none() && pass.mistakes != self.mistakes {
+            for mistake in pass.mistakes.iter().take(MOST_MISTAKES) {
+                warn!("cannot be read, and nothing in it counts as removed: {mistake}");
+            }
+            self.mistakes.clone_from(&pass.mistakes);
         }
         for (id, commit, transition) in pass.moves() {
             info!(

@@ -181,6 +181,7 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
         if let Some(sightings) = sightings {
             pass.observe(sightings);
         }
+        pass.mistakes.clone_from(&view.mistakes);
         Ok(Attempt::Done(pass))
     }
 

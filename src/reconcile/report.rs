@@ -22,6 +22,8 @@ pub struct Pass {
     pub head: Option<CommitId>,
     /// Every canary, by namespace and name.
     pub canaries: Vec<CanaryReport>,
+    /// Mistakes in files of which nobody can tell whose they are; nothing in them counts as removed.
+    pub mistakes: Vec<Diagnostic>,
     /// What stopped the pass as a whole.
     pub problem: Option<String>,
     /// When to look again at the latest.
@@ -89,6 +91,7 @@ impl Pass {
             at: now,
             head: None,
             canaries: Vec::new(),
+            mistakes: Vec::new(),
             problem,
             wake_at: after(now, poll),
         }
@@ -185,6 +188,7 @@ pub(super) fn pass(
         at: now,
         head: Some(newest),
         canaries,
+        mistakes: Vec::new(),
         problem: None,
         wake_at: wake_at.max(now),
     }
@@ -220,6 +224,7 @@ pub(super) fn blocked(
         at: now,
         head: Some(view.head.clone()),
         canaries,
+        mistakes: Vec::new(),
         problem: Some(on.to_string()),
         wake_at: after(now, poll),
     }
@@ -246,6 +251,7 @@ pub(super) fn headless(on: &WaitingOn, memory: &Memory, now: Timestamp, poll: Du
         at: now,
         head: None,
         canaries,
+        mistakes: Vec::new(),
         problem: Some(on.to_string()),
         wake_at: after(now, poll),
     }

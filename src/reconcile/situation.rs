@@ -8,7 +8,7 @@ use crate::manifests::{self, Committed, Manifests};
 use crate::ports::{self, ForeignCommit, Lineage, Snapshot, Wanted, Watch};
 use crate::progression::{Attribution, Intervention, Phase, State};
 use crate::record::{people, state_file};
-use crate::spec::{Catalog, Diagnostic, Orphan, ParseCache, ValidatedCanary, Workload};
+use crate::spec::{Catalog, Diagnostic, Severity, Orphan, ParseCache, ValidatedCanary, Workload};
 
 /// The files of a tree with their content ids.
 pub(super) type Tree = ports::Files;
@@ -30,6 +30,8 @@ pub(super) struct View {
     pub(super) skipped: Vec<(String, String)>,
     /// Deployments whose new manifests wait, by namespace and name.
     pub(super) held_back: BTreeSet<(String, String)>,
+    /// Mistakes in files of which nobody can tell whose they are.
+    pub(super) mistakes: Vec<Diagnostic>,
 }
 
 /// One canary at HEAD.
@@ -278,11 +280,23 @@ impl Reading {
             head: head.clone(),
             wanted: wanted.collect(),
             held_back: held_back(&situations),
+            mistakes: mistakes(&self.catalog),
             skipped: self.skipped,
             tree: self.tree,
             situations,
         }
     }
+}
+
+/// Errors that belong to no canary: a spec so broken that it does not even say its name is among them.
+fn mistakes(catalog: &Catalog) -> Vec<Diagnostic> {
+    let rejected = catalog.canaries.values().filter_map(|entry| entry.as_ref().err());
+    let told: BTreeSet<&Diagnostic> = rejected.flat_map(|entry| &entry.diagnostics).collect();
+    let errors = catalog.diagnostics.iter();
+    errors
+        .filter(|found| found.severity == Severity::Error && !told.contains(found))
+        .cloned()
+        .collect()
 }
 
 impl View {
