@@ -3,5 +3,6 @@
 mod applying;
 mod drift;
 mod namespaces;
+mod numbers;
 mod rollout;
 mod world;
