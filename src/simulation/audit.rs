@@ -186,14 +186,14 @@ impl Auditor<'_> {
         if before["candidate"]["revision"] != after["candidate"]["revision"] {
             self.blame(commit, "a step of another candidate");
         }
-        if before["since"] == after["since"] {
-            self.blame(commit, "a step that keeps the time of the one before");
-        }
         if !before["held"].is_null() {
             self.blame(commit, "a step while held");
         }
         if before["weight"].as_u64().unwrap_or_default() == 0 {
             return;
+        }
+        if before["since"] == after["since"] {
+            self.blame(commit, "a step that keeps the time of the one before");
         }
         // A step needs no sign of harm, a promotion a pass; nothing else lets a weight rise.
         let verdicts = ["Serin-Verdict: pass", "Serin-Verdict: inconclusive"];
