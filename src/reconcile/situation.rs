@@ -8,7 +8,7 @@ use crate::manifests::{self, Committed, Manifests};
 use crate::ports::{self, ForeignCommit, Lineage, Snapshot, Wanted, Watch};
 use crate::progression::{Attribution, Intervention, Phase, State};
 use crate::record::{people, state_file};
-use crate::spec::{Catalog, Diagnostic, Severity, Orphan, ParseCache, ValidatedCanary, Workload};
+use crate::spec::{Catalog, Diagnostic, Orphan, ParseCache, Severity, ValidatedCanary, Workload};
 
 /// The files of a tree with their content ids.
 pub(super) type Tree = ports::Files;
@@ -290,7 +290,10 @@ impl Reading {
 
 /// Errors that belong to no canary: a spec so broken that it does not even say its name is among them.
 fn mistakes(catalog: &Catalog) -> Vec<Diagnostic> {
-    let rejected = catalog.canaries.values().filter_map(|entry| entry.as_ref().err());
+    let rejected = catalog
+        .canaries
+        .values()
+        .filter_map(|entry| entry.as_ref().err());
     let told: BTreeSet<&Diagnostic> = rejected.flat_map(|entry| &entry.diagnostics).collect();
     let errors = catalog.diagnostics.iter();
     errors
