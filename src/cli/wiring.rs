@@ -54,9 +54,14 @@ impl Wirings {
     }
 }
 
+/// Stack of a thread that futures run on, in bytes.
+const STACK: usize = 8 << 20;
+
 /// Where futures run.
 pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_multi_thread()
+        // Address space, not memory; the default is tight for the futures of a build that is not optimised.
+        .thread_stack_size(STACK)
         .enable_all()
         .build()
         .map_err(|error| Failure::failed(format!("failed to start: {error}")))

@@ -121,7 +121,8 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
     pub async fn pass(&mut self) -> Pass {
         let now = self.now();
         for _ in 0..MAX_RACES {
-            match self.attempt(now).await {
+            // On the heap: an attempt holds all that a pass awaits.
+            match Box::pin(self.attempt(now)).await {
                 Ok(Attempt::Done(pass)) => return pass,
                 Ok(Attempt::LostRace) => self.memory.races += 1,
                 Err(error) => return self.unreachable(&error, now).await,
