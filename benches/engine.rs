@@ -33,6 +33,9 @@ const PASSES: u32 = 20;
 /// Rollouts that are averaged.
 const ROLLOUTS: usize = 300;
 
+/// Makes the program measure its memory and nothing else.
+const MEMORY: &str = "--memory-of";
+
 const APP: &str = include_str!("../src/simulation/base/app.yaml");
 const CANARY: &str = include_str!("../src/simulation/base/canary.yaml");
 
@@ -147,6 +150,47 @@ fn resident() -> u64 {
     pages.unwrap_or_default() * 4_096
 }
 
+/// Bytes that a fresh process keeps per canary after its first pass, the files themselves not counted.
+fn memory(branch: &Still) -> f64 {
+    let files: Vec<(&str, &str)> = branch
+        .files
+        .iter()
+        .map(|(path, file)| (path.as_str(), std::str::from_utf8(&file.content).unwrap()))
+        .collect();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("files.json");
+    std::fs::write(&path, serde_json::to_vec(&files).unwrap()).unwrap();
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .arg(MEMORY)
+        .arg(&path)
+        .output()
+        .unwrap();
+    String::from_utf8(child.stdout)
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap()
+}
+
+/// The other side of [`memory`].
+fn measure_memory(path: &str) {
+    let mut branch = Still {
+        commit: CommitId::new("2"),
+        files: BTreeMap::new(),
+    };
+    let text = std::fs::read(path).unwrap();
+    let files: Vec<(String, String)> = serde_json::from_slice(&text).unwrap();
+    drop(text);
+    for (path, content) in files {
+        branch.put(RepoPath::new(path).unwrap(), content.into_bytes());
+    }
+    let before = resident();
+    let mut engine = engine(branch);
+    drop(drive(engine.pass()));
+    let kept = resident().saturating_sub(before);
+    println!("{}", kept as f64 / CANARIES as f64);
+}
+
 fn timed<T>(what: impl FnOnce() -> T) -> (Duration, T) {
     let start = Instant::now();
     let value = what();
@@ -166,7 +210,7 @@ fn idle() {
     println!("  baseline, all parsed and validated      {baseline:>12.1?}");
     drop((catalog, tree));
 
-    let before = resident();
+    let kept = memory(&branch);
     let mut engine = engine(branch);
     let (first, pass) = timed(|| drive(engine.pass()));
     assert!(pass.problem.is_none(), "{:?}", pass.problem);
@@ -175,7 +219,6 @@ fn idle() {
         .iter()
         .filter(|canary| !canary.moves.is_empty());
     assert_eq!(moved.count(), 0, "nothing is to do");
-    let kept = (resident() - before) as f64 / CANARIES as f64;
     println!("  first pass                              {first:>12.1?}");
     println!("  memory                                  {kept:>10.0} bytes per canary");
     drop(pass);
@@ -237,6 +280,13 @@ fn rollouts() {
 }
 
 fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let [_, word, path] = arguments.as_slice()
+        && word == MEMORY
+    {
+        measure_memory(path);
+        return;
+    }
     idle();
     rollouts();
 }
