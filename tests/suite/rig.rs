@@ -215,7 +215,10 @@ impl ControlPlane {
             "users": [{"name": "rig", "user": {"token": token}}],
             "contexts": [{"name": "rig", "context": {"cluster": "rig", "user": "rig"}}],
         });
-        std::fs::write(&path, config.to_string()).unwrap();
+        // Tests that run beside this one read the same file: it is never seen half written.
+        let mut written = tempfile::NamedTempFile::new_in(&self.folder).unwrap();
+        std::io::Write::write_all(&mut written, config.to_string().as_bytes()).unwrap();
+        written.persist(&path).unwrap();
         path
     }
 
