@@ -128,6 +128,16 @@ fn adopted(desk: &Desk<'_>, weight: Weight, by: &Attribution) -> Hold {
 fn adopt_state(desk: &Desk<'_>, head: State, ours: &State, by: &Attribution) -> Answer {
     let mut after = head;
     after.sequence = after.sequence.max(ours.sequence);
+    // Whoever gives traffic back to a candidate that drains wants it to go on.
+    if let Phase::Draining(rollout, _) = &after.phase
+        && rollout.has_traffic()
+    {
+        let rollout = rollout.clone();
+        after
+            .rejected
+            .retain(|rejection| rejection.revision != rollout.candidate.revision);
+        after.phase = Phase::Progressing(rollout);
+    }
     if let Phase::Progressing(rollout) = &mut after.phase {
         reconcile_step(desk, rollout, ours);
     }

@@ -226,6 +226,9 @@ impl Reading {
         let catalog = read(before, &mut ParseCache::default()).1;
         if let Some(Ok(mut canary)) = catalog.canaries.get(id).cloned() {
             canary.proposal = None;
+            // Its switches went with it: a pause that nobody can end any more must not keep traffic on the candidate.
+            canary.controls.paused = false;
+            canary.controls.abort = false;
             memory.insert(id.clone(), (commit, canary));
         }
         // A commit of ours may itself come after the removal (the drain); then the spec is remembered from before.

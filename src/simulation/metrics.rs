@@ -33,8 +33,15 @@ pub enum PrometheusMood {
     Absurd,
 }
 
+/// Seconds that the engine's clock may differ from Prometheus' own: as the adapter for the real one has it.
+const CLOCK_TOLERANCE: i64 = 30;
+
 impl World {
     fn answer(&mut self, query: &Query) -> Answer {
+        let ahead = (self.now - query.at).num_seconds();
+        if ahead.abs() > CLOCK_TOLERANCE {
+            return Answer::Failed(AskError::Clock(ahead));
+        }
         let failure = match self.mood {
             PrometheusMood::Down => AskError::Unreachable("connection refused".to_owned()),
             PrometheusMood::Partial => AskError::Partial("a store did not answer".to_owned()),

@@ -19,7 +19,9 @@ const RENDERED: u64 = 4;
 pub struct Report {
     /// Schedules that were run.
     pub count: u64,
-    /// The seeds that broke a rule, in order, each cut down.
+    /// How many of them broke a rule.
+    pub found: usize,
+    /// The first seeds that broke a rule, in order, each cut down.
     pub broken: Vec<Broken>,
 }
 
@@ -63,10 +65,12 @@ pub fn search(first: u64, count: u64, progress: impl Fn(u64) + Sync) -> Report {
     });
     let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
     found.sort();
+    let number = found.len();
     let cut = found.into_iter().take(MOST_BROKEN);
     let broken = cut.map(|(seed, violations)| cut_down(seed, violations));
     Report {
         count,
+        found: number,
         broken: broken.collect(),
     }
 }
@@ -120,12 +124,7 @@ fn same_kind(tried: &Outcome, before: &Outcome) -> bool {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "{} of {} schedules break a rule",
-            self.broken.len(),
-            self.count
-        )?;
+        writeln!(f, "{} of {} schedules break a rule", self.found, self.count)?;
         for broken in &self.broken {
             write!(f, "{broken}")?;
         }
