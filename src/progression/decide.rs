@@ -84,6 +84,18 @@ pub fn decide_removal(
                 (TransitionKind::Withdraw, cause, sentence),
             )
         }
+        // Somebody gave the draining candidate traffic again in `rollout.yaml`: it has to be off it before its objects go.
+        Phase::Draining(rollout, cause_of_drain) if rollout.has_traffic() => {
+            let sentence =
+                "The canary's spec was removed: traffic returns to stable again before its objects go."
+                    .to_owned();
+            desk.drain(
+                state,
+                rollout,
+                cause_of_drain,
+                (TransitionKind::Withdraw, cause, sentence),
+            )
+        }
         Phase::Draining(..) if seen.observed.is_none() => {
             desk.wait(state, WaitingOn::Observation, None)
         }
