@@ -566,6 +566,7 @@ impl Rollout {
             since: now,
             ladder,
             approval: Approval::NotNeeded,
+            stable_replicas: None,
         }
     }
 
