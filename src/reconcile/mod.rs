@@ -29,6 +29,7 @@ pub use report::{CanaryReport, Outlook, Pass};
 use crate::analysis::{self, Target};
 use crate::clock::Clock;
 use crate::domain::{CanaryId, CommitId, Timestamp};
+use crate::lease::Share;
 use crate::manifests::{Committed, Manifests};
 use crate::ports::{
     Cluster, Head, History, Metrics, Published, Repository, RepositoryError, Sighting, Tree, Wanted,
@@ -65,6 +66,7 @@ pub struct Engine<R, M, C, K> {
     /// The clock.
     pub clock: K,
     settings: Settings,
+    share: Share,
     memory: Memory,
     only_plans: bool,
 }
@@ -84,6 +86,7 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
             cluster,
             clock,
             settings,
+            share: Share::WHOLE,
             memory: Memory::default(),
             only_plans: false,
         }
@@ -98,6 +101,13 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
     /// The memory of parsed files.
     pub fn parsed(&self) -> &ParseCache {
         &self.memory.parsed
+    }
+
+    /// The same engine for a share of the branch: others work on the rest.
+    #[must_use]
+    pub fn sharing_with_others(mut self, share: Share) -> Self {
+        self.share = share;
+        self
     }
 
     /// The same engine in plan mode: it says what it would commit, and never pushes.
@@ -183,6 +193,7 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
             pass.observe(sightings);
         }
         pass.mistakes.clone_from(&view.mistakes);
+        pass.elsewhere.clone_from(&view.elsewhere);
         Ok(Attempt::Done(pass))
     }
 
@@ -231,7 +242,7 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
             return Ok(Arc::clone(view));
         }
         let snapshot = self.repository.snapshot(head).await?;
-        let mut reading = situation::Reading::of(snapshot, &mut self.memory.parsed);
+        let mut reading = situation::Reading::of(snapshot, &mut self.memory.parsed, self.share);
         let lineages = self.repository.lineage(head, &reading.watches()).await?;
         for (orphan, commit) in reading.removed(&lineages) {
             let before = self.repository.snapshot(&commit).await?;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::domain::{BlobId, CanaryId, CommitId, Person, RepoPath, Timestamp, files};
+use crate::lease::Share;
 use crate::manifests::{self, Committed, Manifests};
 use crate::ports::{self, ForeignCommit, Lineage, Snapshot, Wanted, Watch};
 use crate::progression::{Attribution, Intervention, Phase, State};
@@ -30,6 +31,8 @@ pub(super) struct View {
     pub(super) skipped: Vec<(String, String)>,
     /// Deployments whose new manifests wait, by namespace and name.
     pub(super) held_back: BTreeSet<(String, String)>,
+    /// Canaries that other engines work on.
+    pub(super) elsewhere: Arc<BTreeSet<CanaryId>>,
     /// Mistakes in files of which nobody can tell whose they are.
     pub(super) mistakes: Vec<Diagnostic>,
 }
@@ -142,6 +145,7 @@ pub(super) struct Reading {
     tree: Tree,
     skipped: Vec<(String, String)>,
     catalog: Arc<Catalog>,
+    share: Share,
     recalled: BTreeMap<CanaryId, ValidatedCanary>,
 }
 
@@ -166,13 +170,14 @@ fn held_back(situations: &[Situation]) -> BTreeSet<(String, String)> {
 }
 
 impl Reading {
-    pub(super) fn of(snapshot: Snapshot, cache: &mut ParseCache) -> Self {
+    pub(super) fn of(snapshot: Snapshot, cache: &mut ParseCache, share: Share) -> Self {
         let skipped = snapshot.skipped.clone();
         let (tree, catalog) = read(snapshot, cache);
         Self {
             tree,
             skipped,
             catalog,
+            share,
             recalled: BTreeMap::new(),
         }
     }
@@ -195,6 +200,7 @@ impl Reading {
             folder: orphan.folder.clone(),
             inputs: Vec::new(),
         }));
+        watches.retain(|watch| self.share.has(&watch.canary.namespace));
         watches
     }
 
@@ -259,7 +265,9 @@ impl Reading {
                     .iter()
                     .map(|(id, canary)| (id, Ok(canary), true)),
             );
+        let (share, is_ours) = (self.share, |id: &CanaryId| self.share.has(&id.namespace));
         let mut situations: Vec<Situation> = entries
+            .filter(|(id, ..)| is_ours(id))
             .map(|(id, entry, removed)| {
                 let standing = match entry {
                     Ok(canary) => Draft {
@@ -278,12 +286,20 @@ impl Reading {
             })
             .collect();
         situations.sort_by(|one, other| one.id.cmp(&other.id));
+        let known = self.catalog.canaries.keys();
+        let elsewhere = known.filter(|id| !is_ours(id)).cloned().collect();
         let wanted = situations.iter().filter_map(|s| s.committed(head));
         View {
             head: head.clone(),
             wanted: wanted.collect(),
             held_back: held_back(&situations),
-            mistakes: mistakes(&self.catalog),
+            // One engine says them for all.
+            mistakes: if share.is_first() {
+                mistakes(&self.catalog)
+            } else {
+                Vec::new()
+            },
+            elsewhere: Arc::new(elsewhere),
             skipped: self.skipped,
             tree: self.tree,
             situations,
