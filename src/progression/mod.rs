@@ -19,7 +19,7 @@ pub use invariants::violations;
 pub use window::window;
 
 pub use state::{
-    Approval, Attribution, Cause, Decision, DrainCause, Failure, Hold, HoldReason, Intervention,
-    Observation, Phase, Previous, Readiness, Rejection, Rollout, State, Transition, TransitionKind,
-    VerdictNote, WaitingOn,
+    Approval, Aspect, Attribution, Cause, Decision, DrainCause, Failure, Hold, HoldReason,
+    Intervention, Observation, Phase, Previous, Readiness, Rejection, Rollout, State, Transition,
+    TransitionKind, VerdictNote, WaitingOn,
 };
