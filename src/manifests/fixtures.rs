@@ -54,6 +54,7 @@ pub fn rollout(canary: &ValidatedCanary, step: u16, percent: u64) -> Rollout {
         since: start,
         ladder: canary.ladder_revision.clone(),
         approval: Approval::NotNeeded,
+        stable_replicas: None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::decide::{Answer, Desk, with_judgement};
 use super::freeze;
+use super::replicas;
 use super::state::{
     Approval, Aspect, Cause, Decision, DrainCause, Hold, HoldReason, Phase, Readiness, Rollout,
     State, TransitionKind, WaitingOn,
@@ -115,6 +116,7 @@ fn start(desk: &Desk<'_>, before: &State, mut after: State, proposal: &Candidate
         desk.canary.ladder_revision.clone(),
         desk.now,
     );
+    replicas::note(desk, &mut rollout);
     // Named users are traffic, too: where a cluster says that nothing answers yet, step 0 prepares the candidate first.
     if let Some(first) = desk.canary.ladder.first()
         && !first.has_traffic()
@@ -171,6 +173,9 @@ pub(super) fn progress(desk: &Desk<'_>, mut state: State, mut rollout: Rollout) 
     {
         return failed(desk, state, rollout, judgement);
     }
+    if let Some(answer) = replicas::grow(desk, &state, &rollout) {
+        return answer;
+    }
     match gate(desk, &rollout, judgement.as_ref()) {
         Gate::Closed { on, wake_at } => desk.wait(state, on, wake_at),
         Gate::TimedOut(reason) => desk.roll_back(
@@ -196,6 +201,7 @@ pub(super) fn progress(desk: &Desk<'_>, mut state: State, mut rollout: Rollout) 
                 None => (None, String::new()),
             };
             enter(&mut rollout, step, rung, desk.now);
+            replicas::note(desk, &mut rollout);
             state.remember(judgement.as_ref());
             let sentence = advance_sentence(&before, &rollout, &seen);
             state.phase = Phase::Progressing(rollout);

@@ -562,6 +562,7 @@ impl Rollout {
             since: now,
             ladder,
             approval: Approval::NotNeeded,
+            stable_replicas: None,
         }
     }
 

@@ -9,6 +9,7 @@ mod decide;
 mod freeze;
 mod invariants;
 mod people;
+mod replicas;
 mod state;
 mod waiting;
 mod window;
@@ -16,6 +17,7 @@ mod window;
 pub use decide::{decide, decide_removal};
 pub use freeze::ends as freeze_ends;
 pub use invariants::violations;
+pub use replicas::replicas;
 pub use window::window;
 
 pub use state::{

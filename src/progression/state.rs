@@ -67,6 +67,8 @@ pub struct Rollout {
     pub ladder: Revision,
     /// The gate of this step.
     pub approval: Approval,
+    /// Most replicas that stable was seen with since the start, where the cluster asks for more than Git: an autoscaler's.
+    pub stable_replicas: Option<u32>,
 }
 
 /// The gate of a step.
@@ -183,6 +185,8 @@ pub struct Observation {
     pub stable: Readiness,
     /// Whether the candidate's workload runs what Git says.
     pub candidate: Readiness,
+    /// Replicas that stable's workload is asked to have in the cluster.
+    pub stable_replicas: Option<u32>,
     /// The verdict, when the metrics were asked.
     pub judgement: Option<Judgement>,
     /// Files of ours that differ from what spec and state render to; empty when all is in order.

@@ -165,6 +165,7 @@ fn observation(
         observed,
         stable: sighting.map_or(Readiness::Unknown, |sighting| sighting.stable.clone()),
         candidate: sighting.map_or(Readiness::Unknown, |sighting| sighting.candidate.clone()),
+        stable_replicas: sighting.and_then(|sighting| sighting.stable_replicas),
         judgement: observed.and_then(|step| memory.verdict(id, step).cloned()),
         stale: sound.stale.clone(),
     }

@@ -442,6 +442,13 @@ impl Simulation {
                 lock(&self.world).reset_counters();
                 self.line("event", "every pod restarts, counters start from zero");
             }
+            Act::ScaleStable(replicas) => {
+                lock(&self.world).stable_replicas = Some(replicas);
+                self.line(
+                    "event",
+                    &format!("an autoscaler gives stable {replicas} replicas"),
+                );
+            }
             Act::DeleteNamespace => {
                 lock(&self.world).objects.clear();
                 self.line("event", "the namespace is deleted by hand");

@@ -4,5 +4,6 @@ mod applying;
 mod drift;
 mod namespaces;
 mod numbers;
+mod replicas;
 mod rollout;
 mod world;

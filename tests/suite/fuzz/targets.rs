@@ -48,6 +48,7 @@ fn progressing(canary: &ValidatedCanary) -> Option<State> {
         since: now(),
         ladder: canary.ladder_revision.clone(),
         approval: Approval::NotNeeded,
+        stable_replicas: None,
     });
     Some(state)
 }
@@ -103,6 +104,7 @@ fn decided(canary: &ValidatedCanary, state: State) {
         observed: Some(now()),
         stable: Readiness::Ready,
         candidate: Readiness::Ready,
+        stable_replicas: Some(7),
         judgement: None,
         stale: Vec::new(),
     };
@@ -147,6 +149,7 @@ pub(super) fn rollout(input: &[u8]) {
                         observed: None,
                         stable: Readiness::Unknown,
                         candidate: Readiness::Unknown,
+                        stable_replicas: None,
                         judgement: None,
                         stale: Vec::new(),
                     },
