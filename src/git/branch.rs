@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 
+use super::authors;
 use super::command::{Git, NoOutput, Output};
 use super::copy::{
     Copy, MARKER, SEEN, TRACKED, blocking, clear, inspect, reference, set_reference,
@@ -24,7 +25,8 @@ use super::verify::{Unverified, Verifier};
 use super::write::{self, Written};
 use crate::domain::{CanaryId, CommitId};
 use crate::ports::{
-    Draft, Head, History, Lineage, Published, Repository, RepositoryError, Snapshot, Watch,
+    Draft, ForeignCommit, Head, History, Lineage, Published, Question, Repository, RepositoryError,
+    Snapshot, Watch,
 };
 
 /// The first fetch brings the whole history, so it may take this many deadlines.
@@ -611,6 +613,19 @@ impl Repository for Branch {
         let us = self.settings.committer.email.clone();
         self.reading(at, move |repo, _, memo| {
             lineage::lineage(repo, &commit, &watches, &us, memo)
+        })
+        .await
+    }
+
+    async fn authors(
+        &mut self,
+        at: &CommitId,
+        questions: Vec<Question>,
+    ) -> Result<Vec<Option<ForeignCommit>>, RepositoryError> {
+        let commit = at.clone();
+        let us = self.settings.committer.email.clone();
+        self.reading(at, move |repo, _, _| {
+            authors::authors(repo, &commit, &questions, &us)
         })
         .await
     }

@@ -130,6 +130,7 @@ fn modes() -> Vec<(&'static str, ValidatedCanary)> {
         stable: labels("version", "v2"),
         stable_deployments: vec!["reviews-v2".to_owned()],
         candidate_deployments: Vec::new(),
+        files: Vec::new(),
     });
     vec![
         ("managed", rich),

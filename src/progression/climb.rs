@@ -4,8 +4,8 @@ use super::decide::{Answer, Desk, with_judgement};
 use super::freeze;
 use super::replicas;
 use super::state::{
-    Approval, Cause, Decision, DrainCause, Hold, HoldReason, Phase, Readiness, Rollout, State,
-    TransitionKind, WaitingOn,
+    Approval, Aspect, Cause, Decision, DrainCause, Hold, HoldReason, Phase, Readiness, Rollout,
+    State, TransitionKind, WaitingOn,
 };
 use crate::analysis::{Judgement, Verdict, next_reading};
 use crate::domain::{Timestamp, Weight};
@@ -34,7 +34,7 @@ pub(super) fn begin(desk: &Desk<'_>, state: State) -> Answer {
             &before,
             state,
             TransitionKind::Promote,
-            desk.author_or("rollbackWindow"),
+            desk.author_or(Aspect::Proposal, "rollbackWindow"),
             sentence,
         );
         return (with_candidate(decision, proposal), after);
@@ -67,7 +67,7 @@ fn settle(desk: &Desk<'_>, mut state: State) -> Answer {
         &before,
         state,
         TransitionKind::Withdraw,
-        desk.author_or("nothing is proposed"),
+        desk.author_or(Aspect::Proposal, "nothing is proposed"),
         sentence,
     )
 }
@@ -129,6 +129,10 @@ fn start(desk: &Desk<'_>, before: &State, mut after: State, proposal: &Candidate
         (false, true) => "; the named users reach it from now on",
         (false, false) => "; the named users reach it when it is ready",
     };
+    let cause = match after.rejection(&proposal.revision) {
+        Some(_) => desk.author_or(Aspect::Retry, "retry was raised"),
+        None => desk.author_or(Aspect::Proposal, "a candidate is proposed"),
+    };
     after
         .rejected
         .retain(|rejection| rejection.revision != proposal.revision);
@@ -148,13 +152,7 @@ fn start(desk: &Desk<'_>, before: &State, mut after: State, proposal: &Candidate
         "{} is proposed next to {}{users}.{replaces}",
         proposal.summary, desk.canary.stable.summary
     );
-    desk.commit(
-        before,
-        after,
-        TransitionKind::Start,
-        desk.author_or("a candidate is proposed"),
-        sentence,
-    )
+    desk.commit(before, after, TransitionKind::Start, cause, sentence)
 }
 
 /// A candidate is on its way: what moves it, or what it waits for.
@@ -283,7 +281,7 @@ fn proposal_changed(desk: &Desk<'_>, state: &State, rollout: &Rollout) -> Option
         ),
         Some(_) => return None,
     };
-    let cause = desk.author_or("the proposal changed");
+    let cause = desk.author_or(Aspect::Proposal, "the proposal changed");
     Some(desk.drain(state.clone(), rollout.clone(), why, (kind, cause, sentence)))
 }
 
@@ -298,7 +296,7 @@ fn held(desk: &Desk<'_>, mut state: State, rollout: Rollout, hold: Hold) -> Answ
         state,
         rollout,
         &hold,
-        desk.author_or("resume was raised"),
+        desk.author_or(Aspect::Resume, "resume was raised"),
     )
 }
 
@@ -348,7 +346,7 @@ fn reanchor(desk: &Desk<'_>, mut state: State, mut rollout: Rollout) -> Answer {
         &before,
         state,
         TransitionKind::Render,
-        desk.author_or("the ladder was edited"),
+        desk.author_or(Aspect::Ladder, "the ladder was edited"),
         sentence,
     )
 }

@@ -21,7 +21,7 @@ pub use replicas::replicas;
 pub use window::window;
 
 pub use state::{
-    Approval, Attribution, Cause, Decision, DrainCause, Failure, Hold, HoldReason, Intervention,
-    Observation, Phase, Previous, Readiness, Rejection, Rollout, State, Transition, TransitionKind,
-    VerdictNote, WaitingOn,
+    Approval, Aspect, Attribution, Cause, Decision, DrainCause, Failure, Hold, HoldReason,
+    Intervention, Observation, Phase, Previous, Readiness, Rejection, Rollout, State, Transition,
+    TransitionKind, VerdictNote, WaitingOn,
 };

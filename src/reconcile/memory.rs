@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::authors::Authors;
 use super::situation::{Rendering, View};
 use crate::analysis::{self, Judgement, Ledger, Target};
 use crate::domain::{CanaryId, CommitId, Timestamp};
@@ -32,6 +33,8 @@ pub struct Memory {
     pub(super) ahead: BTreeMap<CanaryId, Manifests<Committed>>,
     /// What those commits were rendered from.
     pub(super) renderings: BTreeMap<CanaryId, Rendering>,
+    /// Whose commits the present state of a canary rests on, as far as the history was asked at this head.
+    pub(super) authors: BTreeMap<CanaryId, Authors>,
     /// Races lost so far.
     pub(super) races: u64,
 }
@@ -120,6 +123,7 @@ impl Memory {
         self.recalled.retain(|id, _| view.knows(id));
         self.ahead.clear();
         self.renderings.clear();
+        self.authors.clear();
         for situation in &view.situations {
             if !situation.is_progressing() {
                 self.ledger.forget(&situation.id);

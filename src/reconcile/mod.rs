@@ -4,7 +4,8 @@
 //! 2. `situation::read` (pure): spec and state of each canary, and what people did to our files.
 //! 3. `cluster.follow`, `observe` (I/O): what the cluster is to show, and what it shows.
 //! 4. `analysis::plan` (pure), `metrics.ask` (I/O), `analysis::absorb` and `judge` (pure): the verdicts.
-//! 5. `plan::decide` (pure): the commits to make, checked by code that did not make them.
+//! 5. `plan::decide` (pure): the commits to make, checked by code that did not make them; `repository.authors` (I/O): whose
+//!    doing they are.
 //! 6. `repository.publish` (I/O): all of them in one push. A lost race starts the pass again on the new head.
 //! 7. `cluster.apply` (I/O): only what the remote accepted.
 //! 8. the report (pure).
@@ -12,6 +13,7 @@
 //! A pass is level-triggered: it ignores what woke it and derives everything from HEAD. Holding takes the same path as
 //! moving. The memory between passes only saves work; a fresh engine decides the same.
 
+mod authors;
 mod memory;
 mod plan;
 mod report;
@@ -156,7 +158,7 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
         if asking {
             self.judge(&view, sightings, now).await;
         }
-        let mut plans = plan::decide(&view, sightings, &self.memory, &self.settings, now);
+        let mut plans = self.decide(&view, sightings, now).await?;
         if let Some(on @ WaitingOn::HeadUnverified { .. }) = blocked {
             plans.iter_mut().for_each(|plan| plan.stand_still(&on));
         }
@@ -179,7 +181,7 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
         let sightings = self.cluster.observe(&view.looked_for(), now).await;
         let sightings = sightings.as_ref();
         self.judge(&view, sightings, now).await;
-        let mut plans = plan::decide(&view, sightings, &self.memory, &self.settings, now);
+        let mut plans = self.decide(&view, sightings, now).await?;
         match self.publish(&head, &mut plans, now).await? {
             Push::LostRace => return Ok(Attempt::LostRace),
             Push::Accepted(newest) if sightings.is_some() => {
@@ -276,6 +278,33 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
             let judgement = analysis::judge(target, &self.memory.ledger, now);
             self.memory.judged(target, judgement);
         }
+    }
+
+    /// The plans of every canary. The history is asked whose doing it is for those that are about to move, and for no other.
+    async fn decide(
+        &mut self,
+        view: &View,
+        sightings: Option<&BTreeMap<CanaryId, Sighting>>,
+        now: Timestamp,
+    ) -> Result<Vec<Plan>, RepositoryError> {
+        let mut plans = plan::decide(view, sightings, &self.memory, &self.settings, now);
+        let (mut asked, mut questions) = (Vec::new(), Vec::new());
+        for (what, question) in authors::sought(view, &plans) {
+            match question {
+                Some(question) => {
+                    asked.push(what);
+                    questions.push(question);
+                }
+                None => authors::keep(&mut self.memory.authors, vec![what], vec![None]),
+            }
+        }
+        if !questions.is_empty() {
+            let answers = self.repository.authors(&view.head, questions).await?;
+            authors::keep(&mut self.memory.authors, asked, answers);
+        }
+        let room = (&self.settings, now);
+        plan::decide_again(&mut plans, view, sightings, &self.memory, room);
+        Ok(plans)
     }
 
     /// After a push of ours HEAD is known without a fetch: promotions change people's files, too.

@@ -61,21 +61,24 @@ pub(super) struct Sound {
     pub(super) removed: bool,
     pub(super) state: State,
     pub(super) intervention: Option<Intervention>,
-    pub(super) author: Option<Attribution>,
+    /// How many commits of people on the folder there are since ours: with several, the newest need not be the one.
+    pub(super) rivals: usize,
     /// The generated files at HEAD.
     pub(super) files: Files,
     /// Those of them that differ from what spec and state render to.
     pub(super) stale: Vec<RepoPath>,
-    origin: Origin,
+    pub(super) origin: Origin,
 }
 
 /// Everything besides the spec that a [`Sound`] is made of: equal origins and equal specs give equal situations.
 #[derive(Debug, PartialEq, Eq)]
-struct Origin {
+pub(super) struct Origin {
     blobs: Vec<Option<BlobId>>,
-    ours: Option<CommitId>,
-    folder: Option<CommitId>,
-    input: Option<CommitId>,
+    pub(super) ours: Option<CommitId>,
+    /// The newest commit of somebody else on the folder.
+    pub(super) folder: Option<CommitId>,
+    /// The newest commit of somebody else on an input.
+    pub(super) input: Option<CommitId>,
 }
 
 impl View {
@@ -415,7 +418,7 @@ impl Draft<'_> {
             removed: self.removed,
             state,
             intervention,
-            author: lineage.input.as_ref().map(attribution),
+            rivals: lineage.folder.len(),
             files,
             stale,
             origin,
@@ -509,7 +512,7 @@ fn same(ours: &BTreeMap<RepoPath, Vec<u8>>, head: &Files) -> bool {
             .all(|((path, one), (other_path, other))| path == other_path && **one == **other)
 }
 
-fn attribution(commit: &ForeignCommit) -> Attribution {
+pub(super) fn attribution(commit: &ForeignCommit) -> Attribution {
     Attribution {
         person: commit.author.clone(),
         commit: commit.id.clone(),

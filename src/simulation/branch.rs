@@ -10,8 +10,8 @@ use sha2::{Digest, Sha256};
 use super::lifeline::{CrashPoint, Life};
 use crate::domain::{BlobId, CanaryId, CommitId, Person, RepoPath, Timestamp};
 use crate::ports::{
-    Draft, File, ForeignCommit, Head, History, Lineage, OurCommit, Published, Repository,
-    RepositoryError, Snapshot, Watch,
+    Draft, File, Fit, ForeignCommit, Head, History, Lineage, OurCommit, Published, Question,
+    Repository, RepositoryError, Snapshot, Touch, Watch,
 };
 
 /// The files of a commit.
@@ -404,6 +404,20 @@ impl Repository for Branch {
             .collect())
     }
 
+    async fn authors(
+        &mut self,
+        at: &CommitId,
+        questions: Vec<Question>,
+    ) -> Result<Vec<Option<ForeignCommit>>, RepositoryError> {
+        let remote = self.remote();
+        let answer = |question: &Question| {
+            let from = question.from.as_ref().unwrap_or(at);
+            let end = remote.position(from).map_or(0, |index| index + 1);
+            author(remote.commits.get(..end).unwrap_or_default(), question)
+        };
+        Ok(questions.iter().map(answer).collect())
+    }
+
     async fn publish(
         &mut self,
         base: &CommitId,
@@ -451,18 +465,57 @@ impl Repository for Branch {
     }
 }
 
-fn lineage(history: &[Commit], watch: &Watch) -> Lineage {
-    let id = watch.canary.to_string();
-    let ours = history
-        .iter()
-        .rposition(|commit| commit.canary.as_ref() == Some(&id));
-    let foreign = |commit: &Commit, paths: Vec<RepoPath>| ForeignCommit {
+fn foreign(commit: &Commit, paths: Vec<RepoPath>) -> ForeignCommit {
+    ForeignCommit {
         id: commit.id.clone(),
         author: commit.author.clone(),
         at: commit.at,
         subject: commit.subject().to_owned(),
         paths,
+    }
+}
+
+fn author(history: &[Commit], question: &Question) -> Option<ForeignCommit> {
+    let contents = |tree: &Tree| -> BTreeMap<RepoPath, Arc<[u8]>> {
+        let paths = question.paths.iter();
+        let held = |path| Some((RepoPath::clone(path), Arc::clone(&tree.get(path)?.content)));
+        paths.filter_map(held).collect()
     };
+    let mut perhaps = None;
+    for (index, commit) in history.iter().enumerate().rev() {
+        if question.until.as_ref() == Some(&commit.id) {
+            break;
+        }
+        if !commit
+            .touched
+            .iter()
+            .any(|path| question.paths.contains(path))
+        {
+            continue;
+        }
+        let before = index.checked_sub(1).and_then(|index| history.get(index));
+        let touch = Touch {
+            after: contents(&commit.tree),
+            before: vec![before.map_or_else(BTreeMap::new, |before| contents(&before.tree))],
+        };
+        match (question.fits)(&touch) {
+            Fit::Yes => {
+                perhaps = Some(commit);
+                break;
+            }
+            Fit::Perhaps => perhaps = perhaps.or(Some(commit)),
+            Fit::No => {}
+        }
+    }
+    let found = perhaps.filter(|commit| !commit.ours)?;
+    Some(foreign(found, question.paths.clone()))
+}
+
+fn lineage(history: &[Commit], watch: &Watch) -> Lineage {
+    let id = watch.canary.to_string();
+    let ours = history
+        .iter()
+        .rposition(|commit| commit.canary.as_ref() == Some(&id));
     let since = ours.map_or(0, |index| index + 1);
     let folder = history
         .iter()

@@ -100,7 +100,7 @@ fn sound(files: &BTreeMap<RepoPath, (BlobId, Arc<[u8]>)>, canary: &ValidatedCana
 fn decided(canary: &ValidatedCanary, state: State) {
     let seen = Observation {
         intervention: None,
-        author: None,
+        authors: BTreeMap::new(),
         observed: Some(now()),
         stable: Readiness::Ready,
         candidate: Readiness::Ready,
@@ -145,7 +145,7 @@ pub(super) fn rollout(input: &[u8]) {
                     state,
                     &Observation {
                         intervention: None,
-                        author: None,
+                        authors: BTreeMap::new(),
                         observed: None,
                         stable: Readiness::Unknown,
                         candidate: Readiness::Unknown,
