@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
-use tracing::{Instrument, error, info, info_span, warn};
+use tracing::{Instrument, debug_span, error, info, info_span, warn};
 
 use crate::clock::{Clock, SystemClock};
 use crate::cluster::{self, AnyCluster, ConnectError, Kubernetes, NoCluster};
@@ -262,7 +262,7 @@ impl Served {
         };
         while !*self.stop.borrow() && self.turns.is_on(&self.wiring.name, engine.clock.now()) {
             let began = engine.clock.now();
-            let pass = engine.pass().await;
+            let pass = engine.pass().instrument(debug_span!("pass")).await;
             told.tell(&pass);
             self.tell(&pass, began, engine.clock.now());
             if let Some(show) = &self.show {

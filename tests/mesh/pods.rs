@@ -362,7 +362,10 @@ async fn answer(
         StatusCode::OK
     };
     pods.count(&pod, code.as_u16(), began.elapsed(), request.headers());
-    let headers = [(VERSION, pod.version.clone()), (WORKLOAD, pod.workload.clone())];
+    let headers = [
+        (VERSION, pod.version.clone()),
+        (WORKLOAD, pod.workload.clone()),
+    ];
     (code, headers, format!("{} of {}\n", pod.version, pod.name)).into_response()
 }
 
