@@ -39,14 +39,25 @@ pub(super) fn begin(desk: &Desk<'_>, state: State) -> Answer {
         );
         return (with_candidate(decision, proposal), after);
     }
+    if let Some(answer) = clock(desk, &state) {
+        return answer;
+    }
     let before = state.clone();
     start(desk, &before, state, proposal)
+}
+
+/// Nothing begins while our clock is known to be wrong: requests are counted from the times that are written down, and
+/// those of the version before would be taken for the new one's as soon as the clock is set right.
+fn clock(desk: &Desk<'_>, state: &State) -> Option<Answer> {
+    let words = desk.seen.clock_off.clone()?;
+    let look = next_reading(desk.now, desk.canary.analysis.every);
+    Some(desk.wait(state.clone(), WaitingOn::Metrics(words), Some(look)))
 }
 
 /// After a drain that made room for another candidate: the start, if nothing speaks against it.
 pub(super) fn restart(desk: &Desk<'_>, before: &State, state: State) -> Option<Answer> {
     let proposal = desk.canary.proposal.as_ref()?;
-    if desk.canary.controls.abort {
+    if desk.canary.controls.abort || desk.seen.clock_off.is_some() {
         return None;
     }
     match refusal(desk, &state, proposal) {
@@ -191,6 +202,14 @@ pub(super) fn progress(desk: &Desk<'_>, mut state: State, mut rollout: Rollout) 
             let Some(rung) = desk.canary.ladder.get(next) else {
                 return promote(desk, state, &rollout, rule, judgement);
             };
+            if let Some(answer) = clock(desk, &state) {
+                return answer;
+            }
+            if let Some(observed) = desk.seen.observed
+                && rollout.since == rollout.started
+            {
+                rollout.started = observed.max(rollout.started);
+            }
             let step = rollout.step.saturating_add(1);
             let (judgement, seen) = match judgement {
                 Some(judgement) if rollout.has_traffic() => {
@@ -289,6 +308,9 @@ fn proposal_changed(desk: &Desk<'_>, state: &State, rollout: &Rollout) -> Option
 fn held(desk: &Desk<'_>, mut state: State, rollout: Rollout, hold: Hold) -> Answer {
     if desk.canary.controls.resume <= state.resume {
         return desk.wait(state, WaitingOn::Person(hold), None);
+    }
+    if let Some(answer) = clock(desk, &state) {
+        return answer;
     }
     state.resume = desk.canary.controls.resume;
     resume(

@@ -189,6 +189,8 @@ pub struct Observation {
     pub stable_replicas: Option<u32>,
     /// The verdict, when the metrics were asked.
     pub judgement: Option<Judgement>,
+    /// What is wrong with our clock, when Prometheus' own says so: nothing that would be measured from now on begins.
+    pub clock_off: Option<String>,
     /// Files of ours that differ from what spec and state render to; empty when all is in order.
     pub stale: Vec<RepoPath>,
 }

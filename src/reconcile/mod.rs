@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use chrono::DurationRound;
 
+use memory::ClockCheck;
 pub use memory::Memory;
 pub use report::{CanaryReport, Outlook, Pass};
 
@@ -155,6 +156,7 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
         let view = self.view(&head).await?;
         let sightings = self.cluster.observe(&view.looked_for(), now).await;
         let sightings = sightings.as_ref();
+        self.memory.clock = (!asking).then_some(ClockCheck::NothingKnown);
         if asking {
             self.judge(&view, sightings, now).await;
         }
@@ -166,6 +168,7 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
     }
 
     async fn attempt(&mut self, now: Timestamp) -> Result<Attempt, RepositoryError> {
+        self.memory.clock = None;
         let (head, blocked) = self.head().await?;
         let Some(head) = head else {
             return Ok(Attempt::Done(match blocked {
@@ -273,6 +276,9 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
         }
         let queries = analysis::plan(&targets, &self.memory.ledger, now);
         let answers = self.metrics.ask(&queries).await;
+        if !queries.is_empty() {
+            self.memory.clock = Some(ClockCheck::of(&answers));
+        }
         analysis::absorb(&mut self.memory.ledger, &targets, &queries, &answers);
         for target in &targets {
             let judgement = analysis::judge(target, &self.memory.ledger, now);
@@ -288,6 +294,15 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
         now: Timestamp,
     ) -> Result<Vec<Plan>, RepositoryError> {
         let mut plans = plan::decide(view, sightings, &self.memory, &self.settings, now);
+        if self.memory.clock.is_none() && plan::begins_measuring(&plans) && !plan::is_urgent(&plans)
+        {
+            let answers = self.metrics.ask(&[analysis::clock_query(now)]).await;
+            let check = ClockCheck::of(&answers);
+            if let ClockCheck::Off(_) = check {
+                self.memory.clock = Some(check);
+                plans = plan::decide(view, sightings, &self.memory, &self.settings, now);
+            }
+        }
         let (mut asked, mut questions) = (Vec::new(), Vec::new());
         for (what, question) in authors::sought(view, &plans) {
             match question {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Settings;
 use super::authors;
-use super::memory::Memory;
+use super::memory::{ClockCheck, Memory};
 use super::situation::{Rendering, Situation, Sound, Standing, Tree, View, rendered};
 use crate::analysis::{Judgement, Target};
 use crate::domain::{CanaryId, CommitId, RepoPath, Timestamp};
@@ -123,6 +123,22 @@ pub(super) fn decide(
     view.situations.iter().map(plan).collect()
 }
 
+/// Whether any plan begins something that is measured from its own time on.
+pub(super) fn begins_measuring(plans: &[Plan]) -> bool {
+    let begins = |transition: &Transition| {
+        matches!(
+            transition.kind,
+            TransitionKind::Start | TransitionKind::Advance | TransitionKind::Resume
+        )
+    };
+    plans.iter().any(|plan| plan.transitions.iter().any(begins))
+}
+
+/// Whether traffic leaves a candidate that harms users: nothing may delay that.
+pub(super) fn is_urgent(plans: &[Plan]) -> bool {
+    plans.iter().any(Plan::is_urgent)
+}
+
 /// Decides again for every canary whose plan has sought something in the history.
 pub(super) fn decide_again(
     plans: &mut [Plan],
@@ -162,6 +178,10 @@ fn observation(
     Observation {
         intervention: authors::reattributed(sound.intervention.as_ref(), &authors),
         authors,
+        clock_off: match &memory.clock {
+            Some(ClockCheck::Off(words)) => Some(words.clone()),
+            Some(ClockCheck::NothingKnown) | None => None,
+        },
         observed,
         stable: sighting.map_or(Readiness::Unknown, |sighting| sighting.stable.clone()),
         candidate: sighting.map_or(Readiness::Unknown, |sighting| sighting.candidate.clone()),

@@ -106,6 +106,7 @@ fn decided(canary: &ValidatedCanary, state: State) {
         candidate: Readiness::Ready,
         stable_replicas: Some(7),
         judgement: None,
+        clock_off: None,
         stale: Vec::new(),
     };
     let later = now() + chrono::Duration::hours(1);
@@ -151,6 +152,7 @@ pub(super) fn rollout(input: &[u8]) {
                         candidate: Readiness::Unknown,
                         stable_replicas: None,
                         judgement: None,
+                        clock_off: None,
                         stale: Vec::new(),
                     },
                     now(),
