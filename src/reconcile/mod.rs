@@ -39,7 +39,7 @@ use crate::ports::{
 };
 use crate::progression::WaitingOn;
 use crate::record::message::Style;
-use crate::spec::ParseCache;
+use crate::spec::{Orphan, ParseCache};
 use plan::Plan;
 use situation::View;
 
@@ -250,12 +250,25 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
         let mut reading = situation::Reading::of(snapshot, &mut self.memory.parsed, self.share);
         let lineages = self.repository.lineage(head, &reading.watches()).await?;
         for (orphan, commit) in reading.removed(&lineages) {
-            let before = self.repository.snapshot(&commit).await?;
-            reading.recall(&orphan, before, &lineages, &mut self.memory.recalled);
+            self.recall(&orphan, commit).await?;
+            reading.recall(&orphan, &lineages, &self.memory.recalled);
         }
         let before = self.memory.view.as_deref();
         let view = reading.view(head, &lineages, before, &self.memory.renderings);
         Ok(self.memory.read(view))
+    }
+
+    /// Keeps what the spec of a removed canary said in this commit of ours, if it was still there.
+    async fn recall(&mut self, orphan: &Orphan, commit: CommitId) -> Result<(), RepositoryError> {
+        let known = self.memory.recalled.get(&orphan.id);
+        if known.is_none_or(|(from, _)| *from != commit) {
+            let before = self.repository.snapshot(&commit).await?;
+            if let Some(canary) = situation::last_spec(orphan, &before, &self.memory.parsed) {
+                let recalled = &mut self.memory.recalled;
+                recalled.insert(orphan.id.clone(), (commit, canary));
+            }
+        }
+        Ok(())
     }
 
     /// Asks the metrics that are due, all canaries together, and keeps the verdicts.
@@ -326,11 +339,9 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
     async fn follow_ours(&mut self, newest: &CommitId, view: &View, now: Timestamp) {
         // What cannot be read now is read by the next pass.
         if let Ok(snapshot) = self.repository.snapshot(newest).await {
-            let files = snapshot.files.into_iter();
-            let files = files.map(|(path, file)| (path, (file.blob, file.content)));
             let tree = Tree {
                 commit: Some(newest.clone()),
-                files: Arc::new(files.collect()),
+                files: snapshot.files,
                 skipped: snapshot.skipped,
                 held_back: view.held_back.clone(),
             };

@@ -222,24 +222,14 @@ impl Reading {
             .collect()
     }
 
-    /// Reads the spec of a removed canary from the tree that still had it.
+    /// Takes a removed canary in as it was when its spec was still there.
     pub(super) fn recall(
         &mut self,
         orphan: &Orphan,
-        before: Snapshot,
         lineages: &BTreeMap<CanaryId, Lineage>,
-        memory: &mut BTreeMap<CanaryId, (CommitId, ValidatedCanary)>,
+        memory: &BTreeMap<CanaryId, (CommitId, ValidatedCanary)>,
     ) {
         let id = &orphan.id;
-        let commit = before.commit.clone();
-        let catalog = read(before, &mut ParseCache::default()).1;
-        if let Some(Ok(mut canary)) = catalog.canaries.get(id).cloned() {
-            canary.proposal = None;
-            // Its switches went with it: a pause that nobody can end any more must not keep traffic on the candidate.
-            canary.controls.paused = false;
-            canary.controls.abort = false;
-            memory.insert(id.clone(), (commit, canary));
-        }
         // A commit of ours may itself come after the removal (the drain); then the spec is remembered from before.
         // A copy of its folder elsewhere is nothing that Serin made, and stays.
         if let Some((_, canary)) = memory.get(id)
@@ -310,6 +300,22 @@ impl Reading {
     }
 }
 
+/// The spec of a removed canary from a tree that still had it; `parsed` is the memory of the present one.
+pub(super) fn last_spec(
+    orphan: &Orphan,
+    before: &Snapshot,
+    parsed: &ParseCache,
+) -> Option<ValidatedCanary> {
+    let catalog = Catalog::read_remembering(&before.files, &before.skipped, &mut parsed.beside());
+    let found = catalog.canaries.get(&orphan.id)?;
+    let mut canary = found.as_ref().ok()?.clone();
+    canary.proposal = None;
+    // Its switches went with it: a pause that nobody can end any more must not keep traffic on the candidate.
+    canary.controls.paused = false;
+    canary.controls.abort = false;
+    Some(canary)
+}
+
 /// Errors that belong to no canary: a spec so broken that it does not even say its name is among them.
 fn mistakes(catalog: &Catalog) -> Vec<Diagnostic> {
     let rejected = catalog
@@ -332,15 +338,8 @@ impl View {
 }
 
 fn read(snapshot: Snapshot, cache: &mut ParseCache) -> (Tree, Arc<Catalog>) {
-    let skipped = snapshot.skipped;
-    let files = snapshot.files.into_iter();
-    let tree: Tree = Arc::new(
-        files
-            .map(|(path, file)| (path, (file.blob, file.content)))
-            .collect(),
-    );
-    let catalog = Catalog::read_remembering(&tree, &skipped, cache);
-    (tree, catalog)
+    let catalog = Catalog::read_remembering(&snapshot.files, &snapshot.skipped, cache);
+    (snapshot.files, catalog)
 }
 
 /// All that HEAD says about one canary whose spec is sound.
