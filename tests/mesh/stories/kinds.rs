@@ -9,7 +9,7 @@ use tokio::io::AsyncReadExt as _;
 use crate::bed::Bed;
 use crate::chance::fits;
 use crate::envoy::{Envoy, Role};
-use crate::load::{Answer, Target, Visitor, expect_no_failure};
+use crate::load::{Answer, Load, Target, Visitor, expect_no_failure};
 use crate::pods::{PORT, TCP_PORT};
 use crate::rig::free_port;
 use crate::site::{APP, Manner, NEW, SERVICE_PORT, Site, app_yaml, moment};
@@ -66,7 +66,7 @@ pub(crate) async fn session_affinity(bed: Arc<Bed>) {
     }
     grant(&site, &someone);
     // Evidence for the promotion comes from requests.
-    let load = crate::load::Load::start(&target, 150, vec![Visitor::anybody()]);
+    let load = Load::start(&target, 150, vec![Visitor::anybody()]);
     site.promoted(NEW).await;
     moment(ON_THE_WAY).await;
     expect_no_failure(&load.stop().await);
@@ -99,12 +99,17 @@ pub(crate) async fn mirror(bed: Arc<Bed>) {
     assert!(answers.iter().all(|a| !a.is_canary()));
     assert!(fits(usize::try_from(copies).unwrap(), 1000, 40), "{copies}");
     grant(&site, &someone);
+    // The next step wants to know how the copies went.
+    let load = Load::start(&target, 150, vec![Visitor::anybody()]);
     site.weighs(100).await;
+    expect_no_failure(&load.stop().await);
     moment(ON_THE_WAY).await;
     let before = bed.pods.requests(&site.namespace, "podinfo-canary");
     let answers = target.burst(&[Visitor::anybody()], 300).await;
     assert!(answers.iter().all(Answer::is_canary));
-    assert_eq!(bed.pods.requests(&site.namespace, "podinfo-canary"), before);
+    moment(ON_THE_WAY).await;
+    let got = bed.pods.requests(&site.namespace, "podinfo-canary") - before;
+    assert_eq!(got, 300, "what is answered once came once");
 }
 
 /// A match without a weight: those who match reach the candidate, nobody else does.
