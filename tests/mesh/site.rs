@@ -395,7 +395,7 @@ cluster: {{kubeconfig: '{}'{}}}
 {}",
         manner.repository,
         bed.prometheus,
-        plane.admin().display(),
+        plane.kubeconfig("serin").display(),
         manner.cluster,
         manner.more,
     );

@@ -2,6 +2,8 @@
 
 mod bad_release;
 mod chaos;
+mod flagger;
+mod flux;
 mod hands_off;
 mod kinds;
 mod ladder;
@@ -67,9 +69,11 @@ pub(crate) fn all() -> Vec<Story> {
         story!(Together kinds::tcp),
         story!(Together kinds::grpc),
         story!(Together sixteen::at_once),
+        story!(Together flux::applies),
         story!(Together rebuilt::at_sixty_per_cent),
         story!(Alone chaos::everything_dies),
         story!(Asked numbers::commit_to_request),
         story!(Asked numbers::failure_to_zero),
+        story!(Asked flagger::beside_serin),
     ]
 }

@@ -1,6 +1,7 @@
 //! How long things take, in requests. Printed, never asserted:
-//! `cargo test --test mesh -- numbers`.
+//! `cargo test --test mesh -- numbers`. With `UPDATE_RESULTS=1` they are written into `RESULTS.md`.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use crate::bed::{Bed, DEBOUNCE};
 use crate::chance::spread;
 use crate::load::{Answer, Load, Visitor};
 use crate::pods::Behaviour;
+use crate::results::record;
 use crate::rig::{free_port, sends};
 use crate::site::{Manner, Site, moment};
 
@@ -21,14 +23,21 @@ const SECRET: &str = "of the tests";
 /// A person's commit is pushed, the forge's webhook is sent: until the first request is routed by it, and how much of
 /// that is from the changed VirtualService on, which is istiod's and Envoy's.
 pub(crate) async fn commit_to_request(bed: Arc<Bed>) {
-    for debounce in ["100ms", DEBOUNCE] {
+    let mut table = "| | tries | p50 | p99 |\n|---|---|---|---|\n".to_owned();
+    for (debounce, what) in [("100ms", "as shipped"), (DEBOUNCE, "as in these tests")] {
         bed.plane().kill("istiod");
         bed.ground.start_istiod(debounce);
         bed.ground.ready().await;
         let (all, istio) = commits(&bed).await;
-        println!("numbers: PILOT_DEBOUNCE_AFTER={debounce}: push accepted to first request: {}", spread(all));
-        println!("numbers: PILOT_DEBOUNCE_AFTER={debounce}: of that, Istio: {}", spread(istio));
+        let patience = format!("`PILOT_DEBOUNCE_AFTER={debounce}`, {what}");
+        for (what, times) in [
+            ("push accepted to first request that is routed so", all),
+            ("of that Istio's: VirtualService changed to first request", istio),
+        ] {
+            writeln!(table, "| {patience}: {what} | {} |", spread(times)).unwrap();
+        }
     }
+    record("commit", &table);
 }
 
 async fn commits(bed: &Arc<Bed>) -> (Vec<Duration>, Vec<Duration>) {
@@ -102,6 +111,7 @@ pub(crate) async fn failure_to_zero(bed: Arc<Bed>) {
     site.serves().await;
     let someone = site.someone("dana");
     let mut version = 0;
+    let mut table = "| Failures | rollouts | p50 | p99 | failed requests of each |\n|---|---|---|---|---|\n".to_owned();
     for failing in [1.0, 0.2, 0.05] {
         let (mut times, mut failures) = (Vec::new(), Vec::new());
         for _ in 0..ROLLOUTS {
@@ -125,10 +135,14 @@ pub(crate) async fn failure_to_zero(bed: Arc<Bed>) {
             times.push(last.unwrap().saturating_duration_since(began));
             failures.push(answers.iter().filter(|a: &&Answer| a.failed()).count());
         }
-        println!(
-            "numbers: {:.0} % failures at 10 % of 200 requests/s to weight 0 in Envoy: {}; failed requests {failures:?}",
+        writeln!(
+            table,
+            "| {:.0} % | {} | {} |",
             failing * 100.0,
-            spread(times)
-        );
+            spread(times),
+            failures.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")
+        )
+        .unwrap();
     }
+    record("failure", &table);
 }
