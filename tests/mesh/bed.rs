@@ -1,6 +1,6 @@
 //! What all stories stand on: control plane, istiod, the client's Envoy, Prometheus, and the pods' backends.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -15,11 +15,12 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// Kinds of Istio, besides those that every control plane of the tests has.
 const KINDS: [&str; 1] = ["gateways.networking.istio.io"];
 /// How long istiod waits for more changes before it tells proxies of the first; 100 ms as shipped.
-const DEBOUNCE: &str = "10ms";
+pub(crate) const DEBOUNCE: &str = "10ms";
 
 /// A control plane with istiod.
 pub(crate) struct Ground {
     pub(crate) plane: ControlPlane,
+    bin: PathBuf,
     /// Where proxies ask istiod.
     pub(crate) xds: u16,
     ready: u16,
@@ -28,11 +29,6 @@ pub(crate) struct Ground {
 impl Ground {
     /// Starts both. Blocks.
     pub(crate) fn prepare() -> Self {
-        Self::with_debounce(DEBOUNCE)
-    }
-
-    /// The same with another patience of istiod. Blocks.
-    pub(crate) fn with_debounce(debounce: &str) -> Self {
         chance::check();
         let bin = programs(&["plane", "mesh"]);
         let plane = ControlPlane::start();
@@ -41,14 +37,31 @@ impl Ground {
             .build()
             .unwrap();
         runtime.block_on(furnish(&plane, &bin));
-        let (xds, ready) = (free_port(), free_port());
-        start_istiod(&plane, &bin, xds, ready, debounce);
-        Self { plane, xds, ready }
+        let ground = Self {
+            plane,
+            bin,
+            xds: free_port(),
+            ready: free_port(),
+        };
+        ground.start_istiod(DEBOUNCE);
+        ground
+    }
+
+    /// The same from within a runtime: a cluster beside the one that is there.
+    pub(crate) async fn another() -> Self {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || sender.send(Self::prepare()));
+        receiver.await.unwrap()
     }
 
     /// Waits until istiod answers.
     pub(crate) async fn ready(&self) {
         until_ready(&self.plane, "istiod", self.ready).await;
+    }
+
+    /// Starts istiod, or starts it again with another patience.
+    pub(crate) fn start_istiod(&self, debounce: &str) {
+        start_istiod(&self.plane, &self.bin, self.xds, self.ready, debounce);
     }
 }
 

@@ -51,7 +51,7 @@ fn enter_anew() -> String {
     };
     // What fetches programs has to run outside, where there is a network.
     for (script, arguments) in [
-        ("rig/build", vec!["plane", "mesh"]),
+        ("rig/build", vec!["plane", "mesh", "flux"]),
         ("rig/envoy/install", vec![]),
         ("rig/helm/install", vec![]),
     ] {

@@ -80,8 +80,6 @@ struct Inner {
     behaviours: BTreeMap<(String, String), Behaviour>,
     /// Failures that are due: one when it reaches 1.
     due: BTreeMap<(String, String), f64>,
-    /// Requests that mirrors sent, by namespace and Deployment.
-    mirrored: BTreeMap<(String, String), u64>,
 }
 
 /// See the module.
@@ -170,10 +168,14 @@ impl Pods {
         self.with(|inner| inner.behaviours.insert(key, behaviour));
     }
 
-    /// How many requests a Deployment got from a mirror.
-    pub(crate) fn mirrored(&self, namespace: &str, workload: &str) -> u64 {
-        let key = (namespace.to_owned(), workload.to_owned());
-        self.with(|inner| inner.mirrored.get(&key).copied().unwrap_or(0))
+    /// How many requests the pods of a Deployment got, whether or not anybody waited for an answer.
+    pub(crate) fn requests(&self, namespace: &str, workload: &str) -> u64 {
+        self.with(|inner| {
+            let pods = inner.counted.iter().filter(|(pod, _)| {
+                pod.namespace == namespace && pod.workload == workload
+            });
+            pods.map(|(_, counted)| counted.count).sum()
+        })
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut Inner) -> T) -> T {
@@ -209,13 +211,8 @@ impl Pods {
 
     fn count(&self, pod: &Known, code: u16, took: Duration, headers: &HeaderMap) {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-        let is_mirror = text("host").is_some_and(|host| host.contains("-shadow"));
         let milliseconds = took.as_secs_f64() * 1000.0;
         self.with(|inner| {
-            if is_mirror {
-                let key = (pod.namespace.clone(), pod.workload.clone());
-                *inner.mirrored.entry(key).or_default() += 1;
-            }
             let counted = inner.counted.entry(pod.clone()).or_default();
             *counted.requests.entry(code).or_default() += 1;
             for (bucket, bound) in counted.buckets.iter_mut().zip(BOUNDS) {

@@ -40,6 +40,7 @@ pub(crate) const LADDER: &str = "[{weight: 0, hold: 1s}, {weight: 10, hold: 3s},
 #[derive(Debug, Clone)]
 pub(crate) struct Wish {
     pub(crate) namespace: String,
+    pub(crate) name: String,
     pub(crate) candidate: String,
     pub(crate) users: String,
     pub(crate) ladder: String,
@@ -56,6 +57,7 @@ impl Wish {
     pub(crate) fn idle(namespace: &str) -> Self {
         Self {
             namespace: namespace.to_owned(),
+            name: "podinfo".to_owned(),
             candidate: "null".to_owned(),
             users: "[]".to_owned(),
             ladder: LADDER.to_owned(),
@@ -84,6 +86,12 @@ impl Wish {
         self
     }
 
+    /// What more the route says.
+    pub(crate) fn route(mut self, route: &str) -> Self {
+        route.clone_into(&mut self.route);
+        self
+    }
+
     /// Nobody but named users gets it before somebody approves.
     pub(crate) fn gated(self) -> Self {
         self.ladder("[{weight: 0, approval: {}}, {weight: 30, hold: 1h}]")
@@ -93,6 +101,7 @@ impl Wish {
     pub(crate) fn yaml(&self) -> String {
         let Self {
             namespace,
+            name,
             candidate,
             users,
             ladder,
@@ -104,11 +113,11 @@ impl Wish {
             "\
 apiVersion: serin.dev/v1alpha1
 kind: Canary
-metadata: {{name: podinfo, namespace: {namespace}}}
+metadata: {{name: {name}, namespace: {namespace}}}
 spec:
-  workload: {{deployment: podinfo, label: track}}
+  workload: {{deployment: {name}, label: track}}
   candidate: {candidate}
-  route: {{service: podinfo, port: {SERVICE_PORT}, {route}}}
+  route: {{service: {name}, port: {SERVICE_PORT}, {route}}}
   users: {users}
   ladder: {ladder}
   analysis: {{{analysis}}}
@@ -297,6 +306,15 @@ impl Site {
         }
     }
 
+    /// Waits until a candidate is proposed and so many of its pods run.
+    pub(crate) async fn has_candidate(&self, pods: i64) {
+        let key = deployment(&self.namespace, "podinfo-canary");
+        let runs = |found: Option<&Value>| {
+            found.is_some_and(|found| found["status"]["availableReplicas"].as_i64() >= Some(pods))
+        };
+        self.kube.until(key, "running", runs).await;
+    }
+
     /// Waits until the routes have a weight in the cluster.
     pub(crate) async fn weighs(&self, per_cent: i64) -> Value {
         let is_so = |found: Option<&Value>| found.is_some_and(|vs| weight(vs) == Some(per_cent));
@@ -385,7 +403,7 @@ cluster: {{kubeconfig: '{}'{}}}
 {}",
         manner.repository,
         bed.prometheus,
-        plane.admin().display(),
+        plane.kubeconfig("serin").display(),
         manner.cluster,
         manner.more,
     );

@@ -23,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const LONGEST_WAIT: Duration = Duration::from_secs(45);
 /// Who may do everything.
 const ADMIN: &str = "admin-of-the-tests";
+/// Users who may do everything as well, and whose requests are counted in `audit.log`.
+const COUNTED: [&str; 2] = ["serin", "flagger"];
 
 /// A running control plane.
 pub(crate) struct ControlPlane {
@@ -194,11 +196,14 @@ impl ControlPlane {
             programs.insert(name.to_owned(), program);
         };
         run(&given("etcd"), "etcd", &arguments);
-        std::fs::write(
-            folder.join("tokens"),
-            format!("{ADMIN},admin,admin,system:masters\n"),
-        )
-        .unwrap();
+        let counted = COUNTED.map(|name| format!("{name},{name},{name},system:masters\n"));
+        let tokens = format!("{ADMIN},admin,admin,system:masters\n{}", counted.concat());
+        std::fs::write(folder.join("tokens"), tokens).unwrap();
+        let policy = json!({
+            "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
+            "rules": [{"level": "Metadata", "users": COUNTED}, {"level": "None"}],
+        });
+        std::fs::write(folder.join("audit-policy"), policy.to_string()).unwrap();
         let tls = |name: &str| {
             tests()
                 .join("data/tls")
@@ -217,6 +222,8 @@ impl ControlPlane {
             format!("--tls-cert-file={}", tls("server.pem")),
             format!("--tls-private-key-file={}", tls("server.key")),
             format!("--token-auth-file={}", in_folder("tokens")),
+            format!("--audit-policy-file={}", in_folder("audit-policy")),
+            format!("--audit-log-path={}", in_folder("audit.log")),
             "--authorization-mode=RBAC".to_owned(),
             "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
             format!("--service-account-key-file={}", tls("server.pem")),
@@ -301,7 +308,7 @@ impl ControlPlane {
 
     /// A kubeconfig file for whoever has this token.
     pub(crate) fn kubeconfig(&self, token: &str) -> PathBuf {
-        let path = self.folder.join(format!("kubeconfig-{}", token.len()));
+        let path = self.folder.join(format!("kubeconfig-{token}"));
         let ca = tests().join("data/tls/ca.pem");
         let config = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "rig",
@@ -325,6 +332,22 @@ impl ControlPlane {
     pub(crate) fn log(&self, name: &str) -> String {
         self.with(|programs| programs.get(name).map(Program::log))
             .unwrap_or_default()
+    }
+
+    /// How many requests one of the counted users has made so far, and how many of them wrote. A watch is one when it ends.
+    pub(crate) fn requests_of(&self, user: &str) -> (usize, usize) {
+        let log = std::fs::read_to_string(self.folder.join("audit.log")).unwrap_or_default();
+        let name = format!("\"username\":\"{user}\"");
+        let lines = log.lines().filter(|line| line.contains(&name));
+        let complete: Vec<&str> = lines
+            .filter(|line| line.contains("\"stage\":\"ResponseComplete\""))
+            .collect();
+        let reads = ["get", "list", "watch"].map(|verb| format!("\"verb\":\"{verb}\""));
+        let read = complete
+            .iter()
+            .filter(|line| reads.iter().any(|verb| line.contains(verb)))
+            .count();
+        (complete.len(), complete.len() - read)
     }
 
     /// A client that may do everything; one for each runtime.

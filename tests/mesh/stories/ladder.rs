@@ -49,6 +49,8 @@ pub(crate) async fn to_promotion(bed: Arc<Bed>) {
         [
             "initialize",
             "start podinfod=6.9.0",
+            // Its pods are ready: now the named user may come.
+            "0% -> 0%",
             "0% -> 10%",
             "10% -> 60%",
             "60% -> 100%",

@@ -1,10 +1,17 @@
 //! The stories: what a person may expect of Serin, told in requests.
 
 mod bad_release;
+mod chaos;
+mod flagger;
+mod flux;
 mod hands_off;
+mod kinds;
 mod ladder;
 mod named_user;
 mod namespace;
+mod numbers;
+mod rebuilt;
+mod sixteen;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,10 +24,8 @@ pub(crate) enum When {
     /// Beside others: it disturbs none.
     Together,
     /// After the others, by itself: it kills what all share.
-    #[allow(dead_code, reason = "no such story yet")]
     Alone,
     /// By itself, and only when it is named: it measures, and takes its time.
-    #[allow(dead_code, reason = "no such story yet")]
     Asked,
 }
 
@@ -56,5 +61,19 @@ pub(crate) fn all() -> Vec<Story> {
         story!(Together namespace::deleted_idle),
         story!(Together namespace::deleted_in_the_middle_of_a_step),
         story!(Together hands_off::an_edited_weight),
+        story!(Together kinds::session_affinity),
+        story!(Together kinds::mirror),
+        story!(Together kinds::match_without_weight),
+        story!(Together kinds::gateway),
+        story!(Together kinds::delegation),
+        story!(Together kinds::tcp),
+        story!(Together kinds::grpc),
+        story!(Together sixteen::at_once),
+        story!(Together flux::applies),
+        story!(Together rebuilt::at_sixty_per_cent),
+        story!(Alone chaos::everything_dies),
+        story!(Asked numbers::commit_to_request),
+        story!(Asked numbers::failure_to_zero),
+        story!(Asked flagger::beside_serin),
     ]
 }

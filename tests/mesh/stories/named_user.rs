@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use crate::bed::Bed;
 use crate::load::{Answer, Load, Visitor, expect_no_failure, table};
-use crate::rig::deployment;
 use crate::site::{NEW, Site, moment};
 
 /// From a commit to requests that are routed by it.
@@ -21,11 +20,7 @@ pub(crate) async fn comes_and_goes(bed: Arc<Bed>) {
     let someone = site.someone("alex");
     let proposed = site.wish().candidate(NEW).gated();
     site.commit(&someone, "Propose 6.9.0 to nobody", &proposed);
-    let key = deployment(&site.namespace, "podinfo-canary");
-    let runs = |found: Option<&serde_json::Value>| {
-        found.is_some_and(|found| found["status"]["availableReplicas"] == 1)
-    };
-    site.kube.until(key, "running", runs).await;
+    site.has_candidate(1).await;
     let visitors = [
         Visitor::new("alexis", &[("x-user", b"alexis")]),
         Visitor::anybody(),
