@@ -171,9 +171,10 @@ impl Pods {
     /// How many requests the pods of a Deployment got, whether or not anybody waited for an answer.
     pub(crate) fn requests(&self, namespace: &str, workload: &str) -> u64 {
         self.with(|inner| {
-            let pods = inner.counted.iter().filter(|(pod, _)| {
-                pod.namespace == namespace && pod.workload == workload
-            });
+            let pods = inner
+                .counted
+                .iter()
+                .filter(|(pod, _)| pod.namespace == namespace && pod.workload == workload);
             pods.map(|(_, counted)| counted.count).sum()
         })
     }

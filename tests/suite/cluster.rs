@@ -6,5 +6,6 @@ mod namespaces;
 mod numbers;
 mod replicas;
 mod rollout;
+mod scale;
 mod shards;
 mod world;

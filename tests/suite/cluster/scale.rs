@@ -1,0 +1,256 @@
+//! Many canaries on one engine: what it asks of the API server while nothing happens, and when all of them step at once.
+//! Requests are counted by the server's audit log. Times and memory are printed, never asserted:
+//! `SCALE_CANARIES=1000 cargo test --test suite -- --nocapture cluster::scale`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
+
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use kube::api::{Api, ApiResource, DynamicObject};
+use kube::core::GroupVersionKind;
+use kube::runtime::{WatchStreamExt as _, watcher};
+use serde_json::Value;
+
+use crate::git::rig::Rig;
+use crate::rig::{ControlPlane, control_plane, free_port, weight};
+use crate::support::serin::{Serin, Start};
+
+/// Canaries in one namespace.
+const IN_A_NAMESPACE: usize = 50;
+/// The user whose requests are counted.
+const USER: &str = "serin";
+/// Longest wait for one canary; for all of them it grows with their number.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn number() -> usize {
+    let asked = std::env::var("SCALE_CANARIES").ok();
+    asked.map_or(12, |text| text.parse().unwrap())
+}
+
+fn file(namespace: &str, index: usize, candidate: &str) -> String {
+    let deployment = |version: &str| {
+        format!(
+            "\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: app-{index}-{version}, namespace: {namespace}}}
+spec:
+  replicas: 0
+  selector: {{matchLabels: {{app: app-{index}, version: {version}}}}}
+  template:
+    metadata: {{labels: {{app: app-{index}, version: {version}}}}}
+    spec: {{containers: [{{name: app, image: 'registry.example.com/app:{version}'}}]}}
+---
+"
+        )
+    };
+    format!(
+        "\
+{}{}apiVersion: v1
+kind: Service
+metadata: {{name: app-{index}, namespace: {namespace}}}
+spec: {{clusterIP: None, selector: {{app: app-{index}}}, ports: [{{name: http, port: 8080}}]}}
+---
+apiVersion: serin.dev/v1alpha1
+kind: Canary
+metadata: {{name: app-{index}, namespace: {namespace}}}
+spec:
+  versions: {{stable: {{version: v1}}, candidate: {{version: {candidate}}}}}
+  route: {{service: app-{index}, port: 8080, hosts: [app-{index}]}}
+  ladder: [{{weight: 0, hold: 10s}}, {{weight: 10, hold: 1h}}]
+  analysis: {{every: 10s, metrics: [{{name: success-rate, min: 95}}]}}
+",
+        deployment("v1"),
+        deployment("v2")
+    )
+}
+
+fn files(prefix: &str, number: usize, candidate: &str) -> Vec<(String, String)> {
+    let namespace = |index: usize| format!("{prefix}-{}", index / IN_A_NAMESPACE);
+    let canaries = (0..number).map(|index| {
+        let name = namespace(index);
+        (
+            format!("{name}/app-{index}.yaml"),
+            file(&name, index, candidate),
+        )
+    });
+    let last = number.div_ceil(IN_A_NAMESPACE);
+    let namespaces = (0..last).map(|index| {
+        let name = format!("{prefix}-{index}");
+        let text = format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}}}\n");
+        (format!("{name}/namespace.yaml"), text)
+    });
+    canaries.chain(namespaces).collect()
+}
+
+/// When each VirtualService of these namespaces had this weight first (`None`: was there), until as many have it.
+async fn until_all(
+    plane: &ControlPlane,
+    prefix: &str,
+    wanted: Option<i64>,
+    number: usize,
+) -> Vec<SystemTime> {
+    let gvk = GroupVersionKind::gvk("networking.istio.io", "v1", "VirtualService");
+    let resource = ApiResource::from_gvk(&gvk);
+    let api: Api<DynamicObject> = Api::all_with(plane.client().await.0, &resource);
+    let mut stream = watcher(api, watcher::Config::default())
+        .default_backoff()
+        .touched_objects()
+        .boxed();
+    let mut seen: BTreeMap<String, SystemTime> = BTreeMap::new();
+    let all = async {
+        while let Ok(Some(object)) = stream.try_next().await {
+            let namespace = object.metadata.namespace.clone().unwrap_or_default();
+            let value: Value = serde_json::to_value(&object).unwrap();
+            if namespace.starts_with(prefix) && (wanted.is_none() || weight(&value) == wanted) {
+                let name = object.metadata.name.clone().unwrap_or_default();
+                seen.entry(name).or_insert_with(SystemTime::now);
+            }
+            if seen.len() == number {
+                return;
+            }
+        }
+    };
+    let longest = PATIENCE + Duration::from_millis(200) * u32::try_from(number).unwrap();
+    let ended = tokio::time::timeout(longest, all).await;
+    assert!(
+        ended.is_ok(),
+        "{} of {number} are at {wanted:?}",
+        seen.len()
+    );
+    let mut times: Vec<SystemTime> = seen.into_values().collect();
+    times.sort();
+    times
+}
+
+/// Resident memory in kilobytes and CPU time in hundredths of a second.
+fn cost(serin: &Serin) -> (u64, u64) {
+    let of = |name: &str| std::fs::read_to_string(format!("/proc/{}/{name}", serin.id())).unwrap();
+    let status = of("status");
+    let rss = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok());
+    let stat = of("stat");
+    let fields: Vec<&str> = stat
+        .rsplit(')')
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .collect();
+    let ticks = |index: usize| fields[index].parse::<u64>().unwrap();
+    (rss.unwrap(), ticks(11) + ticks(12))
+}
+
+fn start(git: &Rig, plane: &ControlPlane, port: u16) -> Serin {
+    let config = format!(
+        "\
+repositories: [{{url: '{}', branch: main, poll: 2s, pushInterval: 1s}}]
+prometheus: {{url: 'http://127.0.0.1:9'}}
+cluster: {{kubeconfig: '{}'}}
+",
+        git.remote().display(),
+        plane.kubeconfig(USER).display(),
+    );
+    let path = git.path("serin.yaml");
+    std::fs::write(&path, config).unwrap();
+    let listen = format!("127.0.0.1:{port}");
+    let mut start = Start::with_config(&git.path(""), "serin", &path).args(&["--listen", &listen]);
+    start.start()
+}
+
+async fn until_ready(port: u16) {
+    // Whoever was first chose.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let begun = Instant::now();
+    let url = format!("http://127.0.0.1:{port}/readyz");
+    while !reqwest::get(&url)
+        .await
+        .is_ok_and(|answer| answer.status().is_success())
+    {
+        assert!(begun.elapsed() < Duration::from_secs(600), "never ready");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn updated(remote: &Path) -> SystemTime {
+    let branch = remote.join("refs/heads/main");
+    std::fs::metadata(branch).unwrap().modified().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_canaries_on_one_engine() {
+    let plane = tokio::task::spawn_blocking(control_plane).await.unwrap();
+    let (number, prefix) = (number(), plane.client().await.namespace("scale"));
+    let owned = files(&prefix, number, "v1");
+    let of: Vec<(&str, &str)> = owned
+        .iter()
+        .map(|(p, t)| (p.as_str(), t.as_str()))
+        .collect();
+    let git = Rig::with(&of);
+    let port = free_port();
+
+    let begun = Instant::now();
+    let serin = start(&git, plane, port);
+    until_all(plane, &prefix, None, number).await;
+    eprintln!(
+        "{number} canaries: all objects made in {:?}",
+        begun.elapsed()
+    );
+    let stopped = tokio::task::spawn_blocking(move || serin.stop()).await;
+    assert!(stopped.unwrap().success());
+
+    let begun = Instant::now();
+    let serin = start(&git, plane, port);
+    until_ready(port).await;
+    eprintln!(
+        "{number} canaries: ready {:?} after a start",
+        begun.elapsed()
+    );
+
+    // Statuses are written once, in a pass or two.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let (requests, _) = plane.requests_of(USER);
+    let (_, before) = cost(&serin);
+    let idle = Duration::from_secs(if number > 100 { 60 } else { 5 });
+    tokio::time::sleep(idle).await;
+    let (rss, after) = cost(&serin);
+    let made = plane.requests_of(USER).0 - requests;
+    eprintln!(
+        "{number} idle canaries: {made} requests in {idle:?}, {} MB resident, {} ms of CPU a minute",
+        rss / 1024,
+        (after - before) * 600 / idle.as_secs(),
+    );
+    // Watches end and begin again now and then, whatever the number of canaries is.
+    assert!(made <= 12, "{made} requests while nothing happened");
+
+    let (requests, writes) = plane.requests_of(USER);
+    let someone = git.someone("alex");
+    someone.insist("v2 of everything", &|| {
+        for (path, text) in files(&prefix, number, "v2") {
+            someone.write(&path, &text);
+        }
+    });
+    let times = until_all(plane, &prefix, Some(10), number).await;
+    let accepted = updated(&git.remote());
+    let after = |index: usize| times[index].duration_since(accepted).unwrap_or_default();
+    let at = |share: f64| after(((number - 1) as f64 * share).round() as usize);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let (all, written) = plane.requests_of(USER);
+    eprintln!(
+        "{number} canaries step at once: applied p50 {:?}, p99 {:?}, last {:?} after the push was accepted; for two steps {:.2} requests each, {:.2} of them writes",
+        at(0.5),
+        at(0.99),
+        after(number - 1),
+        (all - requests) as f64 / number as f64,
+        (written - writes) as f64 / number as f64,
+    );
+    let log = git.server(&["log", "--format=%s", "main"]);
+    let steps = log
+        .lines()
+        .filter(|line| line.ends_with(": 0% -> 10%"))
+        .count();
+    assert_eq!(steps, number, "one commit for each step");
+    drop(serin);
+}
