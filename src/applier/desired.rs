@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use serde_json::Value;
-
-use super::object::{APPLY_ANNOTATION, Kind, Object, ObjectKey, text};
+use super::object::{APPLY_ANNOTATION, Kind, Object, ObjectKey, Written, text};
 use super::order;
 use super::read::ReadCache;
 use super::sources::{self, Kustomization, Sources};
@@ -40,7 +38,7 @@ pub struct Desired {
 }
 
 /// Manifests that came out of the program, or why none did, by folder.
-pub type Built = BTreeMap<String, Result<Arc<Vec<Arc<Value>>>, String>>;
+pub type Built = BTreeMap<String, Result<Arc<Vec<Arc<Written>>>, String>>;
 
 /// Files by path, with the identity of their content.
 pub type Files = BTreeMap<RepoPath, (BlobId, Arc<[u8]>)>;
@@ -86,7 +84,7 @@ pub fn assemble(
         commit: Some(tree.commit.clone()),
         ..Desired::default()
     };
-    let mut found: Vec<(String, Arc<Value>)> = Vec::new();
+    let mut found: Vec<(String, Arc<Written>)> = Vec::new();
     for (path, (blob, content)) in tree.files {
         let is_plain = sources.plain.contains(path);
         let is_input = is_plain || sources.builds.values().any(|inputs| inputs.contains(path));
@@ -118,22 +116,23 @@ pub fn assemble(
     // What was read so far is a part of the tree; what follows is about single objects.
     desired.complete = desired.problems.is_empty() && !found.is_empty();
     let scopes = with_definitions(scopes, &found);
-    for (source, manifest) in &found {
-        desired.take(source, manifest, &scopes, confined_to);
+    for (source, written) in &found {
+        desired.take(source, written, &scopes, confined_to);
     }
     desired
 }
 
 /// The scopes that the cluster told of, and those of definitions in the tree itself.
-fn with_definitions(known: &Scopes, found: &[(String, Arc<Value>)]) -> Scopes {
+fn with_definitions(known: &Scopes, found: &[(String, Arc<Written>)]) -> Scopes {
     let mut scopes = known.clone();
-    for (_, manifest) in found {
-        if text(manifest, "/kind") == "CustomResourceDefinition" {
+    for (_, written) in found {
+        if written.kind.kind == "CustomResourceDefinition" {
+            let manifest = written.read();
             let kind = Kind::new(
-                text(manifest, "/spec/group"),
-                text(manifest, "/spec/names/kind"),
+                text(&manifest, "/spec/group"),
+                text(&manifest, "/spec/names/kind"),
             );
-            scopes.insert(kind, text(manifest, "/spec/scope") != "Cluster");
+            scopes.insert(kind, text(&manifest, "/spec/scope") != "Cluster");
         }
     }
     scopes
@@ -159,13 +158,12 @@ impl Desired {
     fn take(
         &mut self,
         source: &str,
-        manifest: &Value,
+        written: &Written,
         scopes: &Scopes,
         confined: &BTreeSet<String>,
     ) {
-        let kind = Kind::of(text(manifest, "/apiVersion"), text(manifest, "/kind"));
-        let name = text(manifest, "/metadata/name");
-        if name.is_empty() {
+        let kind = written.kind.clone();
+        if written.name.is_empty() {
             let words = format!(
                 "a {} without a name: objects are applied by name",
                 kind.kind
@@ -176,20 +174,19 @@ impl Desired {
             Some(known) => *known,
             None => !order::is_cluster_scoped(&kind),
         };
-        let written = text(manifest, "/metadata/namespace");
-        let namespace = match written {
+        let namespace = match written.namespace.as_str() {
             "" => "default",
-            written => written,
+            namespace => namespace,
         };
         let key = ObjectKey {
             kind,
             namespace: is_namespaced.then(|| namespace.to_owned()),
-            name: name.to_owned(),
+            name: written.name.clone(),
         };
         if let Some(words) = outside(&key, confined) {
             return self.problem(source, words);
         }
-        let object = Object::new(key.clone(), manifest.clone(), source);
+        let object = written.object(&key, source);
         if object.is_disabled(APPLY_ANNOTATION) {
             return;
         }
@@ -200,7 +197,7 @@ impl Desired {
             );
             return self.problem(source, words);
         }
-        self.objects.insert(key, Arc::new(object));
+        self.objects.insert(key, object);
     }
 }
 

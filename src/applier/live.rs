@@ -148,12 +148,13 @@ fn compared(
     let group = &wanted.key.kind.group;
     let is_builtin = !group.contains('.')
         || (group.ends_with(".k8s.io") && group != "gateway.networking.k8s.io");
-    let projected = project(object, &wanted.manifest, is_builtin);
+    let manifest = wanted.manifest();
+    let projected = project(object, &manifest, is_builtin);
     let projection = Revision::of(&projected);
     if accepted == Some(&projection) {
         return (Verdict::Same, Some(projection));
     }
-    let found = differences(&wanted.key.kind, &wanted.manifest, &projected);
+    let found = differences(&wanted.key.kind, &manifest, &projected);
     let verdict = if found.is_empty() {
         Verdict::Same
     } else {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::{Map, Value, json};
 
@@ -105,6 +105,79 @@ impl fmt::Display for ObjectKey {
     }
 }
 
+/// A manifest in little space: as a tree of maps it takes twenty times the memory of its text, and it is looked at only
+/// when it, or the live object, changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest(Arc<str>);
+
+impl Manifest {
+    /// Packs a manifest.
+    pub fn of(value: &Value) -> Self {
+        Self(value.to_string().into())
+    }
+
+    /// The manifest as it was packed.
+    pub fn read(&self) -> Value {
+        // It was written by `of`, which writes nothing else.
+        serde_json::from_str(&self.0).unwrap_or_default()
+    }
+}
+
+/// A manifest as a file has it, and the object that was made of it.
+#[derive(Debug)]
+pub struct Written {
+    /// Its kind.
+    pub kind: Kind,
+    /// `metadata.name`; empty when there is none.
+    pub name: String,
+    /// `metadata.namespace`; empty when there is none.
+    pub namespace: String,
+    manifest: Manifest,
+    object: OnceLock<Arc<Object>>,
+}
+
+impl Written {
+    /// A manifest that was read.
+    pub fn of(value: &Value) -> Self {
+        let owned = |pointer| text(value, pointer).to_owned();
+        Self {
+            kind: Kind::of(text(value, "/apiVersion"), text(value, "/kind")),
+            name: owned("/metadata/name"),
+            namespace: owned("/metadata/namespace"),
+            manifest: Manifest::of(value),
+            object: OnceLock::new(),
+        }
+    }
+
+    /// The manifest.
+    pub fn read(&self) -> Value {
+        self.manifest.read()
+    }
+
+    /// The object at `key`, made once: most of a tree is what it was in the one before.
+    pub fn object(&self, key: &ObjectKey, source: &str) -> Arc<Object> {
+        let make = || {
+            let mut object = Object::new(key.clone(), self.read(), source);
+            if object.manifest == self.manifest {
+                object.manifest = self.manifest.clone();
+            }
+            Arc::new(object)
+        };
+        let made = self.object.get_or_init(make);
+        if made.key == *key && made.source == source {
+            Arc::clone(made)
+        } else {
+            make()
+        }
+    }
+}
+
+impl PartialEq for Written {
+    fn eq(&self, other: &Self) -> bool {
+        self.manifest == other.manifest
+    }
+}
+
 /// An object as Git has it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Object {
@@ -113,7 +186,9 @@ pub struct Object {
     /// `apiVersion` as written.
     pub api_version: String,
     /// The whole manifest, without what only a server writes.
-    pub manifest: Arc<Value>,
+    manifest: Manifest,
+    /// Annotations that say `disabled`.
+    disabled: Vec<String>,
     /// Identity of the manifest.
     pub hash: String,
     /// The file or folder that it comes from.
@@ -146,19 +221,25 @@ impl Object {
             source: source.to_owned(),
             sequence,
             canary,
-            manifest: Arc::new(manifest),
+            disabled: disabled(&manifest),
+            manifest: Manifest::of(&manifest),
             key,
         }
     }
 
+    /// The whole manifest, without what only a server writes.
+    pub fn manifest(&self) -> Value {
+        self.manifest.read()
+    }
+
     /// Whether an opt-out annotation says `disabled`.
     pub fn is_disabled(&self, name: &str) -> bool {
-        annotation(&self.manifest, name) == Some("disabled")
+        self.disabled.iter().any(|disabled| disabled == name)
     }
 
     /// What is sent to the server: the manifest with the marks of whoever applies it.
     pub fn to_apply(&self, owner: &str, bound_to: Option<&str>) -> Value {
-        let mut manifest = (*self.manifest).clone();
+        let mut manifest = self.manifest();
         let metadata = entry(&mut manifest, "metadata");
         entry(metadata, "labels")[OWNER_LABEL] = json!(owner);
         entry(metadata, "annotations")[APPLIED_ANNOTATION] = json!(self.hash);
@@ -167,6 +248,18 @@ impl Object {
         }
         manifest
     }
+}
+
+/// The annotations of a manifest that say `disabled`.
+fn disabled(manifest: &Value) -> Vec<String> {
+    let annotations = manifest.pointer("/metadata/annotations");
+    annotations
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+        .filter(|(_, value)| *value == "disabled")
+        .map(|(name, _)| name.clone())
+        .collect()
 }
 
 /// The object at `key`, made when there is none.
@@ -282,8 +375,8 @@ mod tests {
         let manifest = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a"}, "stringData": {"k": "abc"}, "data": {"l": "eA=="}});
         let key = ObjectKey::namespaced(Kind::new("", "Secret"), "test", "a");
         let object = Object::new(key, manifest, "a.yaml");
-        assert_eq!(object.manifest["data"], json!({"k": "YWJj", "l": "eA=="}));
-        assert_eq!(object.manifest.get("stringData"), None);
+        assert_eq!(object.manifest()["data"], json!({"k": "YWJj", "l": "eA=="}));
+        assert_eq!(object.manifest().get("stringData"), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::object::{annotation, text};
+use super::object::{Written, annotation, text};
 use super::sources::Kustomization;
 use crate::domain::{BlobId, RepoPath};
 use crate::yaml::node;
@@ -17,7 +17,7 @@ const LOCAL_CONFIG: &str = "config.kubernetes.io/local-config";
 #[derive(Debug, Default, PartialEq)]
 pub struct FileObjects {
     /// Manifests in their order; `List`s are taken apart.
-    pub manifests: Vec<Arc<Value>>,
+    pub manifests: Vec<Arc<Written>>,
     /// What is wrong, each as `line:column: message`.
     pub mistakes: Vec<String>,
     /// The kustomization in it.
@@ -82,7 +82,7 @@ pub fn read(content: &[u8], is_kustomization: bool) -> FileObjects {
 }
 
 /// Takes a document that is an object for a cluster; others (values of charts, configuration of tools) are left.
-fn take(document: Value, into: &mut Vec<Arc<Value>>) {
+fn take(document: Value, into: &mut Vec<Arc<Written>>) {
     let (api_version, kind) = (text(&document, "/apiVersion"), text(&document, "/kind"));
     if api_version.is_empty() || kind.is_empty() {
         return;
@@ -102,7 +102,7 @@ fn take(document: Value, into: &mut Vec<Arc<Value>>) {
     let is_local = annotation(&document, LOCAL_CONFIG).is_some_and(|value| value != "false");
     let is_for_kustomize = api_version.starts_with("kustomize.config.k8s.io/");
     if !is_local && !is_for_kustomize {
-        into.push(Arc::new(document));
+        into.push(Arc::new(Written::of(&document)));
     }
 }
 
@@ -113,9 +113,7 @@ mod tests {
     fn kinds(text: &str) -> Vec<String> {
         let read = read(text.as_bytes(), false);
         let kinds = read.manifests.iter();
-        kinds
-            .map(|m| m["kind"].as_str().unwrap().to_owned())
-            .collect()
+        kinds.map(|m| m.kind.kind.clone()).collect()
     }
 
     #[test]

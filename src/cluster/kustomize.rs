@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
+use crate::applier::object::Written;
 use crate::applier::read;
 use crate::domain::{BlobId, RepoPath, Revision};
 
@@ -34,7 +35,7 @@ static FOLDERS: AtomicU64 = AtomicU64::new(0);
 
 type Files = BTreeMap<RepoPath, (BlobId, Arc<[u8]>)>;
 /// Manifests of a folder, or why there are none.
-pub(super) type Result = std::result::Result<Arc<Vec<Arc<Value>>>, String>;
+pub(super) type Result = std::result::Result<Arc<Vec<Arc<Written>>>, String>;
 
 /// Builds folders, and remembers the last result of each.
 #[derive(Debug)]

@@ -331,7 +331,8 @@ impl Ledger {
                     .insert(key.clone());
             }
             if key.kind.is(CRD, "CustomResourceDefinition") {
-                let text = |pointer| super::object::text(&object.manifest, pointer).to_owned();
+                let manifest = object.manifest();
+                let text = |pointer| super::object::text(&manifest, pointer).to_owned();
                 let kind = Kind::new(text("/spec/group"), text("/spec/names/kind"));
                 self.definitions.insert(kind, key.clone());
             }

@@ -296,7 +296,7 @@ impl Ledger {
     /// A rule keeps its subsets for as long as routes name them.
     fn rule_blocks(&self, key: &ObjectKey, object: &Object) -> Option<String> {
         let namespace = key.namespace.clone().unwrap_or_default();
-        let (host, had) = subsets_had(&object.manifest);
+        let (host, had) = subsets_had(&object.manifest());
         let routes = self.routes.get(&full_host(&host, &namespace))?;
         routes.iter().find_map(|(route, named)| {
             let missing = named.iter().find(|subset| !had.contains(*subset))?;
@@ -309,7 +309,7 @@ impl Ledger {
     /// A route never names a subset that the cluster lacks.
     fn subsets_block(&self, key: &ObjectKey, object: &Object) -> Option<String> {
         let namespace = key.namespace.clone().unwrap_or_default();
-        for (host, named) in subsets_named(&object.manifest) {
+        for (host, named) in subsets_named(&object.manifest()) {
             let rules = self.rules.get(&full_host(&host, &namespace));
             let had: BTreeSet<&String> = rules
                 .into_iter()
