@@ -98,6 +98,21 @@ fn destinations(value: &Value, found: &mut BTreeMap<String, BTreeSet<String>>) {
     }
 }
 
+/// Hosts that a VirtualService routes inside of the mesh. At a gateway several may share a host; in the mesh one wins.
+pub fn mesh_hosts(virtual_service: &Value) -> BTreeSet<String> {
+    let texts = |pointer: &str| {
+        let list = virtual_service.pointer(pointer).and_then(Value::as_array);
+        let texts = list.into_iter().flatten().filter_map(Value::as_str);
+        texts.map(str::to_owned).collect::<BTreeSet<String>>()
+    };
+    let gateways = texts("/spec/gateways");
+    if gateways.is_empty() || gateways.contains("mesh") {
+        texts("/spec/hosts")
+    } else {
+        BTreeSet::new()
+    }
+}
+
 /// Host and subsets of a DestinationRule.
 pub fn subsets_had(destination_rule: &Value) -> (String, BTreeSet<String>) {
     let host = super::object::text(destination_rule, "/spec/host").to_owned();

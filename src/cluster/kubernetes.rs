@@ -44,17 +44,13 @@ impl Kubernetes {
         witness: Arc<dyn Witness>,
     ) -> Result<Self, ConnectError> {
         let client = connect::client(&settings).await?;
+        // Agents are told by Serin itself, whomever the repository is applied as.
+        let own = connect::client_of(&settings.access, settings.deadline).await?;
         let shared = Arc::new(Shared::new(Ledger::new(settings.policy.clone())));
         let (trees, receiver) = watch::channel(Tree::default());
         let external = settings.policy.external;
         let (agents, deadline) = (Arc::new(settings.agents.clone()), settings.deadline);
-        let keeper = Keeper::new(
-            settings,
-            client.clone(),
-            clock,
-            Arc::clone(&shared),
-            witness,
-        );
+        let keeper = Keeper::new(settings, client, clock, Arc::clone(&shared), witness);
         tokio::spawn(keeper.run(receiver));
         Ok(Self {
             shared,
@@ -62,7 +58,7 @@ impl Kubernetes {
             followed: None,
             external,
             agents,
-            client,
+            client: own,
             deadline,
             poking: None,
         })

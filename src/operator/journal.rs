@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use crate::applier::Notice;
+use crate::applier::ledger::Repaired;
 use crate::domain::CanaryId;
 use crate::instruments::{Instruments, Repair};
 use crate::ports::Witness;
@@ -22,6 +24,8 @@ const MOST_MISTAKES: usize = 20;
 pub struct Journal {
     /// The metrics.
     pub instruments: Option<Arc<Instruments>>,
+    /// Whoever shows repairs as events; what it cannot take now is only logged.
+    pub repairs: Option<mpsc::Sender<Repaired>>,
 }
 
 impl Witness for Journal {
@@ -38,6 +42,9 @@ impl Witness for Journal {
                         false => Repair::Edited,
                     };
                     instruments.repaired(&drift.object.kind.kind, what);
+                }
+                if let Some(repairs) = &self.repairs {
+                    repairs.try_send(repaired.clone()).ok();
                 }
             }
             Notice::Drifted(drift) => {

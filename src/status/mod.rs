@@ -9,7 +9,7 @@ mod events;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff;
 
-pub use events::notes;
+pub use events::{notes, of_clash, of_repair};
 
 use crate::analysis::Judgement;
 use crate::crd::{CanaryStatus, MetricStatus};

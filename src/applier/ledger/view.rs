@@ -44,6 +44,10 @@ impl Ledger {
                 continue;
             };
             let parked = self.is_parked(key);
+            if let Some(other) = self.rival(key) {
+                let words = format!("{other} routes the same host and was not made by Serin");
+                view.drift.get_or_insert(words);
+            }
             if let Some(since) = entry.in_sync_since.filter(|_| !parked) {
                 newest = newest.max(Some(since));
                 continue;
