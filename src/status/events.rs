@@ -135,6 +135,8 @@ fn is_news(waiting: &WaitingOn) -> bool {
             | WaitingOn::PushRefused(_)
             | WaitingOn::Remote(_)
             | WaitingOn::HistoryRewritten { .. }
+            | WaitingOn::HeadUnverified { .. }
+            | WaitingOn::Signatures(_)
             | WaitingOn::Spec(_)
             | WaitingOn::Invariant(_)
     )

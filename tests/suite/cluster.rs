@@ -1,8 +1,17 @@
 //! Serin on a real control plane.
 
+mod agents;
 mod applying;
 mod drift;
+mod failing;
+mod faults;
+mod install;
 mod namespaces;
 mod numbers;
+mod proxy;
+mod recorder;
+mod replicas;
+mod rights;
 mod rollout;
+mod shown;
 mod world;
