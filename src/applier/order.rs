@@ -74,6 +74,16 @@ pub fn is_cluster_scoped(kind: &Kind) -> bool {
     }
 }
 
+/// Kinds of which all objects are watched, whoever made them: subsets, readiness, what is about to be taken over. Of
+/// other kinds only what is ours.
+pub fn is_watched_whole(kind: &Kind) -> bool {
+    kind.is("", "Namespace")
+        || kind.is("apps", "Deployment")
+        || kind.is("networking.istio.io", "DestinationRule")
+        || kind.is("networking.istio.io", "VirtualService")
+        || kind.is("apiextensions.k8s.io", "CustomResourceDefinition")
+}
+
 /// Subsets by host that a VirtualService leads to.
 pub fn subsets_named(virtual_service: &Value) -> BTreeMap<String, BTreeSet<String>> {
     let mut found = BTreeMap::new();

@@ -42,6 +42,17 @@ impl Caller {
                 let outcome = self.strip(&object, &fields, &bound_to).await;
                 (object.key.clone(), outcome)
             }
+            Action::Look { object } => {
+                let key = object.key.clone();
+                let outcome = match self.api(&key, Some(&object.api_version)) {
+                    None => unknown(&key),
+                    Some(api) => match self.look(&api, &key).await {
+                        Ok(found) => Outcome::Looked(found.map(Box::new)),
+                        Err(fault) => fault.outcome(),
+                    },
+                };
+                (key, outcome)
+            }
             Action::Delete { key, uid } => {
                 let outcome = self.delete(&key, uid).await;
                 (key, outcome)
@@ -113,25 +124,31 @@ impl Caller {
         }
     }
 
-    /// Somebody wrote it in the meantime: as it is now. Asked for as a list of one, which is a right that watching needs
-    /// as well.
+    /// Somebody wrote it in the meantime: as it is now.
     async fn look_again(&self, api: &Api<DynamicObject>, key: &ObjectKey) -> Outcome {
-        let one = ListParams::default().fields(&format!("metadata.name={}", key.name));
-        match self.within(api.list(&one)).await {
-            Ok(list) => {
-                let types = list.types;
-                let object = list.items.into_iter().next();
-                let value = object.and_then(|mut object| {
-                    object.types = Some(TypeMeta {
-                        api_version: types.api_version.clone(),
-                        kind: key.kind.kind.clone(),
-                    });
-                    serde_json::to_value(object).ok()
-                });
-                Outcome::Conflict(value.map(Box::new))
-            }
+        match self.look(api, key).await {
+            Ok(found) => Outcome::Conflict(found.map(Box::new)),
             Err(fault) => fault.outcome(),
         }
+    }
+
+    /// An object as it is now, asked for as a list of one: a right that watching needs as well.
+    async fn look(
+        &self,
+        api: &Api<DynamicObject>,
+        key: &ObjectKey,
+    ) -> Result<Option<Value>, Fault> {
+        let one = ListParams::default().fields(&format!("metadata.name={}", key.name));
+        let list = self.within(api.list(&one)).await?;
+        let api_version = list.types.api_version;
+        let object = list.items.into_iter().next();
+        Ok(object.and_then(|mut object| {
+            object.types = Some(TypeMeta {
+                api_version,
+                kind: key.kind.kind.clone(),
+            });
+            serde_json::to_value(object).ok()
+        }))
     }
 
     async fn delete(&self, key: &ObjectKey, uid: String) -> Outcome {

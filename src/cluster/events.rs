@@ -120,7 +120,7 @@ impl Events {
         Event {
             metadata: ObjectMeta {
                 namespace: Some(namespace.to_owned()),
-                generate_name: Some(format!("{name}.")),
+                generate_name: Some(format!("{name}-")),
                 ..ObjectMeta::default()
             },
             event_time: micro(now),

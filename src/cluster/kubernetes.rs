@@ -97,6 +97,11 @@ impl Kubernetes {
         self.followed.is_some() && ledger.commit() == self.followed.as_ref()
     }
 
+    /// Whether what it knows can be relied on.
+    fn has_looked(&self, ledger: &Ledger) -> bool {
+        self.is_current(ledger) && ledger.has_looked()
+    }
+
     fn sighting(&self, ledger: &mut Ledger, wanted: &Wanted<'_>) -> Sighting {
         let id = &wanted.manifests.canary;
         let (stable, candidate) = match wanted.canary {
@@ -188,10 +193,11 @@ impl Cluster for Kubernetes {
         _now: Timestamp,
     ) -> Option<BTreeMap<CanaryId, Sighting>> {
         let shared = Arc::clone(&self.shared);
-        // A tree that was handed over just now is read in a moment; a pass that did not wait would see nothing.
+        // A tree that was handed over just now is read in a moment, and after a start the watches tell in a moment what
+        // there is; a pass that did not wait would see nothing.
         let mut changed = shared.changed.subscribe();
         let caught_up = async {
-            while !self.is_current(&shared.ledger()) && changed.changed().await.is_ok() {}
+            while !self.has_looked(&shared.ledger()) && changed.changed().await.is_ok() {}
         };
         timeout(PATIENCE, caught_up).await.ok();
         let mut ledger = shared.ledger();

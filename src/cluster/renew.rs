@@ -4,7 +4,7 @@
 //! watches that are under way end with the credentials that they began with.
 
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kube::client::Body;
@@ -32,10 +32,40 @@ type Stamp = (u64, i64, i64, u64);
 
 struct Connection {
     client: kube::Client,
-    files: Vec<(PathBuf, Option<Stamp>)>,
+    files: Vec<File>,
 }
 
-fn stamp(path: &PathBuf) -> Option<Stamp> {
+/// A file as it was when it was read.
+struct File {
+    path: PathBuf,
+    stamp: Option<Stamp>,
+    content: Option<Vec<u8>>,
+}
+
+impl File {
+    fn read(path: PathBuf) -> Self {
+        Self {
+            stamp: stamp(&path),
+            content: std::fs::read(&path).ok(),
+            path,
+        }
+    }
+
+    /// Whether there is other content in it now; one that cannot be read is being replaced.
+    fn has_changed(&mut self) -> bool {
+        let now = stamp(&self.path);
+        if now == self.stamp {
+            return false;
+        }
+        let content = std::fs::read(&self.path).ok();
+        if content == self.content {
+            self.stamp = now;
+        }
+        content.is_some() && content != self.content
+    }
+}
+
+fn stamp(path: &Path) -> Option<Stamp> {
     let found = std::fs::metadata(path).ok()?;
     Some((found.ino(), found.mtime(), found.mtime_nsec(), found.len()))
 }
@@ -76,11 +106,7 @@ impl Source {
 
     async fn connect(&self) -> Result<Connection, ConnectError> {
         let (config, files) = self.read().await?;
-        let files = files.into_iter().map(|file| {
-            let stamp = stamp(&file);
-            (file, stamp)
-        });
-        let files = files.collect();
+        let files = files.into_iter().map(File::read).collect();
         let client = kube::Client::try_from(config);
         let client = client.map_err(|error| ConnectError::Client(error.to_string()))?;
         Ok(Connection { client, files })
@@ -108,8 +134,7 @@ impl Source {
     /// ones hold until then.
     async fn current(&self, held: &Mutex<Connection>) -> kube::Client {
         let mut held = held.lock().await;
-        let has_changed = |(file, before): &(PathBuf, Option<Stamp>)| stamp(file) != *before;
-        if held.files.iter().any(has_changed) {
+        if held.files.iter_mut().any(File::has_changed) {
             match self.connect().await {
                 Ok(new) => {
                     tracing::info!("the credentials for the cluster changed, and are read again");

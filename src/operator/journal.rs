@@ -71,7 +71,7 @@ impl Witness for Journal {
 pub(super) struct Told {
     problem: Option<String>,
     mistakes: Vec<Diagnostic>,
-    waiting: BTreeMap<CanaryId, &'static str>,
+    waiting: BTreeMap<CanaryId, (&'static str, String)>,
     planned: BTreeMap<CanaryId, Vec<String>>,
 }
 
@@ -115,7 +115,13 @@ impl Told {
         }
         for report in &pass.canaries {
             let reason = report.waiting.reason();
-            if self.waiting.insert(report.id.clone(), reason) != Some(reason) {
+            // What keeps a workload from being ready is news as well, but not how many of its pods are.
+            let words = match &report.waiting {
+                WaitingOn::Candidate(_) | WaitingOn::Stable(_) => report.waiting.to_string(),
+                _ => String::new(),
+            };
+            let said = (reason, words.replace(|c: char| c.is_ascii_digit(), ""));
+            if self.waiting.insert(report.id.clone(), said.clone()) != Some(said) {
                 info!(canary = %report.id, reason, "{}", report.waiting);
             }
             self.tell_planned(report);

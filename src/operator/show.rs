@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 use tokio::sync::{Mutex, mpsc};
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::replicas::Settings;
 use super::{StartError, Wiring};
@@ -130,11 +130,14 @@ impl Show {
                 known.repository == repository && !present.contains(id)
             };
             let gone = shown.known.extract_if(.., is_gone);
-            let mut strangers: Vec<CanaryId> = gone.map(|(id, _)| id).collect();
-            if shown.read.insert(repository.to_owned()) {
-                strangers = shown.canaries.ids();
+            let gone: Vec<CanaryId> = gone.map(|(id, _)| id).collect();
+            for id in gone {
+                shown.stranger(&id, now).await;
             }
-            shown.strangers(strangers, now).await;
+            if shown.read.insert(repository.to_owned()) {
+                let all = shown.canaries.ids();
+                shown.strangers(&all, now).await;
+            }
         }
     }
 }
@@ -218,7 +221,7 @@ impl Shown {
 
     async fn note(&self, note: &Note, now: Timestamp) {
         if let Err(words) = self.canaries.note(note, now).await {
-            debug!(canary = %note.canary, "failed to show an event: {words}");
+            warn!(canary = %note.canary, "failed to show an event: {words}");
         }
     }
 
@@ -234,7 +237,7 @@ impl Shown {
             repaired.uid.as_str(),
         );
         if let Err(words) = self.canaries.note_on(object, &note, now).await {
-            debug!(object = %drift.object, "failed to show an event: {words}");
+            warn!(object = %drift.object, "failed to show an event: {words}");
         }
     }
 
@@ -248,7 +251,7 @@ impl Shown {
                 None => others.push(id.clone()),
             }
         }
-        self.strangers(others, now).await;
+        self.strangers(&others, now).await;
     }
 
     /// Writes the status of a known canary, where it differs.
@@ -281,20 +284,28 @@ impl Shown {
         }
     }
 
-    /// Objects that no repository has: somebody made them by hand, and nothing will ever come of them.
-    async fn strangers(&mut self, ids: Vec<CanaryId>, now: Timestamp) {
+    /// Objects that no repository has: somebody made them by hand, and nothing will ever come of them. Those that another
+    /// Serin of the same cluster applies or shows are its own.
+    async fn strangers(&mut self, ids: &[CanaryId], now: Timestamp) {
         if self.read.len() < self.owners.len() {
             return;
         }
         for id in ids {
-            if self.known.contains_key(&id) {
+            if self.known.contains_key(id) || self.canaries.owner(id).is_some() {
                 continue;
             }
-            let Some(shown) = self.canaries.shown(&id) else {
-                continue;
-            };
+            let shown = self.canaries.shown(id);
+            let status = shown.and_then(|shown| shown.status);
+            if status.as_ref().is_none_or(status::is_not_in_git) {
+                self.stranger(id, now).await;
+            }
+        }
+    }
+
+    async fn stranger(&mut self, id: &CanaryId, now: Timestamp) {
+        if let Some(shown) = self.canaries.shown(id) {
             let next = status::not_in_git(shown.status.as_ref(), shown.generation, now);
-            self.write(&id, &next, now).await;
+            self.write(id, &next, now).await;
         }
     }
 }

@@ -143,6 +143,8 @@ struct Entry {
     told_stuck: bool,
     /// Conflicts in a row.
     conflicts: u32,
+    /// When it was last asked for, because no watch shows what others have in its place.
+    looked_at: Option<Timestamp>,
     /// An incarnation that is known to be gone: late news of it are no news.
     buried: Option<String>,
     /// Labels of a Namespace, as they were last.

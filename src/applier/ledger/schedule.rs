@@ -10,7 +10,7 @@ use super::blocks::{Block, READY_BEFORE_TRAFFIC};
 use super::{Failure, Ledger, Notice};
 use crate::applier::live::Live;
 use crate::applier::object::{Object, ObjectKey, text};
-use crate::applier::order::Tier;
+use crate::applier::order::{Tier, is_watched_whole};
 use crate::domain::Timestamp;
 use crate::progression::Readiness;
 
@@ -38,6 +38,11 @@ pub enum Action {
         object: Arc<Object>,
         /// The version that it was compared with, when the write has to be bound to it.
         bound_to: Option<String>,
+    },
+    /// Ask for an object that no watch shows.
+    Look {
+        /// The object.
+        object: Arc<Object>,
     },
     /// Take fields away that others added to an object, which an apply would leave.
     Strip {
@@ -71,6 +76,8 @@ pub enum Outcome {
     Applied(Box<Value>),
     /// The server took the fields away; the object as it is now.
     Stripped(Box<Value>),
+    /// What was asked for, if it is there.
+    Looked(Option<Box<Value>>),
     /// The object changed since it was compared; as it is now, if it is there.
     Conflict(Option<Box<Value>>),
     /// The server accepted the deletion, or there was nothing to delete.
@@ -123,7 +130,10 @@ impl Ledger {
                     continue;
                 }
                 Some(Block::Foreign(words)) => {
-                    foreign.push((key.clone(), words));
+                    match self.has_to_look(key, now) {
+                        true => chosen.push(key.clone()),
+                        false => foreign.push((key.clone(), words)),
+                    }
                     continue;
                 }
                 Some(other) => {
@@ -153,18 +163,35 @@ impl Ledger {
         }
         room -= chosen.len();
         for key in chosen {
-            actions.extend(self.begin(&key));
+            actions.extend(self.begin(&key, now));
         }
         actions.extend(self.deletions(room));
         actions
     }
 
-    fn begin(&mut self, key: &ObjectKey) -> Option<Action> {
+    /// Whether somebody else's object may be in the place of ours, where no watch shows it.
+    fn has_to_look(&self, key: &ObjectKey, now: Timestamp) -> bool {
+        let is_hidden = !self.policy.siblings.is_empty() && !is_watched_whole(&key.kind);
+        let entry = self.entries.get(key);
+        is_hidden
+            && entry.is_some_and(|entry| {
+                let is_ours = |live: &Live| live.owner.as_ref() == Some(&self.policy.owner);
+                let is_recent = |at: &Timestamp| now - *at < Duration::seconds(BETWEEN_OFFERS);
+                !entry.live.as_ref().is_some_and(is_ours)
+                    && !entry.looked_at.as_ref().is_some_and(is_recent)
+            })
+    }
+
+    fn begin(&mut self, key: &ObjectKey, now: Timestamp) -> Option<Action> {
+        let has_to_look = self.has_to_look(key, now);
         let entry = self.entries.get_mut(key)?;
         let object = Arc::clone(entry.wanted.as_ref()?);
         entry.in_flight = Some(object.hash.clone());
         entry.blocked = None;
         self.in_flight += 1;
+        if has_to_look {
+            return Some(Action::Look { object });
+        }
         let live = entry.live.as_ref();
         if let Some(live) = live.filter(|live| !live.added.is_empty()) {
             return Some(Action::Strip {
@@ -310,6 +337,16 @@ impl Ledger {
                     });
                 }
                 self.saw(&object, now);
+            }
+            Outcome::Looked(object) => {
+                entry.in_flight = None;
+                entry.failure = None;
+                entry.looked_at = Some(now);
+                match object {
+                    Some(object) => self.saw(&object, now),
+                    None if entry.live.is_some() => self.lose(key, now),
+                    None => {}
+                }
             }
             Outcome::Stripped(object) => {
                 entry.in_flight = None;

@@ -144,6 +144,11 @@ impl Server {
                 self.ledger
                     .done(&object.key, Outcome::Applied(Box::new(written)), self.now);
             }
+            Action::Look { object } => {
+                let live = self.objects.get(&object.key).cloned().map(Box::new);
+                self.ledger
+                    .done(&object.key, Outcome::Looked(live), self.now);
+            }
             Action::Strip {
                 object,
                 fields,

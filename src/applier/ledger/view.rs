@@ -68,6 +68,20 @@ impl Ledger {
         view
     }
 
+    /// Whether everything was seen that canaries are made of, or is known not to be visible.
+    pub fn has_looked(&self) -> bool {
+        let kinds = [
+            ("", "Namespace"),
+            ("apps", "Deployment"),
+            ("networking.istio.io", "DestinationRule"),
+            ("networking.istio.io", "VirtualService"),
+        ];
+        kinds.iter().all(|(group, kind)| {
+            let kind = Kind::new(*group, *kind);
+            self.synced.contains(&kind) || self.blind.contains_key(&kind)
+        })
+    }
+
     fn is_parked(&self, key: &ObjectKey) -> bool {
         let namespace = key.namespace.as_deref().map(ObjectKey::of_namespace);
         let live = namespace.and_then(|key| self.entries.get(&key)?.live.as_ref());

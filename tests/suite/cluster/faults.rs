@@ -220,7 +220,9 @@ async fn a_cluster_whose_clock_differs_shortens_no_step() {
             let time = time.unwrap() + chrono::TimeDelta::minutes(minutes);
             entry["time"] = json!(time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
         }
-        let shifted = json!({"metadata": {"managedFields": fields}});
+        // The server takes other times only with another change.
+        let other = json!({"other.example.com/touched": "yes"});
+        let shifted = json!({"metadata": {"managedFields": fields, "annotations": other}});
         world.kube.edit(key, &shifted).await;
         let written = world.kube.get(key).await.unwrap();
         assert_ne!(

@@ -459,16 +459,32 @@ async fn the_same_when_somebody_else_applies() {
     let key = routes(&ns, "podinfo");
     world.kube.until(key, "there", |vs| vs.is_some()).await;
     let someone = world.someone("alex");
+    let candidate = deployment(&ns, "podinfo-canary");
+    let text = canary(&ns, STUCK, "[]", LADDER);
+    world.commit(&someone, "stuck", CANARY, &text);
+    serin.says("ImagePullBackOff");
     // Twice, so that events of the same words count up.
-    for _ in 0..2 {
-        let text = canary(&ns, STUCK, "[]", LADDER);
-        world.commit(&someone, "stuck", CANARY, &text);
-        let candidate = deployment(&ns, "podinfo-canary");
-        world.kube.until(candidate, "there", |d| d.is_some()).await;
-        serin.says("ImagePullBackOff");
+    for round in 0..2 {
         let text = canary(&ns, "null", "[]", LADDER);
         world.commit(&someone, "no candidate", CANARY, &text);
         world.kube.until(candidate, "gone", |d| d.is_none()).await;
+        let text = canary(
+            &ns,
+            NEXT,
+            "[]",
+            "[{weight: 0, approval: {}}, {weight: 100, hold: 1s}]",
+        );
+        world.commit(&someone, "podinfo 6.9.0", CANARY, &text);
+        let waits = |events: &[Value]| {
+            let waiting = events.iter().filter(|e| e["reason"] == "ApprovalPending");
+            waiting
+                .map(|e| e["series"]["count"].as_u64().unwrap_or(1))
+                .sum::<u64>()
+                > round
+        };
+        while !waits(&world.kube.list("events.k8s.io/v1", "Event", &ns).await) {
+            moment(100).await;
+        }
     }
     moment(1500).await;
     let stopped = tokio::task::spawn_blocking(|| serin.stop()).await.unwrap();

@@ -120,7 +120,7 @@ async fn a_rollout_is_seen_from_start_to_end_and_rest_costs_nothing() {
     // Nor by a restart.
     drop(serin);
     serin = world.serin();
-    serin.says("waiting for");
+    serin.says("needs an approval");
     moment(3000).await;
     let later = world.kube.get(key).await.unwrap();
     assert_eq!(version(&later), version(&gated), "{later:#}");

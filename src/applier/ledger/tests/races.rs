@@ -92,9 +92,9 @@ fn what_another_repository_applies_is_left_to_it() {
         siblings,
         ..Policy::default()
     });
+    // No watch shows it: ours only see what is ours.
     let (key, theirs) = object(config("a", "theirs"));
-    let live = server.store(&key, theirs.to_apply("them", None));
-    server.ledger.saw(&live, at(0));
+    server.store(&key, theirs.to_apply("them", None));
     assert_eq!(
         server.follow("one", vec![namespace(), config("a", "ours")]),
         ["Namespace test"]
@@ -102,9 +102,9 @@ fn what_another_repository_applies_is_left_to_it() {
     let told = server.ledger.notices();
     let names_them = |notice: &Notice| matches!(notice, Notice::Refused { words, .. } if words.contains("team-b"));
     assert!(!told.is_empty() && told.iter().all(names_them), "{told:?}");
-    server.edit(&key, |live| {
-        live["metadata"]["annotations"]["serin.dev/adopt"] = json!("true");
-    });
+    let mut offered = server.objects[&key].clone();
+    offered["metadata"]["annotations"]["serin.dev/adopt"] = json!("true");
+    server.store(&key, offered);
     server.now = at(60);
     server.ledger.confirm(at(60));
     assert_eq!(server.settle(), ["ConfigMap test/a"]);
