@@ -39,12 +39,20 @@ struct Shown {
     is_settled: bool,
     /// What each canary's status was derived from last, by the repository that it comes from.
     known: BTreeMap<CanaryId, Known>,
-    /// Repositories that have been read; until all were, a canary may yet be found in one.
-    read: BTreeSet<String>,
+    /// Repositories that have been read, and what others work on there; until all were, a canary may yet be found in one.
+    read: BTreeMap<String, Read>,
+    repositories: usize,
     /// Labels of what each repository applies.
     owners: BTreeMap<String, String>,
     /// Clashes of names that were told, with the repository that has to give way.
     clashes: BTreeSet<(CanaryId, String)>,
+}
+
+/// A repository, or a share of one, that was read.
+struct Read {
+    repository: String,
+    /// Its canaries that others work on.
+    elsewhere: Arc<BTreeSet<CanaryId>>,
 }
 
 /// What a status was derived from; while it stays the same there is nothing to do.
@@ -72,6 +80,10 @@ impl Show {
         let (canaries, watching) = Canaries::watch(client, me, settings.deadline);
         tokio::spawn(watching);
         let news = canaries.news();
+        let names: BTreeSet<&str> = wirings
+            .iter()
+            .map(|wiring| wiring.repository.as_str())
+            .collect();
         let owners = wirings.iter().filter_map(|wiring| {
             let cluster = wiring.cluster.as_ref()?;
             Some((wiring.name.clone(), cluster.policy.owner.clone()))
@@ -80,7 +92,8 @@ impl Show {
             canaries,
             is_settled: false,
             known: BTreeMap::new(),
-            read: BTreeSet::new(),
+            read: BTreeMap::new(),
+            repositories: names.len(),
             owners: owners.collect(),
             clashes: BTreeSet::new(),
         }));
@@ -110,8 +123,17 @@ impl Show {
         self.repairs.clone()
     }
 
+    /// Somebody else works on this one now: what was known of it says nothing any more.
+    pub(super) async fn forget(&self, name: &str) {
+        let mut shown = self.shown.lock().await;
+        if shown.read.remove(name).is_some() {
+            shown.known.retain(|_, known| known.repository != name);
+        }
+    }
+
     /// Shows what a pass over a repository found.
-    pub(super) async fn pass(&self, repository: &str, pass: &Pass, now: Timestamp) {
+    pub(super) async fn pass(&self, wiring: &Wiring, pass: &Pass, now: Timestamp) {
+        let repository = wiring.name.as_str();
         let mut shown = self.shown.lock().await;
         if !shown.is_settled {
             // What was shown before a restart is not said again.
@@ -131,10 +153,15 @@ impl Show {
             };
             let gone = shown.known.extract_if(.., is_gone);
             let gone: Vec<CanaryId> = gone.map(|(id, _)| id).collect();
-            for id in gone {
-                shown.stranger(&id, now).await;
+            // What moved to another share of the same repository is not gone.
+            for id in gone.iter().filter(|id| !pass.elsewhere.contains(*id)) {
+                shown.stranger(id, now).await;
             }
-            if shown.read.insert(repository.to_owned()) {
+            let read = Read {
+                repository: wiring.repository.clone(),
+                elsewhere: Arc::clone(&pass.elsewhere),
+            };
+            if shown.read.insert(repository.to_owned(), read).is_none() {
                 let all = shown.canaries.ids();
                 shown.strangers(&all, now).await;
             }
@@ -287,11 +314,18 @@ impl Shown {
     /// Objects that no repository has: somebody made them by hand, and nothing will ever come of them. Those that another
     /// Serin of the same cluster applies or shows are its own.
     async fn strangers(&mut self, ids: &[CanaryId], now: Timestamp) {
-        if self.read.len() < self.owners.len() {
+        let read: BTreeSet<&str> = self
+            .read
+            .values()
+            .map(|read| read.repository.as_str())
+            .collect();
+        if read.len() < self.repositories {
             return;
         }
         for id in ids {
-            if self.known.contains_key(id) || self.canaries.owner(id).is_some() {
+            let is_elsewhere = self.read.values().any(|read| read.elsewhere.contains(id));
+            let is_owned = self.canaries.owner(id).is_some();
+            if self.known.contains_key(id) || is_elsewhere || is_owned {
                 continue;
             }
             let shown = self.canaries.shown(id);

@@ -175,7 +175,7 @@ async fn credentials_that_are_rotated_are_used_without_a_restart() {
         .account((&account, "first"), None, all.clone())
         .await;
     let second = world.kube.account((&account, "second"), None, all).await;
-    let path = control_plane().kubeconfig(&ns, &first);
+    let path = control_plane().kubeconfig_of(&ns, &first);
     let config = world.config(&by(&path), "");
     let mut start = world.another("rotating", &config);
     let mut serin = start.start();
@@ -191,7 +191,7 @@ async fn credentials_that_are_rotated_are_used_without_a_restart() {
         .edit(key, &json!({"spec": {"hosts": ["elsewhere"]}}))
         .await;
     serin.says("Unauthorized");
-    control_plane().kubeconfig(&ns, &second);
+    control_plane().kubeconfig_of(&ns, &second);
     let is_back = |vs: Option<&Value>| vs.is_some_and(|vs| vs["spec"] == before["spec"]);
     world.kube.until(key, "what it was", is_back).await;
     serin.says("the credentials for the cluster changed");

@@ -50,7 +50,7 @@ async fn as_installed(world: &World, namespace: &str) -> (Start, String) {
     let text = map["data"]["serin.yaml"].as_str().unwrap();
     let mut config: Value = serde_yaml::from_str(text).unwrap();
     let token = world.kube.token(namespace, "serin").await;
-    let path = control_plane().kubeconfig(&format!("{namespace}-serin"), &token);
+    let path = control_plane().kubeconfig_of(&format!("{namespace}-serin"), &token);
     // A process outside of a pod finds the account's token in a file, and its copies in a folder of its own.
     assert_eq!(config["cluster"]["connect"], "in-cluster");
     config["cluster"]["connect"] = json!("kubeconfig");

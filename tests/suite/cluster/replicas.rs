@@ -1,175 +1,64 @@
-//! Several processes on one branch: who acts, who takes over, and that nobody takes anything back.
-
-use std::time::{Duration, Instant};
+//! Stable's live number of replicas, which an autoscaler may have asked for, is what the candidate gets its share of.
 
 use serde_json::{Value, json};
 
-use super::recorder::Recorder;
-use super::rollout::{is_promoted, no_step_twice};
-use super::world::{CANARY, LADDER, NEXT, World, by, canary, idle, moment};
-use crate::rig::{control_plane, deployment, routes, weight};
-use crate::support::serin::{Serin, Start};
+use super::world::{APP, CANARY, NEXT, World, app, canary, idle};
+use crate::rig::{deployment, routes, weight};
 
-/// A ladder with time for something to happen on each step.
-const SLOW: &str = "[{weight: 10, hold: 2s}, {weight: 60, hold: 2s}, {weight: 100, hold: 2s}]";
-const BROKEN: &str = "{images: {podinfod: 'ghcr.io/stefanprodan/podinfo:6.9.0-broken'}}";
-
-/// A world with a namespace for Leases.
-async fn shared(test: &str) -> World {
-    let world = World::measured(test, idle, "").await;
-    let namespace =
-        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": leases(&world)}});
-    world.kube.put(&namespace).await;
-    world
+/// The application as people write it whose replicas are an autoscaler's business.
+fn autoscaled(namespace: &str) -> Vec<(String, String)> {
+    let mut files = idle(namespace);
+    for (path, text) in &mut files {
+        if path == APP {
+            *text = app(namespace).replace("  replicas: 2\n", "");
+        }
+    }
+    files
 }
 
-fn leases(world: &World) -> String {
-    format!("{}-leases", world.namespace)
-}
-
-/// One of several replicas.
-fn replica(world: &World, name: &str) -> Start {
-    let mut config = world.config(&by(&control_plane().admin()), "");
-    config.push_str(&format!(
-        "leases: {{namespace: {}, name: serin}}\n",
-        leases(world)
-    ));
-    world.another(name, &config).args(&["--identity", name])
-}
-
-/// Waits until a replica holds the Lease of the branch.
-async fn leads(world: &World, name: &str) {
-    let namespace = leases(world);
-    let key = (
-        "coordination.k8s.io/v1",
-        "Lease",
-        namespace.as_str(),
-        "serin-remote",
-    );
-    let holds = |lease: Option<&Value>| lease.is_some_and(|l| l["spec"]["holderIdentity"] == name);
-    world
-        .kube
-        .until(key, &format!("held by {name}"), holds)
-        .await;
-}
-
-/// Starts both, the first one leading.
-async fn two(world: &World) -> (Serin, Serin) {
-    let first = replica(world, "first").start();
-    leads(world, "first").await;
-    let second = replica(world, "second").start();
-    let key = routes(&world.namespace, "podinfo");
+#[tokio::test(flavor = "multi_thread")]
+async fn an_autoscaler_gives_the_candidate_its_share() {
+    let mut world = World::measured("autoscaled", autoscaled, "").await;
+    let ns = world.namespace.clone();
+    let _serin = world.serin();
+    let key = routes(&ns, "podinfo");
     world.kube.until(key, "there", |vs| vs.is_some()).await;
-    (first, second)
-}
+    let stable = deployment(&ns, "podinfo");
+    let has = |replicas: i64| {
+        move |found: Option<&Value>| {
+            found.is_some_and(|d| d["status"]["availableReplicas"] == replicas)
+        }
+    };
+    world.kube.until(stable, "running", has(1)).await;
+    let scale = |replicas: i64| json!({"spec": {"replicas": replicas}});
+    world.kube.edit(stable, &scale(4)).await;
+    world.kube.until(stable, "scaled", has(4)).await;
 
-async fn at_weight(world: &World, percent: i64) {
-    let has_weight = |found: Option<&Value>| found.is_some_and(|vs| weight(vs) == Some(percent));
-    let key = routes(&world.namespace, "podinfo");
+    let someone = world.someone("alex");
+    let ladder = "[{weight: 0, hold: 1s}, {weight: 50, hold: 1h}, {weight: 100, hold: 1h}]";
+    let text = canary(&ns, NEXT, "[]", ladder);
+    world.commit(&someone, "podinfo 6.9.0", CANARY, &text);
+    // Pods for the next weight, which is all of it, are there before half of the requests are.
+    let half = |found: Option<&Value>| found.is_some_and(|vs| weight(vs) == Some(50));
+    world.kube.until(key, "at half", half).await;
+    let candidate = deployment(&ns, "podinfo-canary");
     world
         .kube
-        .until(key, &format!("at {percent}"), has_weight)
+        .until(candidate, "as large as stable", has(4))
         .await;
-}
 
-async fn promoted(world: &World) {
-    let ns = &world.namespace;
-    let key = deployment(ns, "podinfo");
-    world.kube.until(key, "promoted", is_promoted).await;
-    let key = deployment(ns, "podinfo-canary");
-    world.kube.until(key, "gone", |d| d.is_none()).await;
-    no_step_twice(world);
-}
-
-fn propose(world: &World, candidate: &str, ladder: &str) {
-    let text = canary(&world.namespace, candidate, "[]", ladder);
-    world.commit(&world.someone("alex"), "another podinfo", CANARY, &text);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_stop_hands_over_at_once() {
-    let world = shared("handover").await;
-    let (first, second) = two(&world).await;
-    propose(&world, NEXT, SLOW);
-    at_weight(&world, 10).await;
-    let begun = Instant::now();
-    let ended = tokio::task::spawn_blocking(|| first.stop()).await.unwrap();
-    assert!(ended.success(), "{ended}");
-    let stopped = begun.elapsed();
-    leads(&world, "second").await;
-    let handed_over = begun.elapsed();
-    eprintln!("stopped after {stopped:?}, handed over after {handed_over:?}");
+    world.kube.edit(stable, &scale(6)).await;
+    world
+        .kube
+        .until(candidate, "grown with stable", has(6))
+        .await;
+    world.kube.edit(stable, &scale(2)).await;
+    world.kube.until(stable, "smaller", has(2)).await;
+    let log = world.git.server(&["log", "-1", "--format=%B", "main"]);
     assert!(
-        handed_over < stopped + Duration::from_secs(2),
-        "{handed_over:?}"
+        log.contains("Stable has 6 replicas now: podinfod=6.9.0 gets 6 instead of 4"),
+        "{log}"
     );
-    promoted(&world).await;
-    drop(second);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_killed_leader_is_followed_and_the_failing_candidate_taken_back() {
-    let world = shared("killed-leader").await;
-    let (first, second) = two(&world).await;
-    let stable = Recorder::follow(&world.kube, deployment(&world.namespace, "podinfo"));
-    propose(&world, BROKEN, "[{weight: 40, hold: 60s}]");
-    at_weight(&world, 40).await;
-    drop(first);
-    let begun = Instant::now();
-    at_weight(&world, 0).await;
-    eprintln!(
-        "killed at 40 % with a failing candidate: back at 0 % after {:?}",
-        begun.elapsed()
-    );
-    leads(&world, "second").await;
-    stable.ran_in_order(&["ghcr.io/stefanprodan/podinfo:6.8.0"]);
-    no_step_twice(&world);
-    drop(second);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn whoever_wakes_up_without_its_lease_takes_nothing_back() {
-    let world = shared("frozen").await;
-    let (first, second) = two(&world).await;
-    let ns = world.namespace.clone();
-    let served = Recorder::follow(&world.kube, routes(&ns, "podinfo"));
-    let stable = Recorder::follow(&world.kube, deployment(&ns, "podinfo"));
-    propose(&world, NEXT, LADDER);
-    at_weight(&world, 10).await;
-    first.freeze();
-    leads(&world, "second").await;
-    promoted(&world).await;
-    // It wakes up in the middle of what it did, sure of a weight that is long past, and of an image that is.
-    first.thaw();
-    moment(5000).await;
-    served.never_went_back();
-    stable.ran_in_order(&[
-        "ghcr.io/stefanprodan/podinfo:6.8.0",
-        "ghcr.io/stefanprodan/podinfo:6.9.0",
-    ]);
-    no_step_twice(&world);
-    leads(&world, "second").await;
-    drop((first, second));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn two_that_both_believe_to_lead_commit_no_step_twice() {
-    let world = World::measured("both", idle, "").await;
-    let ns = world.namespace.clone();
-    let config = world.config(&by(&control_plane().admin()), "");
-    let _first = world.another("first", &config).start();
-    let _second = world.another("second", &config).start();
-    world
-        .kube
-        .until(routes(&ns, "podinfo"), "there", |vs| vs.is_some())
-        .await;
-    let served = Recorder::follow(&world.kube, routes(&ns, "podinfo"));
-    let stable = Recorder::follow(&world.kube, deployment(&ns, "podinfo"));
-    propose(&world, NEXT, LADDER);
-    promoted(&world).await;
-    served.never_went_back();
-    stable.ran_in_order(&[
-        "ghcr.io/stefanprodan/podinfo:6.8.0",
-        "ghcr.io/stefanprodan/podinfo:6.9.0",
-    ]);
+    let kept = world.kube.get(candidate).await.unwrap();
+    assert_eq!(kept["spec"]["replicas"], 6, "{kept:#}");
 }

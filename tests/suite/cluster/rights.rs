@@ -54,7 +54,7 @@ async fn what_the_account_may_not_write_says_so_and_stops_nothing_else() {
     make_namespaces(&world, &[&ns, &other]).await;
     world.kube.account((&ns, "looks"), None, looks()).await;
     let token = world.kube.account((&ns, "looks"), Some(&ns), all()).await;
-    let path = control_plane().kubeconfig(&ns, &token);
+    let path = control_plane().kubeconfig_of(&ns, &token);
     let mut start = world.another("confined", &world.config(&by(&path), ""));
     let mut serin = start.start();
     let key = routes(&ns, "podinfo");
@@ -81,7 +81,7 @@ async fn a_repository_of_one_namespace_needs_no_right_elsewhere() {
     let other = format!("{ns}-other");
     make_namespaces(&world, &[&ns, &other]).await;
     let token = world.kube.account((&ns, "within"), Some(&ns), all()).await;
-    let path = control_plane().kubeconfig(&ns, &token);
+    let path = control_plane().kubeconfig_of(&ns, &token);
     let config = world.config(&by(&path), &format!(", namespaces: [{ns}]"));
     let mut start = world.another("within", &config);
     let mut serin = start.start();
@@ -112,7 +112,7 @@ async fn each_repository_acts_as_its_own_account() {
         .await;
     let seeing = json!([{"apiGroups": ["*"], "resources": ["*"], "verbs": ["list", "watch"]}]);
     world.kube.account((&ns, "deployer"), None, seeing).await;
-    let path = control_plane().kubeconfig(&ns, &token);
+    let path = control_plane().kubeconfig_of(&ns, &token);
     let config = world.config(&by(&path), &format!(", impersonate: {ns}/deployer"));
     let mut start = world.another("as", &config);
     let mut serin = start.start();
