@@ -108,13 +108,6 @@ impl Bed {
         until_ready(self.plane(), "prometheus", self.prometheus_port).await;
     }
 
-    /// The one number that Prometheus answers now; none when there is no such series.
-    pub(crate) async fn ask(&self, promql: &str) -> Option<f64> {
-        let series = self.series(promql).await;
-        assert!(series.len() < 2, "{promql}: {series:?}");
-        series.first().map(|(_, value)| *value)
-    }
-
     /// All series that Prometheus answers now, with their labels.
     pub(crate) async fn series(&self, promql: &str) -> Vec<(Value, f64)> {
         let mut url = reqwest::Url::parse(&self.prometheus).unwrap();

@@ -12,6 +12,7 @@ mod namespace;
 mod numbers;
 mod rebuilt;
 mod sixteen;
+mod tale;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -75,5 +76,6 @@ pub(crate) fn all() -> Vec<Story> {
         story!(Asked numbers::commit_to_request),
         story!(Asked numbers::failure_to_zero),
         story!(Asked flagger::beside_serin),
+        story!(Asked tale::told),
     ]
 }
