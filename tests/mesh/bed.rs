@@ -50,8 +50,8 @@ impl Ground {
     /// The same from within a runtime: a cluster beside the one that is there.
     pub(crate) async fn another() -> Self {
         let (sender, receiver) = tokio::sync::oneshot::channel();
-        std::thread::spawn(move || sender.send(Self::prepare()));
-        receiver.await.unwrap()
+        std::thread::spawn(move || sender.send(Box::new(Self::prepare())));
+        *receiver.await.unwrap()
     }
 
     /// Waits until istiod answers.
@@ -155,15 +155,17 @@ async fn furnish(plane: &ControlPlane, bin: &Path) {
 /// Whether the server serves a kind.
 pub(crate) fn is_established(definition: Option<&Value>) -> bool {
     let conditions = definition.and_then(|found| found["status"]["conditions"].as_array());
-    conditions.into_iter().flatten().any(|condition| {
-        condition["type"] == "Established" && condition["status"] == "True"
-    })
+    conditions
+        .into_iter()
+        .flatten()
+        .any(|condition| condition["type"] == "Established" && condition["status"] == "True")
 }
 
 fn start_istiod(plane: &ControlPlane, bin: &Path, xds: u16, ready: u16, debounce: &str) {
     let mesh = plane.folder().join("mesh.yaml");
     // Vanilla Envoy has none of Istio's own filters, and there are no certificates.
-    let settings = "enableAutoMtls: false\ndefaultProviders: {}\naccessLogFile: ''\ndefaultConfig: {}\n";
+    let settings =
+        "enableAutoMtls: false\ndefaultProviders: {}\naccessLogFile: ''\ndefaultConfig: {}\n";
     std::fs::write(&mesh, settings).unwrap();
     let arguments = [
         "discovery".to_owned(),
@@ -230,4 +232,3 @@ async fn until_ready(plane: &ControlPlane, name: &str, port: u16) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
-

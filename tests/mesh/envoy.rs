@@ -38,7 +38,8 @@ impl Envoy {
                 json!({"NAMESPACE": "load", "LABELS": {"istio": label}}),
             ),
         };
-        let source = json!({"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"});
+        let source =
+            json!({"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"});
         let bootstrap = json!({
             "node": {
                 "id": format!("{kind}~127.0.0.1~{name}.load~load.svc.cluster.local"),

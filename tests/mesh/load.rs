@@ -187,8 +187,11 @@ impl Load {
         let stop = Arc::new(AtomicBool::new(false));
         let places = Arc::new(Semaphore::new(IN_FLIGHT));
         let task = {
-            let (answers, withheld, stop) =
-                (Arc::clone(&answers), Arc::clone(&withheld), Arc::clone(&stop));
+            let (answers, withheld, stop) = (
+                Arc::clone(&answers),
+                Arc::clone(&withheld),
+                Arc::clone(&stop),
+            );
             let target = target.clone();
             let mut pace = tokio::time::interval(Duration::from_secs(1) / per_second);
             tokio::spawn(async move {

@@ -76,7 +76,7 @@ pub(crate) fn svg(run: &Run<'_>) -> String {
     let rows = marks.len().div_ceil(2);
     let height = SUCCESS.0 + SUCCESS.1 + 46.0 + LINE * number(rows);
     let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"ui-monospace, Menlo, Consolas, monospace\" font-size=\"12\">\n\
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"ui-monospace, Menlo, Consolas, monospace\" font-size=\"12\" xml:space=\"preserve\">\n\
          <rect width=\"{WIDTH}\" height=\"{height}\" rx=\"8\" fill=\"#ffffff\"/>\n"
     );
     let scale = (WIDTH - LEFT - RIGHT) / number(buckets.len());

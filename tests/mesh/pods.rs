@@ -171,9 +171,10 @@ impl Pods {
     /// How many requests the pods of a Deployment got, whether or not anybody waited for an answer.
     pub(crate) fn requests(&self, namespace: &str, workload: &str) -> u64 {
         self.with(|inner| {
-            let pods = inner.counted.iter().filter(|(pod, _)| {
-                pod.namespace == namespace && pod.workload == workload
-            });
+            let pods = inner
+                .counted
+                .iter()
+                .filter(|(pod, _)| pod.namespace == namespace && pod.workload == workload);
             pods.map(|(_, counted)| counted.count).sum()
         })
     }
@@ -359,7 +360,10 @@ async fn answer(
         StatusCode::OK
     };
     pods.count(&pod, code.as_u16(), began.elapsed(), request.headers());
-    let headers = [(VERSION, pod.version.clone()), (WORKLOAD, pod.workload.clone())];
+    let headers = [
+        (VERSION, pod.version.clone()),
+        (WORKLOAD, pod.workload.clone()),
+    ];
     (code, headers, format!("{} of {}\n", pod.version, pod.name)).into_response()
 }
 

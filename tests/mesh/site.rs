@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use futures_util::TryStreamExt;
 use kube::api::{Api, ApiResource, DynamicObject};
 use kube::core::GroupVersionKind;
-use kube::runtime::watcher::{self, Event};
 use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event};
 use serde_json::Value;
 
 use crate::bed::Bed;
@@ -69,7 +69,8 @@ impl Wish {
 
     /// A version is.
     pub(crate) fn candidate(mut self, version: &str) -> Self {
-        self.candidate = format!("{{images: {{podinfod: 'ghcr.io/stefanprodan/podinfo:{version}'}}}}");
+        self.candidate =
+            format!("{{images: {{podinfod: 'ghcr.io/stefanprodan/podinfo:{version}'}}}}");
         self
     }
 
@@ -325,9 +326,8 @@ impl Site {
 
     /// Waits until the candidate is stable and its own Deployment is gone.
     pub(crate) async fn promoted(&self, version: &str) {
-        let is_promoted = |found: Option<&Value>| {
-            found.is_some_and(|found| image(found).ends_with(version))
-        };
+        let is_promoted =
+            |found: Option<&Value>| found.is_some_and(|found| image(found).ends_with(version));
         let key = deployment(&self.namespace, "podinfo");
         self.kube.until(key, "promoted", is_promoted).await;
         self.without_candidate().await;
@@ -356,7 +356,9 @@ impl Site {
 
     /// Subjects of the branch, oldest first.
     pub(crate) fn subjects(&self) -> Vec<String> {
-        let log = self.git.server(&["log", "--reverse", "--format=%s", "main"]);
+        let log = self
+            .git
+            .server(&["log", "--reverse", "--format=%s", "main"]);
         log.lines().map(str::to_owned).collect()
     }
 
@@ -371,8 +373,14 @@ impl Site {
     /// The newest commit with this in its subject, whole.
     pub(crate) fn told(&self, words: &str) -> String {
         let search = format!("--grep={words}");
-        self.git
-            .server(&["log", "-1", "--format=%B", "--fixed-strings", &search, "main"])
+        self.git.server(&[
+            "log",
+            "-1",
+            "--format=%B",
+            "--fixed-strings",
+            &search,
+            "main",
+        ])
     }
 }
 

@@ -43,7 +43,13 @@ pub(crate) async fn at_ten_per_cent(bed: Arc<Bed>) {
     // Only the candidate fails: a step that routes to nowhere would show here.
     let others = answers.iter().filter(|a| a.failed() && !a.is_canary());
     assert_eq!(others.count(), 0);
-    assert!(answers.iter().rev().take(200).all(|a| a.version == OLD && !a.failed()));
+    assert!(
+        answers
+            .iter()
+            .rev()
+            .take(200)
+            .all(|a| a.version == OLD && !a.failed())
+    );
     let why = site.told("roll back 10% -> 0%");
     assert!(why.contains("Serin-Verdict: fail"), "{why}");
     assert!(why.contains("Serin-Metric: success-rate"), "{why}");
@@ -51,5 +57,8 @@ pub(crate) async fn at_ten_per_cent(bed: Arc<Bed>) {
     // It is not tried again, and nothing has to be taken back.
     assert_eq!(site.git.head(), head);
     let manifest = String::from_utf8(site.git.file(crate::site::APP)).unwrap();
-    assert!(manifest.contains(OLD) && !manifest.contains(NEW), "{manifest}");
+    assert!(
+        manifest.contains(OLD) && !manifest.contains(NEW),
+        "{manifest}"
+    );
 }

@@ -65,7 +65,13 @@ pub(crate) async fn everything_dies(bed: Arc<Bed>) {
     };
     bed.pods.behave(&site.namespace, "6.10.0", failing);
     site.commit(&someone, "Propose 6.10.0", &wish.candidate("6.10.0"));
-    let ended = |site: &Site| site.steps().iter().filter(|step| step.starts_with("finish")).count() == 2;
+    let ended = |site: &Site| {
+        site.steps()
+            .iter()
+            .filter(|step| step.starts_with("finish"))
+            .count()
+            == 2
+    };
     rage(&bed, &mut site, &mut forge, &mut serin, &mut dice, ended).await;
     site.without_candidate().await;
     let answers = load.stop().await;
@@ -100,7 +106,10 @@ async fn rage(
         }
         let victim = VICTIMS[usize::try_from(dice.between(0, 4)).unwrap()];
         let pause = dice.between(100, 2500);
-        println!("chaos: {:>6.1?}: {victim} is gone for {pause} ms", began.elapsed());
+        println!(
+            "chaos: {:>6.1?}: {victim} is gone for {pause} ms",
+            began.elapsed()
+        );
         match victim {
             "serin" => drop(serin.take()),
             "git" => forge.kill(),

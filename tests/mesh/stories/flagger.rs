@@ -54,27 +54,47 @@ pub(crate) async fn beside_serin(bed: Arc<Bed>) {
     writeln!(table, "|---{}|", "|---".repeat(columns.len())).unwrap();
     for index in 0..columns[0].bad.len() {
         let (share, _, _) = columns[0].bad[index];
-        let what = format!("{:.0} % of the bad version's requests fail: seconds that it got any", share * 100.0);
-        table += &row(&what, &|column| format!("{:.1}", column.bad[index].1.as_secs_f64()));
+        let what = format!(
+            "{:.0} % of the bad version's requests fail: seconds that it got any",
+            share * 100.0
+        );
+        table += &row(&what, &|column| {
+            format!("{:.1}", column.bad[index].1.as_secs_f64())
+        });
         let what = format!("{:.0} %: requests that failed", share * 100.0);
         table += &row(&what, &|column| column.bad[index].2.to_string());
     }
-    table += &row("version that Git's HEAD names after that (6.8.0 serves)", &|column| column.head.clone());
-    table += &row("requests to the API server per step of a healthy rollout", &|column| {
-        let (all, writes, steps) = column.requests;
-        let per_step = |count: usize| {
-            let count = f64::from(u32::try_from(count).unwrap());
-            count / f64::from(u32::try_from(steps).unwrap())
-        };
-        format!("{:.1}, {:.1} of them writes ({steps} steps)", per_step(all), per_step(writes))
+    table += &row(
+        "version that Git's HEAD names after that (6.8.0 serves)",
+        &|column| column.head.clone(),
+    );
+    table += &row(
+        "requests to the API server per step of a healthy rollout",
+        &|column| {
+            let (all, writes, steps) = column.requests;
+            let per_step = |count: usize| {
+                let count = f64::from(u32::try_from(count).unwrap());
+                count / f64::from(u32::try_from(steps).unwrap())
+            };
+            format!(
+                "{:.1}, {:.1} of them writes ({steps} steps)",
+                per_step(all),
+                per_step(writes)
+            )
+        },
+    );
+    table += &row("requests that failed in the healthy rollout", &|column| {
+        column.healthy.to_string()
     });
-    table += &row("requests that failed in the healthy rollout", &|column| column.healthy.to_string());
-    table += &row("deleted namespace: seconds from its end to the first answer", &|column| {
-        column.back.map_or_else(
-            || format!("not back in {} s", GIVEN_UP.as_secs()),
-            |back| format!("{:.1}", back.as_secs_f64()),
-        )
-    });
+    table += &row(
+        "deleted namespace: seconds from its end to the first answer",
+        &|column| {
+            column.back.map_or_else(
+                || format!("not back in {} s", GIVEN_UP.as_secs()),
+                |back| format!("{:.1}", back.as_secs_f64()),
+            )
+        },
+    );
     record("flagger", &table);
 }
 
@@ -97,13 +117,22 @@ async fn serin(bed: &Arc<Bed>, every: &str) -> Column {
         };
         bed.pods.behave(&site.namespace, &tag, behaviour);
         let load = Load::start(&site.target(), RATE, vec![Visitor::anybody()]);
-        site.commit(&someone, &format!("Propose {tag}"), &wish.clone().candidate(&tag));
+        site.commit(
+            &someone,
+            &format!("Propose {tag}"),
+            &wish.clone().candidate(&tag),
+        );
         site.weighs(10).await;
         site.without_candidate().await;
         column.bad.push(suffered(failing, &tag, &load.stop().await));
     }
     let manifest = String::from_utf8(site.git.file(crate::site::APP)).unwrap();
-    column.head = if manifest.contains(OLD) { OLD } else { "another" }.to_owned();
+    column.head = if manifest.contains(OLD) {
+        OLD
+    } else {
+        "another"
+    }
+    .to_owned();
     let before = bed.plane().requests_of("serin");
     let load = Load::start(&site.target(), RATE, vec![Visitor::anybody()]);
     site.commit(&someone, "Propose 6.9.0", &wish.candidate(NEW));
@@ -113,10 +142,18 @@ async fn serin(bed: &Arc<Bed>, every: &str) -> Column {
         site.weighs(per_cent).await;
     }
     site.promoted(NEW).await;
-    println!("flagger: serin, {every}: promoted after {:.1?}", began.elapsed());
+    println!(
+        "flagger: serin, {every}: promoted after {:.1?}",
+        began.elapsed()
+    );
     let after = bed.plane().requests_of("serin");
     column.requests = (after.0 - before.0, after.1 - before.1, 5);
-    column.healthy = load.stop().await.iter().filter(|answer| answer.failed()).count();
+    column.healthy = load
+        .stop()
+        .await
+        .iter()
+        .filter(|answer| answer.failed())
+        .count();
     column.back = deleted(&site.kube, &site.namespace, &site.target()).await;
     column
 }
@@ -127,7 +164,10 @@ fn suffered(failing: f64, version: &str, answers: &[Answer]) -> (f64, Duration, 
     let times: Vec<Instant> = its.map(|answer| answer.sent).collect();
     let (first, last) = (times.iter().min().unwrap(), times.iter().max().unwrap());
     let failed = answers.iter().filter(|answer| answer.failed()).count();
-    println!("flagger: {version}: {failed} failed in {:.1?}", *last - *first);
+    println!(
+        "flagger: {version}: {failed} failed in {:.1?}",
+        *last - *first
+    );
     (failing, *last - *first, failed)
 }
 
@@ -136,7 +176,8 @@ async fn deleted(kube: &Client, namespace: &str, target: &Target) -> Option<Dura
     let key = ("v1", "Namespace", "", namespace);
     let before = kube.get(key).await.unwrap()["metadata"]["uid"].clone();
     kube.delete(key).await;
-    let is_gone = |found: Option<&Value>| found.is_none_or(|found| found["metadata"]["uid"] != before);
+    let is_gone =
+        |found: Option<&Value>| found.is_none_or(|found| found["metadata"]["uid"] != before);
     kube.until(key, "gone", is_gone).await;
     let gone = Instant::now();
     while gone.elapsed() < GIVEN_UP {
@@ -152,7 +193,9 @@ async fn deleted(kube: &Client, namespace: &str, target: &Target) -> Option<Dura
 // === Flagger ===
 
 async fn start_flagger(bed: &Arc<Bed>) {
-    let bin = tokio::task::spawn_blocking(|| programs(&["flagger"])).await.unwrap();
+    let bin = tokio::task::spawn_blocking(|| programs(&["flagger", "mesh"]))
+        .await
+        .unwrap();
     let kube = bed.plane().client().await;
     let text = std::fs::read_to_string(bin.join("flagger-crds/crd.yaml")).unwrap();
     for text in text.split("\n---\n") {
@@ -167,18 +210,39 @@ async fn start_flagger(bed: &Arc<Bed>) {
         );
         kube.until(key, "established", is_established).await;
     }
+    // It writes an older version of Istio's kinds than the tests' control plane has.
+    let all = std::fs::read_to_string(bin.join("istio-crds/crd-all.gen.yaml")).unwrap();
+    for name in ["virtualservices", "destinationrules"] {
+        let name = format!("{name}.networking.istio.io");
+        let is_it = |text: &&str| text.contains(&format!("\n  name: {name}\n"));
+        let text = all.split("\n---\n").find(is_it).unwrap();
+        let definition: Value = serde_yaml::from_str(text).unwrap();
+        let key = (
+            "apiextensions.k8s.io/v1",
+            "CustomResourceDefinition",
+            "",
+            name.as_str(),
+        );
+        let versions = json!({"spec": {"versions": definition["spec"]["versions"]}});
+        kube.edit(key, &versions).await;
+    }
     let arguments = [
-        format!("-kubeconfig={}", bed.plane().kubeconfig("flagger").display()),
+        format!(
+            "-kubeconfig={}",
+            bed.plane().kubeconfig("flagger").display()
+        ),
         format!("-metrics-server={}", bed.prometheus),
         format!("-port={}", free_port()),
         "-mesh-provider=istio".to_owned(),
         "-log-level=info".to_owned(),
     ];
-    bed.plane().add("flagger", &bin.join("flagger"), &arguments, &[]);
+    bed.plane()
+        .add("flagger", &bin.join("flagger"), &arguments, &[]);
 }
 
 /// One application under Flagger.
 struct Flagged {
+    bed: Arc<Bed>,
     kube: Client,
     namespace: String,
     target: Target,
@@ -212,10 +276,18 @@ async fn flagger(bed: &Arc<Bed>, threshold: u32) -> Column {
     let began = Instant::now();
     app.release().await;
     app.phase("Succeeded").await;
-    println!("flagger: threshold {threshold}: succeeded after {:.1?}", began.elapsed());
+    println!(
+        "flagger: threshold {threshold}: succeeded after {:.1?}",
+        began.elapsed()
+    );
     let after = bed.plane().requests_of("flagger");
     column.requests = (after.0 - before.0, after.1 - before.1, 5);
-    column.healthy = load.stop().await.iter().filter(|answer| answer.failed()).count();
+    column.healthy = load
+        .stop()
+        .await
+        .iter()
+        .filter(|answer| answer.failed())
+        .count();
     column.back = deleted(&app.kube, &app.namespace, &app.target).await;
     column
 }
@@ -226,6 +298,7 @@ impl Flagged {
         let kube = bed.plane().client().await;
         let namespace = kube.namespace("flagged");
         let app = Self {
+            bed: Arc::clone(bed),
             target: Target::new(SERVICE_PORT, &format!("podinfo.{namespace}")),
             kube,
             namespace,
@@ -282,21 +355,34 @@ impl Flagged {
     /// What applying the manifest with the next image does.
     async fn release(&self) {
         let image = format!("ghcr.io/stefanprodan/podinfo:{NEW}");
-        let containers = json!([{"name": "podinfod", "image": image, "ports": [{"containerPort": PORT}]}]);
+        let containers =
+            json!([{"name": "podinfod", "image": image, "ports": [{"containerPort": PORT}]}]);
         let patch = json!({"spec": {"template": {"spec": {"containers": containers}}}});
-        self.kube.edit(deployment(&self.namespace, "podinfo"), &patch).await;
+        self.kube
+            .edit(deployment(&self.namespace, "podinfo"), &patch)
+            .await;
     }
 
     /// Waits until its Canary is in a phase.
     async fn phase(&self, phase: &str) {
-        let key = ("flagger.app/v1beta1", "Canary", self.namespace.as_str(), "podinfo");
+        let key = (
+            "flagger.app/v1beta1",
+            "Canary",
+            self.namespace.as_str(),
+            "podinfo",
+        );
         let began = Instant::now();
         loop {
             let found = self.kube.get(key).await.unwrap();
             if found["status"]["phase"] == phase {
                 return;
             }
-            assert!(began.elapsed() < LONGEST, "never {phase}: {:#}", found["status"]);
+            assert!(
+                began.elapsed() < LONGEST,
+                "never {phase}: {:#}\n{}",
+                found["status"],
+                self.bed.plane().log("flagger")
+            );
             moment(50).await;
         }
     }

@@ -36,7 +36,12 @@ pub(crate) async fn applies(bed: Arc<Bed>) {
         ", poke: [{kind: GitRepository, namespace: flux-system, name: apps}]",
     ));
     let serin = site.serin();
-    follow(&site.kube, &format!("http://{address}/remote.git"), INTERVAL).await;
+    follow(
+        &site.kube,
+        &format!("http://{address}/remote.git"),
+        INTERVAL,
+    )
+    .await;
     site.serves().await;
     let visitors = [
         vec![Visitor::anybody(); 19],
@@ -48,11 +53,16 @@ pub(crate) async fn applies(bed: Arc<Bed>) {
     let wish = site.wish().candidate(NEW).users(users);
     let proposed = site.commit(&someone, "Propose 6.9.0, and let me try it", &wish);
     let named = |answer: &Answer| answer.is_canary();
-    let first = load.first(proposed, LIMIT, "routed to the candidate", named).await;
+    let first = load
+        .first(proposed, LIMIT, "routed to the candidate", named)
+        .await;
     assert_eq!(&*first.who, "dana");
     site.promoted(NEW).await;
     expect_no_failure(&load.stop().await);
-    println!("flux: told of each commit, commit to VirtualService: {}", spread(delays(&site)));
+    println!(
+        "flux: told of each commit, commit to VirtualService: {}",
+        spread(delays(&site))
+    );
 
     let load = Load::start(&site.target(), 200, vec![Visitor::anybody()]);
     let failing = Behaviour {
@@ -97,7 +107,9 @@ pub(crate) async fn applies(bed: Arc<Bed>) {
 
 /// Definitions and controllers of Flux.
 async fn start_controllers(bed: &Arc<Bed>) {
-    let bin = tokio::task::spawn_blocking(|| programs(&["flux"])).await.unwrap();
+    let bin = tokio::task::spawn_blocking(|| programs(&["flux"]))
+        .await
+        .unwrap();
     let kube = bed.plane().client().await;
     for folder in ["source-controller-crds", "kustomize-controller-crds"] {
         for file in std::fs::read_dir(bin.join(folder)).unwrap() {
@@ -115,8 +127,10 @@ async fn start_controllers(bed: &Arc<Bed>) {
             kube.until(key, "established", is_established).await;
         }
     }
-    kube.put(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "flux-system"}}))
-        .await;
+    kube.put(
+        &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "flux-system"}}),
+    )
+    .await;
     let kubeconfig = bed.plane().admin().display().to_string();
     let folder = bed.plane().folder().join("flux");
     std::fs::create_dir_all(&folder).unwrap();
@@ -177,7 +191,8 @@ async fn interval(kube: &Client, interval: &str) {
         "flux-system",
         "apps",
     );
-    kube.edit(key, &json!({"spec": {"interval": interval}})).await;
+    kube.edit(key, &json!({"spec": {"interval": interval}}))
+        .await;
 }
 
 /// A version of the routes: its number and what it says.
@@ -247,9 +262,11 @@ fn delays(site: &Site) -> Vec<Duration> {
             let seconds = line.strip_prefix(&commit)?.trim().parse().ok()?;
             Some(UNIX_EPOCH + Duration::from_secs_f64(seconds))
         });
-        let shown = seen
-            .iter()
-            .find(|seen| seen.object.as_ref().is_some_and(|object| version(object) == known));
+        let shown = seen.iter().find(|seen| {
+            seen.object
+                .as_ref()
+                .is_some_and(|object| version(object) == known)
+        });
         if let (Some(pushed), Some(shown)) = (pushed, shown) {
             let shown = now.1 - (now.0 - shown.at);
             delays.push(shown.duration_since(pushed).unwrap_or_default());

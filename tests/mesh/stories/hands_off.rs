@@ -28,7 +28,13 @@ pub(crate) async fn an_edited_weight(bed: Arc<Bed>) {
         Visitor::new("dana", &[("x-user", b"dana")]),
     ];
     let load = Load::start(&site.target(), 300, visitors);
-    load.first(pushed, Duration::from_secs(30), "routed to the candidate", Answer::is_canary).await;
+    load.first(
+        pushed,
+        Duration::from_secs(30),
+        "routed to the candidate",
+        Answer::is_canary,
+    )
+    .await;
     moment(1000).await;
     let head = site.git.head();
     let key = routes(&site.namespace, "podinfo");
@@ -69,7 +75,11 @@ pub(crate) async fn an_edited_weight(bed: Arc<Bed>) {
         .filter(|two| two[0].weight() == Some(100) && two[1].weight() == Some(0))
         .count();
     assert_eq!(undone, edits.len(), "{seen:#?}");
-    assert_eq!(site.git.head(), head, "an edit in the cluster is no reason for a commit");
+    assert_eq!(
+        site.git.head(),
+        head,
+        "an edit in the cluster is no reason for a commit"
+    );
     let log = serin.log();
     assert!(log.contains("kubectl-edit"), "{log}");
 }

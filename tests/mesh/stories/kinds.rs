@@ -47,11 +47,17 @@ pub(crate) async fn session_affinity(bed: Arc<Bed>) {
     let target = site.target();
     let mut sessions = Vec::new();
     for answer in target.burst(&[Visitor::anybody()], 300).await {
-        let cookie = answer.cookies.first().unwrap_or_else(|| panic!("no cookie: {answer:?}"));
+        let cookie = answer
+            .cookies
+            .first()
+            .unwrap_or_else(|| panic!("no cookie: {answer:?}"));
         let pair = cookie.split(';').next().unwrap().to_owned();
         sessions.push((pair, answer.workload));
     }
-    let hits = sessions.iter().filter(|(_, workload)| workload == "podinfo-canary").count();
+    let hits = sessions
+        .iter()
+        .filter(|(_, workload)| workload == "podinfo-canary")
+        .count();
     println!("kinds: affinity: {hits} of 300 sessions begin on the candidate at 30 %");
     assert!(fits(hits, 300, 30), "{hits}");
     let mut holders: Vec<(String, String)> = sessions.clone();
@@ -81,13 +87,20 @@ pub(crate) async fn mirror(bed: Arc<Bed>) {
     site.serves().await;
     let someone = site.someone("dana");
     let ladder = "[{weight: 0, mirror: 40, approval: {}}, {weight: 100, approval: {}}]";
-    site.commit(&someone, "Propose 6.9.0", &site.wish().candidate(NEW).ladder(ladder));
+    site.commit(
+        &someone,
+        "Propose 6.9.0",
+        &site.wish().candidate(NEW).ladder(ladder),
+    );
     site.has_candidate(1).await;
     let target = site.target();
     let began = Instant::now();
     while bed.pods.requests(&site.namespace, "podinfo-canary") == 0 {
         target.ask(&Visitor::anybody()).await;
-        assert!(began.elapsed() < Duration::from_secs(30), "nothing is mirrored");
+        assert!(
+            began.elapsed() < Duration::from_secs(30),
+            "nothing is mirrored"
+        );
     }
     moment(ON_THE_WAY).await;
     let before = bed.pods.requests(&site.namespace, "podinfo-canary");
@@ -119,12 +132,19 @@ pub(crate) async fn match_without_weight(bed: Arc<Bed>) {
     site.serves().await;
     let someone = site.someone("dana");
     let ladder = "[{weight: 0, match: [{headers: {x-beta: {regex: 'y(es)?'}}}, {headers: {cookie: {regex: '^(.*;)?(beta=yes)(;.*)?$'}}}], hold: 1h}]";
-    site.commit(&someone, "Propose 6.9.0", &site.wish().candidate(NEW).ladder(ladder));
+    site.commit(
+        &someone,
+        "Propose 6.9.0",
+        &site.wish().candidate(NEW).ladder(ladder),
+    );
     let beta = Visitor::new("beta", &[("x-beta", b"yes")]);
     let target = site.target();
     let began = Instant::now();
     while !target.ask(&beta).await.is_canary() {
-        assert!(began.elapsed() < Duration::from_secs(30), "nobody is matched");
+        assert!(
+            began.elapsed() < Duration::from_secs(30),
+            "nobody is matched"
+        );
         moment(20).await;
     }
     moment(ON_THE_WAY).await;
@@ -176,7 +196,9 @@ pub(crate) async fn gateway(bed: Arc<Bed>) {
         let answers = target.burst(std::slice::from_ref(&dana), 100).await;
         assert!(answers.iter().all(Answer::is_canary), "{what}");
     }
-    let stranger = Target::new(port, "other.example.com").ask(&Visitor::anybody()).await;
+    let stranger = Target::new(port, "other.example.com")
+        .ask(&Visitor::anybody())
+        .await;
     assert_eq!(stranger.status, 404);
     assert_eq!(web.rejections().await, 0);
 }
@@ -246,7 +268,9 @@ pub(crate) async fn tcp(bed: Arc<Bed>) {
         port,
         &format!("{{images: {{podinfod: 'ghcr.io/stefanprodan/podinfo:{NEW}'}}}}"),
     );
-    someone.insist("Propose 6.9.0", &|| someone.write(crate::site::CANARY, &proposed));
+    someone.insist("Propose 6.9.0", &|| {
+        someone.write(crate::site::CANARY, &proposed)
+    });
     let weighs = |found: Option<&Value>| {
         found.is_some_and(|found| {
             let route = found["spec"]["tcp"][0]["route"].as_array();
@@ -310,9 +334,14 @@ pub(crate) async fn grpc(bed: Arc<Bed>) {
         let weighted = format!("{{\"name\":\"{name}\",\"weight\":{weight}}}");
         assert!(dump.contains(&weighted), "{weighted} is not in Envoy");
         let all: Value = serde_json::from_str(&dump).unwrap();
-        let found = find(&all, &|value| value["name"] == name.as_str() && value.get("type").is_some());
+        let found = find(&all, &|value| {
+            value["name"] == name.as_str() && value.get("type").is_some()
+        });
         let found = found.unwrap_or_else(|| panic!("no cluster {name}"));
-        assert!(found.to_string().contains("http2_protocol_options"), "{found:#}");
+        assert!(
+            found.to_string().contains("http2_protocol_options"),
+            "{found:#}"
+        );
     }
 }
 
@@ -334,9 +363,17 @@ fn find<'a>(value: &'a Value, is_it: &dyn Fn(&Value) -> bool) -> Option<&'a Valu
 fn grant(site: &Site, someone: &crate::git::rig::Someone) {
     let state = "apps/podinfo/podinfo.serin/rollout.yaml";
     let began = Instant::now();
-    while !String::from_utf8(site.git.file(state)).unwrap().contains("approval: pending") {
-        assert!(began.elapsed() < Duration::from_secs(20), "there is no gate");
+    while !String::from_utf8(site.git.file(state))
+        .unwrap()
+        .contains("approval: pending")
+    {
+        assert!(
+            began.elapsed() < Duration::from_secs(20),
+            "there is no gate"
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
-    someone.insist("Go on", &|| someone.replace(state, "approval: pending", "approval: granted"));
+    someone.insist("Go on", &|| {
+        someone.replace(state, "approval: pending", "approval: granted")
+    });
 }

@@ -40,7 +40,10 @@ pub(crate) async fn to_promotion(bed: Arc<Bed>) {
     assert_eq!(changes, 1, "{versions:?}");
     assert_eq!(everybody[0].version, OLD);
     let last = everybody[everybody.len() - 1];
-    assert_eq!((last.version.as_str(), last.workload.as_str()), (NEW, "podinfo"));
+    assert_eq!(
+        (last.version.as_str(), last.workload.as_str()),
+        (NEW, "podinfo")
+    );
     assert_eq!(
         site.steps(),
         [

@@ -32,11 +32,16 @@ pub(crate) async fn comes_and_goes(bed: Arc<Bed>) {
     ];
     let load = Load::start(&site.target(), 70, visitors.to_vec());
     moment(1000).await;
-    let wish = proposed.clone().users("[{header: x-user, exact: [alexis]}]");
+    let wish = proposed
+        .clone()
+        .users("[{header: x-user, exact: [alexis]}]");
     let pushed = site.commit(&someone, "Let me try it", &wish);
     let first = load.first(pushed, LIMIT, "routed to the candidate", Answer::is_canary);
     let first = first.await;
-    println!("named_user: first request routed {:.0?} after the push", first.sent - pushed);
+    println!(
+        "named_user: first request routed {:.0?} after the push",
+        first.sent - pushed
+    );
     assert_eq!(&*first.who, "alexis");
     // Envoy changes a listener's routes for one worker after the other.
     moment(300).await;
@@ -44,7 +49,8 @@ pub(crate) async fn comes_and_goes(bed: Arc<Bed>) {
     astray(&answers, &["alexis"]);
     let removed = site.commit(&someone, "Enough", &proposed);
     let back = |answer: &Answer| &*answer.who == "alexis" && !answer.is_canary();
-    load.first(removed, LIMIT, "routed back to stable", back).await;
+    load.first(removed, LIMIT, "routed back to stable", back)
+        .await;
     moment(300).await;
     let answers = site.target().burst(&visitors, 1000).await;
     astray(&answers, &[]);
@@ -57,7 +63,10 @@ pub(crate) async fn comes_and_goes(bed: Arc<Bed>) {
         site.namespace
     );
     let by_whom = bed.series(&query).await;
-    let names: Vec<&str> = by_whom.iter().filter_map(|(labels, _)| labels["who"].as_str()).collect();
+    let names: Vec<&str> = by_whom
+        .iter()
+        .filter_map(|(labels, _)| labels["who"].as_str())
+        .collect();
     assert_eq!(names, ["alexis"], "{by_whom:?}");
 }
 
@@ -65,12 +74,47 @@ pub(crate) async fn comes_and_goes(bed: Arc<Bed>) {
 pub(crate) async fn hostile_names(bed: Arc<Bed>) {
     let long = "x".repeat(200);
     let names = [
-        ".*", "a|b", "^$", "al(e)x[is]+", "\\d", "a\"b", "it's", "a, b", "a: b # c", "{{ x }}", "%41", "*", "null", "~", "1e3",
-        "true", "a  b", "\u{fc}n\u{ef}", long.as_str(),
+        ".*",
+        "a|b",
+        "^$",
+        "al(e)x[is]+",
+        "\\d",
+        "a\"b",
+        "it's",
+        "a, b",
+        "a: b # c",
+        "{{ x }}",
+        "%41",
+        "*",
+        "null",
+        "~",
+        "1e3",
+        "true",
+        "a  b",
+        "\u{fc}n\u{ef}",
+        long.as_str(),
     ];
     let near = [
-        "anything", "a", "b", "", "alexis", "5", "ab", "its", "a,b", "a: b", "x", "A", "**", "nul", "~~", "1000", "True", "a b",
-        "un", &long[1..],
+        "anything",
+        "a",
+        "b",
+        "",
+        "alexis",
+        "5",
+        "ab",
+        "its",
+        "a,b",
+        "a: b",
+        "x",
+        "A",
+        "**",
+        "nul",
+        "~~",
+        "1000",
+        "True",
+        "a b",
+        "un",
+        &long[1..],
     ];
     let headers = ["x-user", "X-Upper", "x.dots", "x_under", "x!#$%&'*+^`|~"];
     let mut site = Site::new(&bed, "hostile").await;
@@ -80,14 +124,29 @@ pub(crate) async fn hostile_names(bed: Arc<Bed>) {
     let exact = serde_json::to_string(&names).unwrap();
     let users: Vec<String> = headers
         .iter()
-        .map(|header| format!("{{header: {}, exact: {exact}}}", serde_json::to_string(header).unwrap()))
+        .map(|header| {
+            format!(
+                "{{header: {}, exact: {exact}}}",
+                serde_json::to_string(header).unwrap()
+            )
+        })
         .chain([r#"{cookie: user, exact: ["a.b", "x*", "al(e)x"]}"#.to_owned()])
         .collect();
-    let wish = site.wish().candidate(NEW).gated().users(&format!("[{}]", users.join(", ")));
+    let wish = site
+        .wish()
+        .candidate(NEW)
+        .gated()
+        .users(&format!("[{}]", users.join(", ")));
     let pushed = site.commit(&someone, "Let them try it", &wish);
     let probe = Visitor::new("probe", &[("x-user", b".*")]);
     let load = Load::start(&site.target(), 20, vec![probe]);
-    load.first(pushed, 3 * LIMIT, "routed to the candidate", Answer::is_canary).await;
+    load.first(
+        pushed,
+        3 * LIMIT,
+        "routed to the candidate",
+        Answer::is_canary,
+    )
+    .await;
     moment(300).await;
     let mut visitors = Vec::new();
     for header in headers {
@@ -98,10 +157,24 @@ pub(crate) async fn hostile_names(bed: Arc<Bed>) {
             visitors.push(Visitor::new("near", &[(header, name.as_bytes())]));
         }
     }
-    for cookie in ["user=a.b", "user=x*", "a=b; user=al(e)x; c=d", "user=a.b; z=user"] {
+    for cookie in [
+        "user=a.b",
+        "user=x*",
+        "a=b; user=al(e)x; c=d",
+        "user=a.b; z=user",
+    ] {
         visitors.push(Visitor::new("named", &[("cookie", cookie.as_bytes())]));
     }
-    for cookie in ["user=aXb", "user=xx", "user=alex", "other=a.b", "xuser=a.b", "a=user=a.b", "user=a.bc", "user="] {
+    for cookie in [
+        "user=aXb",
+        "user=xx",
+        "user=alex",
+        "other=a.b",
+        "xuser=a.b",
+        "a=user=a.b",
+        "user=a.bc",
+        "user=",
+    ] {
         visitors.push(Visitor::new("near", &[("cookie", cookie.as_bytes())]));
     }
     let answers = site.target().burst(&visitors, 3 * visitors.len()).await;

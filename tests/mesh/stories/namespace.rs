@@ -23,14 +23,26 @@ pub(crate) async fn deleted_idle(bed: Arc<Bed>) {
     moment(500).await;
     let head = site.git.head();
     let (gone, back) = delete(&site).await;
-    let first = load.first(back, LIMIT, "answered again", |a| !a.failed()).await;
+    let first = load
+        .first(back, LIMIT, "answered again", |a| !a.failed())
+        .await;
     moment(2000).await;
     let answers = load.stop().await;
     report("idle", gone, &first, &answers);
-    let after: Vec<&Answer> = answers.iter().filter(|a| a.sent > first.sent + Duration::from_secs(1)).collect();
+    let after: Vec<&Answer> = answers
+        .iter()
+        .filter(|a| a.sent > first.sent + Duration::from_secs(1))
+        .collect();
     assert!(after.len() > 20);
-    assert!(after.iter().all(|a| !a.failed() && a.version == OLD), "{after:#?}");
-    assert_eq!(site.git.head(), head, "nothing of that is a reason for a commit");
+    assert!(
+        after.iter().all(|a| !a.failed() && a.version == OLD),
+        "{after:#?}"
+    );
+    assert_eq!(
+        site.git.head(),
+        head,
+        "nothing of that is a reason for a commit"
+    );
 }
 
 /// 10 % is held when it happens.
@@ -41,12 +53,18 @@ pub(crate) async fn deleted_in_the_middle_of_a_step(bed: Arc<Bed>) {
     let load = Load::start(&site.target(), 150, vec![Visitor::anybody()]);
     let someone = site.someone("dana");
     let ladder = "[{weight: 30, hold: 12s}, {weight: 100, hold: 2s}]";
-    site.commit(&someone, "Propose 6.9.0", &site.wish().candidate(NEW).ladder(ladder));
+    site.commit(
+        &someone,
+        "Propose 6.9.0",
+        &site.wish().candidate(NEW).ladder(ladder),
+    );
     site.weighs(30).await;
     moment(3000).await;
     let steps = site.steps();
     let (gone, back) = delete(&site).await;
-    let first = load.first(back, LIMIT, "answered again", |a| !a.failed()).await;
+    let first = load
+        .first(back, LIMIT, "answered again", |a| !a.failed())
+        .await;
     let same = site.weighs(30).await;
     assert_eq!(site.steps(), steps, "{same:#}");
     moment(1000).await;
@@ -61,18 +79,27 @@ pub(crate) async fn deleted_in_the_middle_of_a_step(bed: Arc<Bed>) {
     site.promoted(NEW).await;
     let answers = load.stop().await;
     report("in the middle of a step", gone, &first, &answers);
-    assert!(stepped - back > Duration::from_secs(8), "the outage counted as time at this weight");
+    assert!(
+        stepped - back > Duration::from_secs(8),
+        "the outage counted as time at this weight"
+    );
     let window: Vec<&Answer> = answers
         .iter()
         .filter(|a| a.sent > settled && a.sent + a.took + Duration::from_millis(200) < stepped)
         .collect();
     let hits = window.iter().filter(|a| a.is_canary()).count();
-    println!("namespace: back at 30 %: {hits} of {} requests", window.len());
+    println!(
+        "namespace: back at 30 %: {hits} of {} requests",
+        window.len()
+    );
     assert!(fits(hits, window.len(), 30), "{hits} of {}", window.len());
     let failed = answers.iter().filter(|a| a.failed() && a.sent > settled);
     assert_eq!(failed.count(), 0);
     let steps = site.steps();
-    let repeated = steps.iter().filter(|step| step.contains("0% -> 30%")).count();
+    let repeated = steps
+        .iter()
+        .filter(|step| step.contains("0% -> 30%"))
+        .count();
     assert_eq!(repeated, 1, "{steps:?}");
 }
 
@@ -87,11 +114,15 @@ async fn delete(site: &Site) -> (Instant, Instant) {
     site.kube.until(key, "gone", is_another).await;
     let gone = Instant::now();
     let there = |found: Option<&Value>| found.is_some();
-    site.kube.until(routes(namespace, "podinfo"), "there again", there).await;
+    site.kube
+        .until(routes(namespace, "podinfo"), "there again", there)
+        .await;
     let runs = |found: Option<&Value>| {
         found.is_some_and(|found| found["status"]["availableReplicas"] == 2)
     };
-    site.kube.until(deployment(namespace, "podinfo"), "running again", runs).await;
+    site.kube
+        .until(deployment(namespace, "podinfo"), "running again", runs)
+        .await;
     let labelled = site.kube.get(key).await.unwrap();
     assert_eq!(labelled["metadata"]["labels"]["istio-injection"], "enabled");
     (gone, Instant::now())

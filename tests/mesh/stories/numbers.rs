@@ -32,7 +32,10 @@ pub(crate) async fn commit_to_request(bed: Arc<Bed>) {
         let patience = format!("`PILOT_DEBOUNCE_AFTER={debounce}`, {what}");
         for (what, times) in [
             ("push accepted to first request that is routed so", all),
-            ("of that Istio's: VirtualService changed to first request", istio),
+            (
+                "of that Istio's: VirtualService changed to first request",
+                istio,
+            ),
         ] {
             writeln!(table, "| {patience}: {what} | {} |", spread(times)).unwrap();
         }
@@ -67,7 +70,11 @@ async fn commits(bed: &Arc<Bed>) -> (Vec<Duration>, Vec<Duration>) {
     for index in 0..COMMITS {
         let name = format!("user-{index}");
         let users = format!("[{{header: x-user, exact: [{name}]}}]");
-        let pushed = site.commit(&someone, &format!("Let {name} try it"), &wish.clone().users(&users));
+        let pushed = site.commit(
+            &someone,
+            &format!("Let {name} try it"),
+            &wish.clone().users(&users),
+        );
         wake(port).await;
         let visitor = Visitor::new(&name, &[("x-user", name.as_bytes())]);
         let routed = loop {
@@ -75,14 +82,21 @@ async fn commits(bed: &Arc<Bed>) -> (Vec<Duration>, Vec<Duration>) {
             if answer.is_canary() {
                 break answer.sent;
             }
-            assert!(pushed.elapsed() < Duration::from_secs(30), "{name} is never routed");
+            assert!(
+                pushed.elapsed() < Duration::from_secs(30),
+                "{name} is never routed"
+            );
         };
         // The watch tells a moment later than the server stores: a millisecond or two of Istio's share are missing.
         moment(50).await;
         let seen = site.seen();
         let shown = seen
             .iter()
-            .find(|seen| seen.object.as_ref().is_some_and(|object| sends(object, &name)))
+            .find(|seen| {
+                seen.object
+                    .as_ref()
+                    .is_some_and(|object| sends(object, &name))
+            })
             .unwrap();
         all.push(routed - pushed);
         istio.push(routed.saturating_duration_since(shown.at));
@@ -111,7 +125,9 @@ pub(crate) async fn failure_to_zero(bed: Arc<Bed>) {
     site.serves().await;
     let someone = site.someone("dana");
     let mut version = 0;
-    let mut table = "| Failures | rollouts | p50 | p99 | failed requests of each |\n|---|---|---|---|---|\n".to_owned();
+    let mut table =
+        "| Failures | rollouts | p50 | p99 | failed requests of each |\n|---|---|---|---|---|\n"
+            .to_owned();
     for failing in [1.0, 0.2, 0.05] {
         let (mut times, mut failures) = (Vec::new(), Vec::new());
         for _ in 0..ROLLOUTS {
@@ -131,7 +147,11 @@ pub(crate) async fn failure_to_zero(bed: Arc<Bed>) {
             let began = Instant::now();
             site.without_candidate().await;
             let answers = load.stop().await;
-            let last = answers.iter().filter(|a| a.is_canary()).map(|a| a.sent).max();
+            let last = answers
+                .iter()
+                .filter(|a| a.is_canary())
+                .map(|a| a.sent)
+                .max();
             times.push(last.unwrap().saturating_duration_since(began));
             failures.push(answers.iter().filter(|a: &&Answer| a.failed()).count());
         }
@@ -140,7 +160,11 @@ pub(crate) async fn failure_to_zero(bed: Arc<Bed>) {
             "| {:.0} % | {} | {} |",
             failing * 100.0,
             spread(times),
-            failures.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")
+            failures
+                .iter()
+                .map(usize::to_string)
+                .collect::<Vec<_>>()
+                .join(", ")
         )
         .unwrap();
     }

@@ -47,23 +47,44 @@ pub(crate) async fn at_sixty_per_cent(bed: Arc<Bed>) {
     web.ready(&ground.plane).await;
     let head = site.git.head();
     let began = Instant::now();
-    let mut start = start_of(&bed, &ground.plane, &site.git, "serin-again", &Manner::default());
+    let mut start = start_of(
+        &bed,
+        &ground.plane,
+        &site.git,
+        "serin-again",
+        &Manner::default(),
+    );
     let _serin = start.start();
     let key = routes(&site.namespace, "podinfo");
-    let first = kube.until_known(key, "there", |found| found.is_some()).await;
+    let first = kube
+        .until_known(key, "there", |found| found.is_some())
+        .await;
     assert_eq!(weight(&first), Some(60), "{first:#}");
     let load = Load::start(&Target::new(port, host), 200, vec![Visitor::anybody()]);
-    let answered = load.first(began, LIMIT, "answered", |answer| !answer.failed()).await;
-    println!("rebuilt: first answer {:.1?} after Serin was started", answered.sent - began);
+    let answered = load
+        .first(began, LIMIT, "answered", |answer| !answer.failed())
+        .await;
+    println!(
+        "rebuilt: first answer {:.1?} after Serin was started",
+        answered.sent - began
+    );
     moment(500).await;
     let settled = Instant::now();
     moment(4000).await;
-    let answers: Vec<Answer> = load.so_far().into_iter().filter(|a| a.sent > settled).collect();
+    let answers: Vec<Answer> = load
+        .so_far()
+        .into_iter()
+        .filter(|a| a.sent > settled)
+        .collect();
     let hits = answers.iter().filter(|a| a.is_canary()).count();
     println!("rebuilt: at 60 %: {hits} of {} requests", answers.len());
     assert!(fits(hits, answers.len(), 60), "{hits} of {}", answers.len());
     assert!(answers.iter().all(|a| !a.failed()));
-    assert_eq!(site.git.head(), head, "a new cluster is no reason for a commit");
+    assert_eq!(
+        site.git.head(),
+        head,
+        "a new cluster is no reason for a commit"
+    );
 
     // It goes on from there.
     let state = "apps/podinfo/podinfo.serin/rollout.yaml";
@@ -71,9 +92,16 @@ pub(crate) async fn at_sixty_per_cent(bed: Arc<Bed>) {
         someone.replace(state, "approval: pending", "approval: granted");
         assert!(someone.clone.join(CANARY).exists());
     });
-    let promoted = |found: Option<&serde_json::Value>| found.is_some_and(|found| image(found).ends_with(NEW));
-    kube.until(deployment(&site.namespace, "podinfo"), "promoted", promoted).await;
-    kube.until(deployment(&site.namespace, "podinfo-canary"), "gone", |found| found.is_none()).await;
+    let promoted =
+        |found: Option<&serde_json::Value>| found.is_some_and(|found| image(found).ends_with(NEW));
+    kube.until(deployment(&site.namespace, "podinfo"), "promoted", promoted)
+        .await;
+    kube.until(
+        deployment(&site.namespace, "podinfo-canary"),
+        "gone",
+        |found| found.is_none(),
+    )
+    .await;
     let answers = load.stop().await;
     let failed = answers.iter().filter(|a| a.failed() && a.sent > settled);
     assert_eq!(failed.count(), 0);

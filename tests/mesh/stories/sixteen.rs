@@ -18,7 +18,8 @@ fn name(index: usize) -> String {
 
 fn canary(namespace: &str, index: usize) -> (String, Wish) {
     let name = name(index);
-    let mut wish = Wish::idle(namespace).ladder("[{weight: 50, hold: 2s}, {weight: 100, hold: 2s}]");
+    let mut wish =
+        Wish::idle(namespace).ladder("[{weight: 50, hold: 2s}, {weight: 100, hold: 2s}]");
     wish.route = format!("hosts: [{name}]");
     "every: 1s, metrics: [{name: success-rate, min: 90}]".clone_into(&mut wish.analysis);
     wish.name.clone_from(&name);
@@ -59,10 +60,17 @@ pub(crate) async fn at_once(bed: Arc<Bed>) {
     let began = std::time::Instant::now();
     for index in 0..COUNT {
         let name = name(index);
-        let promoted = |found: Option<&Value>| found.is_some_and(|found| image(found).ends_with(NEW));
-        site.kube.until(deployment(&site.namespace, &name), "promoted", promoted).await;
+        let promoted =
+            |found: Option<&Value>| found.is_some_and(|found| image(found).ends_with(NEW));
+        site.kube
+            .until(deployment(&site.namespace, &name), "promoted", promoted)
+            .await;
         let other = format!("{name}-canary");
-        site.kube.until(deployment(&site.namespace, &other), "gone", |found| found.is_none()).await;
+        site.kube
+            .until(deployment(&site.namespace, &other), "gone", |found| {
+                found.is_none()
+            })
+            .await;
     }
     println!("sixteen: all promoted after {:.1?}", began.elapsed());
     for load in loads {
@@ -72,7 +80,10 @@ pub(crate) async fn at_once(bed: Arc<Bed>) {
     let subjects = site.subjects();
     for index in 0..COUNT {
         let prefix = format!("canary({}/{}): ", site.namespace, name(index));
-        let steps: Vec<&str> = subjects.iter().filter_map(|s| s.strip_prefix(&prefix)).collect();
+        let steps: Vec<&str> = subjects
+            .iter()
+            .filter_map(|s| s.strip_prefix(&prefix))
+            .collect();
         let expected = [
             "initialize",
             "start podinfod=6.9.0",

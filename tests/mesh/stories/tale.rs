@@ -75,7 +75,10 @@ pub(crate) async fn told(bed: Arc<Bed>) {
     };
     bed.pods.behave(&site.namespace, "6.10.0", failing);
     let dana = site.git.someone("dana");
-    let wish = site.wish().candidate("6.10.0").ladder("[{weight: 10, hold: 30s}, {weight: 100, hold: 5s}]");
+    let wish = site
+        .wish()
+        .candidate("6.10.0")
+        .ladder("[{weight: 10, hold: 30s}, {weight: 100, hold: 5s}]");
     site.commit(&dana, "Propose 6.10.0", &wish);
     site.weighs(10).await;
     site.without_candidate().await;
@@ -115,23 +118,41 @@ async fn tell(site: Arc<Site>, load: Arc<Load>, record: Arc<Mutex<Record>>, bega
     loop {
         moment(50).await;
         let range = format!("{head}..main");
-        let log = site.git.server(&["log", "--reverse", "--format=%H\t%an\t%s", &range]);
+        let log = site
+            .git
+            .server(&["log", "--reverse", "--format=%H\t%an\t%s", &range]);
         for line in log.lines() {
             let mut parts = line.splitn(3, '\t').map(str::to_owned);
             head = parts.next().unwrap();
             // The clone that a person has here is called so.
-            let author = parts.next().unwrap().replace("alex", "alexis").replace("serin", "Serin");
+            let author = parts
+                .next()
+                .unwrap()
+                .replace("alex", "alexis")
+                .replace("serin", "Serin");
             let commit = Commit {
                 at: Instant::now(),
                 author,
-                subject: parts.next().unwrap().replace(&format!("{}/", site.namespace), "test/"),
+                subject: parts
+                    .next()
+                    .unwrap()
+                    .replace(&format!("{}/", site.namespace), "test/"),
             };
-            println!("{:>6.1}s  {:<6}  {}", (commit.at - began).as_secs_f64(), commit.author, commit.subject);
+            println!(
+                "{:>6.1}s  {:<6}  {}",
+                (commit.at - began).as_secs_f64(),
+                commit.author,
+                commit.subject
+            );
             let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
             record.commits.push(commit);
         }
         if said.elapsed() >= Duration::from_secs(1) {
-            let last: Vec<Answer> = load.so_far().into_iter().filter(|a| a.sent >= said).collect();
+            let last: Vec<Answer> = load
+                .so_far()
+                .into_iter()
+                .filter(|a| a.sent >= said)
+                .collect();
             said = Instant::now();
             println!("{:>6.1}s  {}", (said - began).as_secs_f64(), summary(&last));
         }
@@ -141,12 +162,27 @@ async fn tell(site: Arc<Site>, load: Arc<Load>, record: Arc<Mutex<Record>>, bega
 /// One second in a line.
 fn summary(answers: &[Answer]) -> String {
     let mut versions = std::collections::BTreeMap::new();
-    for answer in answers.iter().filter(|a| &*a.who == "anybody" && !a.version.is_empty()) {
+    for answer in answers
+        .iter()
+        .filter(|a| &*a.who == "anybody" && !a.version.is_empty())
+    {
         *versions.entry(answer.version.as_str()).or_insert(0) += 1;
     }
     let failed = answers.iter().filter(|a| a.failed()).count();
-    let everybody: Vec<String> = versions.iter().map(|(version, count)| format!("{count} x {version}")).collect();
+    let everybody: Vec<String> = versions
+        .iter()
+        .map(|(version, count)| format!("{count} x {version}"))
+        .collect();
     let hers = answers.iter().rfind(|a| &*a.who == "alexis");
-    let hers = hers.map_or("nothing", |a| if a.version.is_empty() { "a failure" } else { &a.version });
-    format!("          everybody: {}; alexis: {hers}; {failed} failed", everybody.join(", "))
+    let hers = hers.map_or("nothing", |a| {
+        if a.version.is_empty() {
+            "a failure"
+        } else {
+            &a.version
+        }
+    });
+    format!(
+        "          everybody: {}; alexis: {hers}; {failed} failed",
+        everybody.join(", ")
+    )
 }
