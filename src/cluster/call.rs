@@ -35,8 +35,12 @@ impl Caller {
                 let outcome = self.apply(&object, bound_to.as_deref()).await;
                 (object.key.clone(), outcome)
             }
-            Action::Delete { key, uid } => {
-                let outcome = self.delete(&key, uid).await;
+            Action::Delete {
+                key,
+                uid,
+                with_pods,
+            } => {
+                let outcome = self.delete(&key, uid, with_pods).await;
                 (key, outcome)
             }
             Action::AskPods { key, selector } => {
@@ -95,11 +99,16 @@ impl Caller {
         }
     }
 
-    async fn delete(&self, key: &ObjectKey, uid: String) -> Outcome {
+    async fn delete(&self, key: &ObjectKey, uid: String, with_pods: bool) -> Outcome {
         let Some(api) = self.api(key, None) else {
             return unknown(key);
         };
-        let parameters = DeleteParams::background().preconditions(Preconditions {
+        let how = if with_pods {
+            DeleteParams::foreground()
+        } else {
+            DeleteParams::background()
+        };
+        let parameters = how.preconditions(Preconditions {
             uid: Some(uid),
             resource_version: None,
         });

@@ -318,7 +318,7 @@ impl Flagged {
                     "template": {
                         "metadata": {"labels": labels},
                         "spec": {
-                            "terminationGracePeriodSeconds": 0,
+                            "terminationGracePeriodSeconds": 1,
                             "containers": [{
                                 "name": "podinfod",
                                 "image": format!("ghcr.io/stefanprodan/podinfo:{OLD}"),

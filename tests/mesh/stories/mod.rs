@@ -1,6 +1,7 @@
 //! The stories: what a person may expect of Serin, told in requests.
 
 mod bad_release;
+mod changed_mind;
 mod chaos;
 mod flagger;
 mod flux;
@@ -58,6 +59,8 @@ pub(crate) fn all() -> Vec<Story> {
         story!(Together named_user::comes_and_goes),
         story!(Together named_user::hostile_names),
         story!(Together ladder::to_promotion),
+        story!(Together changed_mind::canary_removed),
+        story!(Together changed_mind::newer_candidate),
         story!(Together bad_release::at_ten_per_cent),
         story!(Together namespace::deleted_idle),
         story!(Together namespace::deleted_in_the_middle_of_a_step),
