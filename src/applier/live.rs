@@ -184,7 +184,7 @@ fn added(object: &Value, wanted: &Object) -> Vec<Vec<String>> {
     if wanted.canary.is_none() || wanted.key.kind.group != "networking.istio.io" {
         return Vec::new();
     }
-    match (wanted.manifest.get("spec"), object.get("spec")) {
+    match (wanted.manifest().get("spec"), object.get("spec")) {
         (Some(wanted), Some(live)) => extras(wanted, live, "spec"),
         _ => Vec::new(),
     }

@@ -54,8 +54,12 @@ impl Caller {
                 };
                 (key, outcome)
             }
-            Action::Delete { key, uid } => {
-                let outcome = self.delete(&key, uid).await;
+            Action::Delete {
+                key,
+                uid,
+                with_pods,
+            } => {
+                let outcome = self.delete(&key, uid, with_pods).await;
                 (key, outcome)
             }
             Action::AskPods { key, selector } => {
@@ -152,11 +156,16 @@ impl Caller {
         }))
     }
 
-    async fn delete(&self, key: &ObjectKey, uid: String) -> Outcome {
+    async fn delete(&self, key: &ObjectKey, uid: String, with_pods: bool) -> Outcome {
         let Some(api) = self.api(key, None) else {
             return unknown(key);
         };
-        let parameters = DeleteParams::background().preconditions(Preconditions {
+        let how = if with_pods {
+            DeleteParams::foreground()
+        } else {
+            DeleteParams::background()
+        };
+        let parameters = how.preconditions(Preconditions {
             uid: Some(uid),
             resource_version: None,
         });

@@ -50,8 +50,8 @@ impl Ground {
     /// The same from within a runtime: a cluster beside the one that is there.
     pub(crate) async fn another() -> Self {
         let (sender, receiver) = tokio::sync::oneshot::channel();
-        std::thread::spawn(move || sender.send(Self::prepare()));
-        receiver.await.unwrap()
+        std::thread::spawn(move || sender.send(Box::new(Self::prepare())));
+        *receiver.await.unwrap()
     }
 
     /// Waits until istiod answers.
@@ -106,13 +106,6 @@ impl Bed {
     /// Waits until a restarted Prometheus answers.
     pub(crate) async fn prometheus_ready(&self) {
         until_ready(self.plane(), "prometheus", self.prometheus_port).await;
-    }
-
-    /// The one number that Prometheus answers now; none when there is no such series.
-    pub(crate) async fn ask(&self, promql: &str) -> Option<f64> {
-        let series = self.series(promql).await;
-        assert!(series.len() < 2, "{promql}: {series:?}");
-        series.first().map(|(_, value)| *value)
     }
 
     /// All series that Prometheus answers now, with their labels.

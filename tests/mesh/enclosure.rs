@@ -18,33 +18,40 @@ pub(crate) fn enter() -> Result<(), String> {
     run("ip", &["route", "add", "local", "10.0.0.0/8", "dev", "lo"])
 }
 
+/// Ways to get a namespace: as root, and as whoever may be root of a user namespace (root without all rights included).
+const WAYS: [&[&str]; 2] = [&["--net"], &["--user", "--map-root-user", "--net"]];
+
+/// The first way that works.
+fn way() -> Result<&'static [&'static str], String> {
+    let mut refused = Vec::new();
+    for options in WAYS {
+        let tried = Command::new("unshare")
+            .args(options)
+            .arg("true")
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|error| {
+                format!("`unshare` cannot be started ({error}): install util-linux; network namespaces need Linux")
+            })?;
+        if tried.status.success() {
+            return Ok(options);
+        }
+        let words = String::from_utf8_lossy(&tried.stderr).trim().to_owned();
+        refused.push(format!("`unshare {}`: {words}", options.join(" ")));
+    }
+    Err(format!(
+        "no network namespace can be made ({}); run it as root, or on a kernel that lets users make namespaces \
+         (sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0)",
+        refused.join("; ")
+    ))
+}
+
 /// Only comes back with an error.
 fn enter_anew() -> String {
-    let mut options = vec!["--net"];
-    if !rustix::process::geteuid().is_root() {
-        options.extend(["--user", "--map-root-user"]);
-    }
-    let tried = Command::new("unshare")
-        .args(&options)
-        .arg("true")
-        .stdin(Stdio::null())
-        .output();
-    match tried {
-        Ok(output) if output.status.success() => {}
-        Ok(output) => {
-            return format!(
-                "`unshare {}` failed: {}; run it as root, or on a kernel that lets users make namespaces \
-                 (sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0)",
-                options.join(" "),
-                String::from_utf8_lossy(&output.stderr).trim()
-            );
-        }
-        Err(error) => {
-            return format!(
-                "`unshare` cannot be started ({error}): install util-linux; network namespaces need Linux"
-            );
-        }
-    }
+    let options = match way() {
+        Ok(options) => options,
+        Err(why) => return why,
+    };
     let own = match std::env::current_exe() {
         Ok(path) => path,
         Err(error) => return format!("cannot find this program: {error}"),
@@ -59,7 +66,7 @@ fn enter_anew() -> String {
     }
     let mut command = Command::new("unshare");
     command
-        .args(&options)
+        .args(options)
         .arg("--")
         .arg(own)
         .args(std::env::args_os().skip(1));

@@ -263,14 +263,13 @@ impl Load {
         if let Some(task) = self.task.take() {
             task.await.unwrap();
         }
+        let withheld = self.withheld.load(Ordering::Relaxed);
+        if withheld > 0 {
+            println!("load: {withheld} requests were not sent: {IN_FLIGHT} had no answer yet");
+        }
         let mut answers = self.so_far();
         answers.sort_by_key(|answer| answer.sent);
         answers
-    }
-
-    /// Requests that were not sent because too many had no answer.
-    pub(crate) fn withheld(&self) -> usize {
-        self.withheld.load(Ordering::Relaxed)
     }
 }
 

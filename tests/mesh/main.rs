@@ -26,6 +26,7 @@ mod enclosure;
 mod envoy;
 mod git;
 mod load;
+mod picture;
 mod pods;
 mod results;
 mod site;

@@ -146,7 +146,7 @@ spec:
   template:
     metadata: {{labels: {{app: {name}, track: stable}}}}
     spec:
-      terminationGracePeriodSeconds: 0
+      terminationGracePeriodSeconds: 1
       containers:
       - name: podinfod
         image: ghcr.io/stefanprodan/podinfo:{OLD} # moved by promotion, and by nothing else

@@ -23,6 +23,7 @@ mod istio_schema;
 #[cfg(feature = "otel")]
 mod otel;
 mod prometheus;
+#[allow(dead_code, reason = "the tests of the mesh use the rest")]
 mod rig;
 mod scenarios;
 mod signing;

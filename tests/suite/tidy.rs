@@ -205,16 +205,18 @@ fn machine_paths(file: &str, text: &str) -> Vec<Breach> {
     found
 }
 
-/// Every file beside `main.rs` is a module of it.
-fn forgotten(main: &str, stems: &BTreeSet<String>) -> Vec<Breach> {
+/// Every file beside this one, which is `main.rs` or `mod.rs`, is a module of it.
+fn forgotten(file: &str, text: &str, stems: &BTreeSet<String>) -> Vec<Breach> {
+    let (folder, own) = file.rsplit_once('/').unwrap();
     stems
         .iter()
-        .filter(|stem| *stem != "main" && !main.lines().any(|line| line == format!("mod {stem};")))
+        .filter(|stem| !own.starts_with(stem.as_str()))
+        .filter(|stem| !text.lines().any(|line| line == format!("mod {stem};")))
         .flat_map(|stem| {
             breach(
-                &format!("tests/suite/{stem}.rs"),
+                &format!("{folder}/{stem}.rs"),
                 1,
-                "not declared in tests/suite/main.rs, so it never runs",
+                &format!("not declared in {file}, so it never runs"),
             )
         })
         .collect()
@@ -396,11 +398,18 @@ fn no_text_names_a_path_of_one_machine() {
 #[test]
 fn no_test_file_is_forgotten() {
     let sources = sources();
-    let stems = names_in("tests/suite")
-        .iter()
-        .filter_map(|name| name.strip_suffix(".rs").map(str::to_owned))
-        .collect();
-    expect_none(forgotten(&sources["tests/suite/main.rs"], &stems));
+    for file in [
+        "tests/suite/main.rs",
+        "tests/mesh/main.rs",
+        "tests/mesh/stories/mod.rs",
+    ] {
+        let (folder, _) = file.rsplit_once('/').unwrap();
+        let stems = names_in(folder)
+            .iter()
+            .filter_map(|name| name.strip_suffix(".rs").map(str::to_owned))
+            .collect();
+        expect_none(forgotten(file, &sources[file], &stems));
+    }
 }
 
 #[test]
@@ -524,7 +533,7 @@ fn machine_paths_are_found() {
 
 #[test]
 fn files_out_of_place_are_found() {
-    insta::assert_snapshot!(shown(forgotten("mod a;\nmod bc;\n", &set(&["main", "a", "b", "bc"]))), @"tests/suite/b.rs:1: not declared in tests/suite/main.rs, so it never runs");
+    insta::assert_snapshot!(shown(forgotten("tests/suite/main.rs", "mod a;\nmod bc;\n", &set(&["main", "a", "b", "bc"]))), @"tests/suite/b.rs:1: not declared in tests/suite/main.rs, so it never runs");
     insta::assert_snapshot!(shown(traces(&set(&["a.yaml", "a.trace", "b.yaml", "c.trace", "d.txt"]))), @r"
     scenarios/b.yaml:1: a scenario without a golden trace
     scenarios/c.trace:1: a golden trace without its scenario

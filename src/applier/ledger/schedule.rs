@@ -59,6 +59,8 @@ pub enum Action {
         key: ObjectKey,
         /// The incarnation that is meant.
         uid: String,
+        /// Whether it stays until its pods are gone: something after it waits for that.
+        with_pods: bool,
     },
     /// Ask the pods of a Deployment why they are not ready.
     AskPods {
@@ -67,6 +69,37 @@ pub enum Action {
         /// Labels of its pods.
         selector: Vec<(String, String)>,
     },
+}
+
+/// When something is removed; higher ones come first. The reverse of the order in which things are made, but for the routes of a
+/// canary: without them its Service leads to the candidate's pods as well, so those go before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Removal {
+    Namespace,
+    Definition,
+    Configuration,
+    Service,
+    DestinationRule,
+    RoutesOfCanary,
+    Workload,
+    VirtualService,
+    Admission,
+}
+
+impl Removal {
+    fn of(tier: Tier, is_of_canary: bool) -> Self {
+        match tier {
+            Tier::Namespace => Self::Namespace,
+            Tier::Definition => Self::Definition,
+            Tier::Configuration => Self::Configuration,
+            Tier::Service => Self::Service,
+            Tier::DestinationRule => Self::DestinationRule,
+            Tier::Workload => Self::Workload,
+            Tier::VirtualService if is_of_canary => Self::RoutesOfCanary,
+            Tier::VirtualService => Self::VirtualService,
+            Tier::Admission => Self::Admission,
+        }
+    }
 }
 
 /// How an action ended.
@@ -244,14 +277,25 @@ impl Ledger {
         }
         let heads = self.heads;
         let mut wants_fetch = false;
-        let places: Vec<(Tier, ObjectKey)> = self.doomed.iter().rev().cloned().collect();
-        let mut last: BTreeMap<Option<String>, Tier> = BTreeMap::new();
-        for (tier, key) in places {
-            let highest = *last.entry(key.namespace.clone()).or_insert(tier);
-            let canary = self
-                .entries
-                .get(&key)
-                .and_then(|entry| entry.live.as_ref()?.canary.clone());
+        let of_canary = |key: &ObjectKey| {
+            let live = self.entries.get(key)?.live.as_ref()?;
+            live.canary.clone()
+        };
+        let mut leaving = BTreeSet::new();
+        let mut places = Vec::new();
+        for (tier, key) in &self.doomed {
+            let canary = of_canary(key);
+            if *tier == Tier::VirtualService {
+                leaving.extend(canary.clone());
+            }
+            places.push((Removal::of(*tier, canary.is_some()), key.clone(), canary));
+        }
+        places.sort_unstable_by(|one, other| (other.0, &other.1).cmp(&(one.0, &one.1)));
+        let mut last: BTreeMap<Option<String>, Removal> = BTreeMap::new();
+        for (place, key, canary) in places {
+            let highest = *last.entry(key.namespace.clone()).or_insert(place);
+            let with_pods = place == Removal::Workload
+                && canary.as_ref().is_some_and(|id| leaving.contains(id));
             let rest_is_there = match canary {
                 Some(id) => self.by_canary.get(&id).into_iter().flatten().all(|kept| {
                     self.entries
@@ -269,7 +313,7 @@ impl Ledger {
             };
             let Some(live) = &entry.live else { continue };
             let waits = live.terminating || entry.in_flight.is_some() || entry.failure.is_some();
-            if waits || highest > tier || is_wide || !rest_is_there || room == 0 {
+            if waits || highest > place || is_wide || !rest_is_there || room == 0 {
                 continue;
             }
             // Somebody who knows a newer head may have made it just now.
@@ -283,6 +327,7 @@ impl Ledger {
             actions.push(Action::Delete {
                 key: key.clone(),
                 uid: live.uid.clone(),
+                with_pods,
             });
         }
         self.wants_fetch |= wants_fetch;

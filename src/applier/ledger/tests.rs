@@ -167,8 +167,9 @@ impl Server {
                 self.ledger
                     .done(&object.key, Outcome::Stripped(Box::new(live)), self.now);
             }
-            Action::Delete { key, .. } => {
-                self.written.push(format!("delete {key}"));
+            Action::Delete { key, with_pods, .. } => {
+                let how = if with_pods { " with its pods" } else { "" };
+                self.written.push(format!("delete {key}{how}"));
                 self.objects.remove(&key);
                 self.ledger.done(&key, Outcome::Deleted, self.now);
             }
@@ -257,6 +258,36 @@ fn an_edit_is_mended_and_told() {
     };
     assert_eq!(repaired.drift.by.as_deref(), Some("kubectl-edit"));
     assert_eq!(repaired.drift.differences, [r#"data.a: "2", "1" in Git"#]);
+}
+
+#[test]
+fn without_its_routes_a_service_leads_to_the_candidate_so_its_pods_go_first() {
+    let mut server = enforcing();
+    let mut candidate = manifest("apps/v1", "Deployment", "podinfo-canary", json!({}));
+    candidate["metadata"]["annotations"] =
+        rendered("", 1, json!({}))["metadata"]["annotations"].clone();
+    let both = ["stable", "canary"];
+    let mut all = vec![namespace(), rule(1, &both), routes(1, &both)];
+    let without = all.clone();
+    // Routes that are made wait for Deployments that are not ready; these are there before.
+    server.follow("zero", all.clone());
+    all.push(candidate);
+    server.follow("one", all.clone());
+    assert_eq!(
+        server.follow("two", vec![namespace()]),
+        [
+            "delete Deployment test/podinfo-canary with its pods",
+            "delete VirtualService test/podinfo",
+            "delete DestinationRule test/podinfo"
+        ]
+    );
+    // Where the routes stay they lead past the candidate, and nothing waits for its pods.
+    server.follow("zero", without.clone());
+    server.follow("three", all);
+    assert_eq!(
+        server.follow("four", without),
+        ["delete Deployment test/podinfo-canary"]
+    );
 }
 
 #[test]

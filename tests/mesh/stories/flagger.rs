@@ -193,7 +193,7 @@ async fn deleted(kube: &Client, namespace: &str, target: &Target) -> Option<Dura
 // === Flagger ===
 
 async fn start_flagger(bed: &Arc<Bed>) {
-    let bin = tokio::task::spawn_blocking(|| programs(&["flagger"]))
+    let bin = tokio::task::spawn_blocking(|| programs(&["flagger", "mesh"]))
         .await
         .unwrap();
     let kube = bed.plane().client().await;
@@ -209,6 +209,22 @@ async fn start_flagger(bed: &Arc<Bed>) {
             name,
         );
         kube.until(key, "established", is_established).await;
+    }
+    // It writes an older version of Istio's kinds than the tests' control plane has.
+    let all = std::fs::read_to_string(bin.join("istio-crds/crd-all.gen.yaml")).unwrap();
+    for name in ["virtualservices", "destinationrules"] {
+        let name = format!("{name}.networking.istio.io");
+        let is_it = |text: &&str| text.contains(&format!("\n  name: {name}\n"));
+        let text = all.split("\n---\n").find(is_it).unwrap();
+        let definition: Value = serde_yaml::from_str(text).unwrap();
+        let key = (
+            "apiextensions.k8s.io/v1",
+            "CustomResourceDefinition",
+            "",
+            name.as_str(),
+        );
+        let versions = json!({"spec": {"versions": definition["spec"]["versions"]}});
+        kube.edit(key, &versions).await;
     }
     let arguments = [
         format!(
@@ -226,6 +242,7 @@ async fn start_flagger(bed: &Arc<Bed>) {
 
 /// One application under Flagger.
 struct Flagged {
+    bed: Arc<Bed>,
     kube: Client,
     namespace: String,
     target: Target,
@@ -281,6 +298,7 @@ impl Flagged {
         let kube = bed.plane().client().await;
         let namespace = kube.namespace("flagged");
         let app = Self {
+            bed: Arc::clone(bed),
             target: Target::new(SERVICE_PORT, &format!("podinfo.{namespace}")),
             kube,
             namespace,
@@ -300,7 +318,7 @@ impl Flagged {
                     "template": {
                         "metadata": {"labels": labels},
                         "spec": {
-                            "terminationGracePeriodSeconds": 0,
+                            "terminationGracePeriodSeconds": 1,
                             "containers": [{
                                 "name": "podinfod",
                                 "image": format!("ghcr.io/stefanprodan/podinfo:{OLD}"),
@@ -361,8 +379,9 @@ impl Flagged {
             }
             assert!(
                 began.elapsed() < LONGEST,
-                "never {phase}: {:#}",
-                found["status"]
+                "never {phase}: {:#}\n{}",
+                found["status"],
+                self.bed.plane().log("flagger")
             );
             moment(50).await;
         }

@@ -10,6 +10,7 @@ use crate::chance::spread;
 use crate::git_servers::http;
 use crate::load::{Answer, Load, Visitor, expect_no_failure};
 use crate::pods::Behaviour;
+use crate::results::record;
 use crate::rig::{Client, free_port, programs};
 use crate::site::{FOLDER, Manner, NEW, OLD, Site, moment};
 
@@ -59,10 +60,7 @@ pub(crate) async fn applies(bed: Arc<Bed>) {
     assert_eq!(&*first.who, "dana");
     site.promoted(NEW).await;
     expect_no_failure(&load.stop().await);
-    println!(
-        "flux: told of each commit, commit to VirtualService: {}",
-        spread(delays(&site))
-    );
+    let told = spread(delays(&site));
 
     let load = Load::start(&site.target(), 200, vec![Visitor::anybody()]);
     let failing = Behaviour {
@@ -96,10 +94,13 @@ pub(crate) async fn applies(bed: Arc<Bed>) {
     expect_no_failure(&load.stop().await);
     let all = delays(&site);
     let untold = site.seen().len() - since;
-    println!(
-        "flux: not told, looking every {SHORT}: {}",
-        spread(all[all.len() - untold.min(all.len())..].to_vec())
+    let untold = spread(all[all.len() - untold.min(all.len())..].to_vec());
+    let table = format!(
+        "| Push accepted to VirtualService changed | steps | p50 | p99 |\n|---|---|---|---|\n\
+         | Flux looks every {INTERVAL}, Serin tells it of each commit (`poke`) | {told} |\n\
+         | Flux looks every {SHORT}, nobody tells it | {untold} |\n"
     );
+    record("flux", &table);
     only_what_git_held(&site);
     let first_version = String::from_utf8(site.git.file(crate::site::APP)).unwrap();
     assert!(!first_version.contains(OLD), "{first_version}");

@@ -1,6 +1,7 @@
 //! The stories: what a person may expect of Serin, told in requests.
 
 mod bad_release;
+mod changed_mind;
 mod chaos;
 mod flagger;
 mod flux;
@@ -12,6 +13,7 @@ mod namespace;
 mod numbers;
 mod rebuilt;
 mod sixteen;
+mod tale;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -57,6 +59,8 @@ pub(crate) fn all() -> Vec<Story> {
         story!(Together named_user::comes_and_goes),
         story!(Together named_user::hostile_names),
         story!(Together ladder::to_promotion),
+        story!(Together changed_mind::canary_removed),
+        story!(Together changed_mind::newer_candidate),
         story!(Together bad_release::at_ten_per_cent),
         story!(Together namespace::deleted_idle),
         story!(Together namespace::deleted_in_the_middle_of_a_step),
@@ -75,5 +79,6 @@ pub(crate) fn all() -> Vec<Story> {
         story!(Asked numbers::commit_to_request),
         story!(Asked numbers::failure_to_zero),
         story!(Asked flagger::beside_serin),
+        story!(Asked tale::told),
     ]
 }

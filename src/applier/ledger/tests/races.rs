@@ -66,18 +66,18 @@ const APPLIED: &str = crate::domain::APPLIED_ANNOTATION;
 fn what_a_newer_head_added_is_not_removed() {
     let mut server = enforcing();
     server.follow("one", tree(1));
-    let (key, mut canary) = object(rendered("DestinationRule", 2, json!({"host": "podinfo"})));
+    let (key, canary) = object(rendered("DestinationRule", 2, json!({"host": "podinfo"})));
     let key = ObjectKey {
         kind: Kind::new("apps", "Deployment"),
         name: "podinfo-canary".to_owned(),
         ..key
     };
-    let manifest = Arc::make_mut(&mut Arc::make_mut(&mut canary).manifest);
+    let mut manifest = canary.to_apply("us", None);
     manifest["apiVersion"] = json!("apps/v1");
     manifest["kind"] = json!("Deployment");
     manifest["metadata"]["name"] = json!("podinfo-canary");
     manifest["metadata"]["namespace"] = json!("test");
-    let live = server.store(&key, canary.to_apply("us", None));
+    let live = server.store(&key, manifest);
     server.ledger.saw(&live, at(0));
     assert!(server.settle().is_empty(), "Git is asked first");
     assert!(server.ledger.wants_fetch());
