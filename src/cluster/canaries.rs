@@ -1,7 +1,7 @@
 //! The `Canary` objects in the cluster: what they show is written here, nothing is read from them but whether they exist.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,12 +27,15 @@ const MANAGER: &str = "serin/status";
 /// How often numbers that go on changing are written at most.
 const NUMBERS: chrono::TimeDelta = chrono::TimeDelta::seconds(60);
 
+/// A call that is yet to be made; the error has the server's words.
+pub type Call = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+
 /// All `Canary` objects, by a watch.
 pub struct Canaries {
     client: kube::Client,
     resource: ApiResource,
     store: Store<DynamicObject>,
-    events: Events,
+    events: Arc<Events>,
     deadline: Duration,
     /// When a status was written last.
     written: BTreeMap<CanaryId, Timestamp>,
@@ -89,7 +92,10 @@ impl Canaries {
         let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
         let writer = Writer::new(resource.clone());
         let store = writer.as_reader();
-        let stream = reflector(writer, watcher::watcher(api, watcher::Config::default()));
+        let stream = reflector(
+            writer,
+            watcher::watcher(api, watcher::Config::default()).modify(slim),
+        );
         let news = Arc::new(News::default());
         let heard = Arc::clone(&news);
         let following = async move {
@@ -110,7 +116,7 @@ impl Canaries {
             }
         };
         let canaries = Self {
-            events: Events::new(client.clone(), me, deadline),
+            events: Arc::new(Events::new(client.clone(), me, deadline)),
             client,
             resource,
             store,
@@ -171,30 +177,26 @@ impl Canaries {
         self.store.get(&reference)
     }
 
-    /// Writes a status where it differs from what the cluster shows; the answer is whether it did. What differs, but
-    /// not in substance, is written once a minute at most.
-    ///
-    /// # Errors
-    /// The server's words.
-    pub async fn write(
+    /// The call that writes a status where it differs from what the cluster shows. What differs, but not in substance, is
+    /// written once a minute at most.
+    pub fn writing(
         &mut self,
         id: &CanaryId,
         status: &CanaryStatus,
         differs_in_substance: fn(&CanaryStatus, &CanaryStatus) -> bool,
         now: Timestamp,
-    ) -> Result<bool, String> {
-        let Some(shown) = self.shown(id) else {
-            return Ok(false);
-        };
+    ) -> Option<Call> {
+        let shown = self.shown(id)?;
         if let Some(before) = &shown.status {
             let is_recent = self
                 .written
                 .get(id)
                 .is_some_and(|at| *at <= now && now - *at < NUMBERS);
             if before == status || (is_recent && !differs_in_substance(before, status)) {
-                return Ok(false);
+                return None;
             }
         }
+        self.written.insert(id.clone(), now);
         let api: Api<DynamicObject> =
             Api::namespaced_with(self.client.clone(), &id.namespace, &self.resource);
         let patch = json!({
@@ -203,29 +205,24 @@ impl Canaries {
             "metadata": {"name": id.name},
             "status": status,
         });
-        let parameters = PatchParams::apply(MANAGER).force();
-        let patch = Patch::Apply(&patch);
-        let call = api.patch_status(&id.name, &parameters, &patch);
-        match timeout(self.deadline, call).await {
-            Ok(Ok(_)) => {
-                self.written.insert(id.clone(), now);
-                Ok(true)
+        let (name, deadline) = (id.name.clone(), self.deadline);
+        Some(Box::pin(async move {
+            let parameters = PatchParams::apply(MANAGER).force();
+            let patch = Patch::Apply(&patch);
+            let call = api.patch_status(&name, &parameters, &patch);
+            match timeout(deadline, call).await {
+                Ok(Ok(_)) => Ok(()),
+                // It went away since the watch showed it: there is nothing to write to.
+                Ok(Err(kube::Error::Api(refusal))) if refusal.code == 404 => Ok(()),
+                Ok(Err(error)) => Err(super::call::words(&error)),
+                Err(_) => Err("the cluster did not answer in time".to_owned()),
             }
-            // It went away since the watch showed it: there is nothing to write to.
-            Ok(Err(kube::Error::Api(refusal))) if refusal.code == 404 => Ok(false),
-            Ok(Err(error)) => Err(super::call::words(&error)),
-            Err(_) => Err("the cluster did not answer in time".to_owned()),
-        }
+        }))
     }
 
-    /// Shows an event on the object of a canary; without one there is nowhere to show it.
-    ///
-    /// # Errors
-    /// The server's words.
-    pub async fn note(&self, note: &Note, now: Timestamp) -> Result<(), String> {
-        let Some(object) = self.object(&note.canary) else {
-            return Ok(());
-        };
+    /// The call that shows an event on the object of a canary; without one there is nowhere to show it.
+    pub fn noting(&self, note: &Note, now: Timestamp) -> Option<Call> {
+        let object = self.object(&note.canary)?;
         let reference = ObjectReference {
             api_version: Some(self.resource.api_version.clone()),
             kind: Some(self.resource.kind.clone()),
@@ -235,19 +232,16 @@ impl Canaries {
             resource_version: object.metadata.resource_version.clone(),
             field_path: None,
         };
-        self.events.publish(note, &reference, now).await
+        Some(self.publishing(note, reference, now))
     }
 
-    /// Shows an event on any object that Serin applied.
-    ///
-    /// # Errors
-    /// The server's words.
-    pub async fn note_on(
+    /// The call that shows an event on any object that Serin applied.
+    pub fn noting_on(
         &self,
         (api_version, key, uid): (&str, &ObjectKey, &str),
         note: &Note,
         now: Timestamp,
-    ) -> Result<(), String> {
+    ) -> Call {
         let reference = ObjectReference {
             api_version: Some(api_version.to_owned()),
             kind: Some(key.kind.kind.clone()),
@@ -256,7 +250,21 @@ impl Canaries {
             uid: Some(uid.to_owned()),
             ..ObjectReference::default()
         };
-        self.events.publish(note, &reference, now).await
+        self.publishing(note, reference, now)
+    }
+
+    fn publishing(&self, note: &Note, about: ObjectReference, now: Timestamp) -> Call {
+        let (events, note) = (Arc::clone(&self.events), note.clone());
+        Box::pin(async move { events.publish(&note, &about, now).await })
+    }
+}
+
+/// Leaves what is shown: thousands of objects are remembered.
+fn slim(object: &mut DynamicObject) {
+    object.metadata.managed_fields = None;
+    object.metadata.annotations = None;
+    if let Some(fields) = object.data.as_object_mut() {
+        fields.retain(|name, _| name == "status");
     }
 }
 

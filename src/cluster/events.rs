@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -13,7 +14,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::json;
-use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use crate::domain::Timestamp;
@@ -35,6 +35,7 @@ pub(super) struct Events {
 /// Object (kind, namespace, name and uid), reason and text.
 type Key = ([String; 4], &'static str, String);
 
+#[derive(Clone)]
 struct Said {
     /// Name of the event.
     name: String,
@@ -71,9 +72,7 @@ impl Events {
             text(&about.uid),
         ];
         let key = (object, note.reason, note.text.clone());
-        let mut said = self.said.lock().await;
-        said.retain(|_, said| now - said.at < chrono::TimeDelta::seconds(SAME_FOR));
-        if let Some(before) = said.get_mut(&key) {
+        if let Some(before) = self.said_before(&key, now) {
             let count = before.count + 1;
             let series = json!({"series": {"count": count, "lastObservedTime": micro(now)}});
             let parameters = PatchParams::default();
@@ -81,8 +80,12 @@ impl Events {
             let call = api.patch(&before.name, &parameters, &patch);
             match self.within(call).await {
                 Ok(_) => {
-                    before.count = count;
-                    before.at = now;
+                    let again = Said {
+                        count,
+                        at: now,
+                        ..before
+                    };
+                    self.remembered().insert(key, again);
                     return Ok(());
                 }
                 // It is no longer kept: a new one takes its place.
@@ -97,6 +100,7 @@ impl Events {
             Fault::Gone => format!("there is no namespace {namespace}"),
             Fault::Words(words) => words,
         })?;
+        let mut said = self.remembered();
         if said.len() < MOST {
             let name = created.metadata.name.unwrap_or_default();
             let first = Said {
@@ -107,6 +111,17 @@ impl Events {
             said.insert(key, first);
         }
         Ok(())
+    }
+
+    fn remembered(&self) -> MutexGuard<'_, BTreeMap<Key, Said>> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The event that says the same, if there is one that is young enough.
+    fn said_before(&self, key: &Key, now: Timestamp) -> Option<Said> {
+        let mut said = self.remembered();
+        said.retain(|_, said| now - said.at < chrono::TimeDelta::seconds(SAME_FOR));
+        said.get(key).cloned()
     }
 
     fn event(

@@ -22,7 +22,7 @@ use crate::domain::{CanaryId, Timestamp};
 use crate::manifests::{Applied, Committed, Manifests};
 use crate::ports::{ApplyError, Cluster, Sighting, Tree, Wanted};
 
-pub use canaries::{Canaries, News};
+pub use canaries::{Call, Canaries, News};
 pub use connect::{Access, ConnectError, Settings, client_of};
 pub use kubernetes::Kubernetes;
 pub use leases::{LeaseError, Leases};

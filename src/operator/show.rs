@@ -1,10 +1,11 @@
 //! Statuses and events of the `Canary` objects: what a pass found, shown where `kubectl` looks.
 //!
-//! Nothing is read back from here, and nothing waits for it: a status that cannot be written is written after the next
-//! pass. Between passes a watch says which objects changed, so that a new one, or one that somebody edits, has its status
+//! Nothing is read back from here, and nothing waits for it: a status that cannot be written is tried again later
+//! and later. Between passes a watch says which objects changed, so that a new one, or one that somebody edits, has its status
 //! at once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use chrono::TimeDelta;
@@ -24,6 +25,12 @@ use crate::status::{self, Subject};
 
 /// Repairs that wait to be shown as events; more than these at once are only logged and counted.
 const MOST_REPAIRS: usize = 256;
+/// Calls that are made at the same time.
+const HANDS: usize = 8;
+/// Calls that wait for one hand. A status that finds no room is written after the next pass, an event is only logged.
+const MOST_ERRANDS: usize = 2_048;
+/// Longest time until a status that could not be written is tried again, in seconds.
+const LONGEST_PAUSE: i64 = 60;
 /// Changes of objects that come this close together are looked at together, in milliseconds.
 const TOGETHER: i64 = 100;
 
@@ -34,8 +41,16 @@ pub(super) struct Show {
     repairs: mpsc::Sender<Repaired>,
 }
 
+/// A call to be made, by the one hand that makes all those about a canary, so that they stay in order.
+struct Errand {
+    canary: CanaryId,
+    is_status: bool,
+    call: cluster::Call,
+}
+
 struct Shown {
     canaries: Canaries,
+    hands: Vec<mpsc::Sender<Errand>>,
     is_settled: bool,
     /// What each canary's status was derived from last, by the repository that it comes from.
     known: BTreeMap<CanaryId, Known>,
@@ -63,6 +78,8 @@ struct Known {
     version: Option<String>,
     /// It was committed just now: the next pass shows it together with what the cluster makes of it.
     waits: bool,
+    /// How often writing it failed in a row, and when it is tried again.
+    failed: Option<(u32, Timestamp)>,
 }
 
 impl Show {
@@ -88,8 +105,11 @@ impl Show {
             let cluster = wiring.cluster.as_ref()?;
             Some((wiring.name.clone(), cluster.policy.owner.clone()))
         });
+        let (hands, errands): (Vec<_>, Vec<_>) =
+            (0..HANDS).map(|_| mpsc::channel(MOST_ERRANDS)).unzip();
         let shown = Arc::new(Mutex::new(Shown {
             canaries,
+            hands,
             is_settled: false,
             known: BTreeMap::new(),
             read: BTreeMap::new(),
@@ -97,6 +117,9 @@ impl Show {
             owners: owners.collect(),
             clashes: BTreeSet::new(),
         }));
+        for errands in errands {
+            tokio::spawn(run(errands, Arc::clone(&shown)));
+        }
         let refreshed = Arc::clone(&shown);
         tokio::spawn(async move {
             loop {
@@ -104,7 +127,7 @@ impl Show {
                 let together = SystemClock.now() + TimeDelta::milliseconds(TOGETHER);
                 SystemClock.sleep_until(together).await;
                 let now = SystemClock.now();
-                refreshed.lock().await.refresh(&news.take(), now).await;
+                refreshed.lock().await.refresh(&news.take(), now);
             }
         });
         let (repairs, mut mended) = mpsc::channel(MOST_REPAIRS);
@@ -112,7 +135,7 @@ impl Show {
         tokio::spawn(async move {
             while let Some(repaired) = mended.recv().await {
                 let now = SystemClock.now();
-                told.lock().await.repaired(&repaired, now).await;
+                told.lock().await.repaired(&repaired, now);
             }
         });
         Ok(Some(Self { shown, repairs }))
@@ -141,9 +164,7 @@ impl Show {
             shown.is_settled = true;
         }
         for report in &pass.canaries {
-            shown
-                .report(repository, pass.head.as_ref(), report, now)
-                .await;
+            shown.report(repository, pass.head.as_ref(), report, now);
         }
         if pass.head.is_some() {
             let present: BTreeSet<&CanaryId> =
@@ -155,7 +176,7 @@ impl Show {
             let gone: Vec<CanaryId> = gone.map(|(id, _)| id).collect();
             // What moved to another share of the same repository is not gone.
             for id in gone.iter().filter(|id| !pass.elsewhere.contains(*id)) {
-                shown.stranger(id, now).await;
+                shown.stranger(id, now);
             }
             let read = Read {
                 repository: wiring.repository.clone(),
@@ -163,14 +184,14 @@ impl Show {
             };
             if shown.read.insert(repository.to_owned(), read).is_none() {
                 let all = shown.canaries.ids();
-                shown.strangers(&all, now).await;
+                shown.strangers(&all, now);
             }
         }
     }
 }
 
 impl Shown {
-    async fn report(
+    fn report(
         &mut self,
         repository: &str,
         head: Option<&CommitId>,
@@ -178,18 +199,21 @@ impl Shown {
         now: Timestamp,
     ) {
         if let Some(other) = self.holder(repository, &report.id) {
-            return self.clash(&report.id, &other, repository, now).await;
+            return self.clash(&report.id, &other, repository, now);
         }
         let before = self.known.get(&report.id);
         let is_first = before.is_none();
         for note in status::notes(before.map(|known| &known.report), report) {
             if !(is_first && self.said(&note)) {
-                self.note(&note, now).await;
+                self.note(&note, now);
             }
         }
         let version = self.canaries.version(&report.id);
+        let failed = self.known.get(&report.id).and_then(|known| known.failed);
         let is_known = self.known.get(&report.id).is_some_and(|known| {
-            known.version == version && status::is_same_report(&known.report, report)
+            let waits = failed.is_some_and(|(_, retry_at)| now < retry_at);
+            let is_shown = known.version == version && failed.is_none();
+            status::is_same_report(&known.report, report) && (is_shown || waits)
         });
         if is_known {
             return;
@@ -201,10 +225,11 @@ impl Shown {
             head: head.cloned(),
             version: None,
             waits,
+            failed,
         };
         self.known.insert(report.id.clone(), known);
         if !waits {
-            self.show(&report.id, now).await;
+            self.show(&report.id, now);
         }
     }
 
@@ -226,7 +251,7 @@ impl Shown {
     }
 
     /// Says once that a canary's name is taken.
-    async fn clash(&mut self, id: &CanaryId, other: &str, repository: &str, now: Timestamp) {
+    fn clash(&mut self, id: &CanaryId, other: &str, repository: &str, now: Timestamp) {
         let of_ours = |known: &Known| known.repository == repository;
         if self.known.get(id).is_some_and(of_ours) {
             self.known.remove(id);
@@ -234,7 +259,7 @@ impl Shown {
         if self.clashes.insert((id.clone(), repository.to_owned())) {
             warn!(canary = %id, repository = %other, "is in another repository as well: give one of them another name");
             let note = status::of_clash(id, other, repository);
-            self.note(&note, now).await;
+            self.note(&note, now);
         }
     }
 
@@ -246,43 +271,60 @@ impl Shown {
         note.action != "Commit" && conditions.any(|condition| condition.reason == note.reason)
     }
 
-    async fn note(&self, note: &Note, now: Timestamp) {
-        if let Err(words) = self.canaries.note(note, now).await {
-            warn!(canary = %note.canary, "failed to show an event: {words}");
+    fn note(&self, note: &Note, now: Timestamp) {
+        if let Some(call) = self.canaries.noting(note, now) {
+            self.send(&note.canary, false, call);
         }
     }
 
-    async fn repaired(&self, repaired: &Repaired, now: Timestamp) {
+    /// Hands a call over; nothing waits for it. The answer is whether there was room.
+    fn send(&self, canary: &CanaryId, is_status: bool, call: cluster::Call) -> bool {
+        let errand = Errand {
+            canary: canary.clone(),
+            is_status,
+            call,
+        };
+        let mut hasher = std::hash::DefaultHasher::new();
+        canary.hash(&mut hasher);
+        let index = usize::try_from(hasher.finish()).unwrap_or_default() % HANDS;
+        let sent = self.hands.get(index).map(|hand| hand.try_send(errand));
+        let is_sent = matches!(sent, Some(Ok(())));
+        if !is_sent && !is_status {
+            warn!(%canary, "too many events at once: one is not shown");
+        }
+        is_sent
+    }
+
+    fn repaired(&self, repaired: &Repaired, now: Timestamp) {
         let note = status::of_repair(repaired);
         let drift = &repaired.drift;
         if drift.canary.is_some() {
-            return self.note(&note, now).await;
+            return self.note(&note, now);
         }
         let object = (
             drift.api_version.as_str(),
             &drift.object,
             repaired.uid.as_str(),
         );
-        if let Err(words) = self.canaries.note_on(object, &note, now).await {
-            warn!(object = %drift.object, "failed to show an event: {words}");
-        }
+        let call = self.canaries.noting_on(object, &note, now);
+        self.send(&note.canary, false, call);
     }
 
     /// Objects changed: those that are known get the status that belongs to them, and others that of strangers.
-    async fn refresh(&mut self, changed: &BTreeSet<CanaryId>, now: Timestamp) {
+    fn refresh(&mut self, changed: &BTreeSet<CanaryId>, now: Timestamp) {
         let mut others = Vec::new();
         for id in changed {
             match self.known.get(id) {
                 Some(known) if known.waits || known.version == self.canaries.version(id) => {}
-                Some(_) => self.show(id, now).await,
+                Some(_) => self.show(id, now),
                 None => others.push(id.clone()),
             }
         }
-        self.strangers(&others, now).await;
+        self.strangers(&others, now);
     }
 
     /// Writes the status of a known canary, where it differs.
-    async fn show(&mut self, id: &CanaryId, now: Timestamp) {
+    fn show(&mut self, id: &CanaryId, now: Timestamp) {
         let Some(known) = self.known.get(id) else {
             return;
         };
@@ -296,24 +338,25 @@ impl Shown {
             now,
         };
         let next = status::derive(previous, &subject);
-        self.write(id, &next, now).await;
-        let version = self.canaries.version(id);
+        let is_sent = self.write(id, &next, now);
+        let version = self.canaries.version(id).filter(|_| is_sent);
         if let Some(known) = self.known.get_mut(id) {
             known.version = version;
         }
     }
 
-    async fn write(&mut self, id: &CanaryId, next: &CanaryStatus, now: Timestamp) {
+    /// Writes a status where it differs; the answer is whether that is on its way or done.
+    fn write(&mut self, id: &CanaryId, next: &CanaryStatus, now: Timestamp) -> bool {
         let in_substance = status::differs_in_substance;
-        match self.canaries.write(id, next, in_substance, now).await {
-            Ok(_) => {}
-            Err(words) => warn!(canary = %id, "failed to write the status: {words}"),
+        match self.canaries.writing(id, next, in_substance, now) {
+            Some(call) => self.send(id, true, call),
+            None => true,
         }
     }
 
     /// Objects that no repository has: somebody made them by hand, and nothing will ever come of them. Those that another
     /// Serin of the same cluster applies or shows are its own.
-    async fn strangers(&mut self, ids: &[CanaryId], now: Timestamp) {
+    fn strangers(&mut self, ids: &[CanaryId], now: Timestamp) {
         let read: BTreeSet<&str> = self
             .read
             .values()
@@ -331,15 +374,41 @@ impl Shown {
             let shown = self.canaries.shown(id);
             let status = shown.and_then(|shown| shown.status);
             if status.as_ref().is_none_or(status::is_not_in_git) {
-                self.stranger(id, now).await;
+                self.stranger(id, now);
             }
         }
     }
 
-    async fn stranger(&mut self, id: &CanaryId, now: Timestamp) {
+    fn stranger(&mut self, id: &CanaryId, now: Timestamp) {
         if let Some(shown) = self.canaries.shown(id) {
             let next = status::not_in_git(shown.status.as_ref(), shown.generation, now);
-            self.write(id, &next, now).await;
+            self.write(id, &next, now);
+        }
+    }
+}
+
+/// Makes the calls of one hand, one after the other.
+async fn run(mut errands: mpsc::Receiver<Errand>, shown: Arc<Mutex<Shown>>) {
+    while let Some(errand) = errands.recv().await {
+        let canary = &errand.canary;
+        let Err(words) = errand.call.await else {
+            if errand.is_status
+                && let Some(known) = shown.lock().await.known.get_mut(canary)
+            {
+                known.failed = None;
+            }
+            continue;
+        };
+        if errand.is_status {
+            warn!(%canary, "failed to write the status: {words}");
+            if let Some(known) = shown.lock().await.known.get_mut(canary) {
+                let tries = known.failed.map_or(1, |(tries, _)| tries.saturating_add(1));
+                let pause = LONGEST_PAUSE.min(1 << tries.min(16));
+                let retry_at = SystemClock.now() + TimeDelta::seconds(pause);
+                known.failed = Some((tries, retry_at));
+            }
+        } else {
+            warn!(%canary, "failed to show an event: {words}");
         }
     }
 }

@@ -186,11 +186,16 @@ async fn credentials_that_are_rotated_are_used_without_a_restart() {
         .kube
         .delete(("v1", "ServiceAccount", &account, "first"))
         .await;
-    world
-        .kube
-        .edit(key, &json!({"spec": {"hosts": ["elsewhere"]}}))
-        .await;
-    serin.says("Unauthorized");
+    // The server itself needs a moment to know that the account is gone.
+    for n in 0.. {
+        let edit = json!({"spec": {"hosts": [format!("elsewhere-{n}")]}});
+        world.kube.edit(key, &edit).await;
+        moment(200).await;
+        if serin.log().contains("Unauthorized") {
+            break;
+        }
+        assert!(n < 200, "never refused:\n{}", serin.log());
+    }
     control_plane().kubeconfig_of(&ns, &second);
     let is_back = |vs: Option<&Value>| vs.is_some_and(|vs| vs["spec"] == before["spec"]);
     world.kube.until(key, "what it was", is_back).await;
