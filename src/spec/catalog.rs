@@ -128,15 +128,11 @@ impl Catalog {
             return Arc::new(Self::assemble(&facts, &unreadable));
         }
         let basis = Basis::of(&facts);
-        if let Some(catalog) = cache
-            .last
-            .as_ref()
-            .and_then(|(last, c)| (*last == basis).then_some(c))
-        {
-            return Arc::clone(catalog);
+        if let Some(catalog) = cache.catalog(&basis) {
+            return catalog;
         }
         let catalog = Arc::new(Self::assemble(&facts, &unreadable));
-        cache.last = Some((basis, Arc::clone(&catalog)));
+        cache.keep_catalog(basis, Arc::clone(&catalog));
         catalog
     }
 

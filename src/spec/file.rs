@@ -1,6 +1,6 @@
 //! What one file holds that matters to canaries, and a memory of it by content.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
@@ -13,7 +13,8 @@ use super::mistake::{Mistake, Place, nearest, quoted, suggestion};
 use super::{Labels, Severity};
 use crate::crd;
 use crate::domain::{API_GROUP, BlobId, CanaryId, files};
-use crate::yaml::node::{self, Node};
+use crate::yaml::memory;
+use crate::yaml::node::Node;
 
 /// What a file holds that matters to canaries.
 #[derive(Debug, Default, PartialEq)]
@@ -72,8 +73,6 @@ pub struct ParseCache {
     facts: Arc<Mutex<Known>>,
     used: BTreeSet<(BlobId, Role)>,
     keeps: usize,
-    /// The last catalog that was read with this memory, and what it rests on.
-    pub(super) last: Option<(Basis, Arc<Catalog>)>,
 }
 
 /// Facts by content; `None` for a file that holds nothing of interest.
@@ -81,7 +80,12 @@ pub struct ParseCache {
 struct Known {
     facts: BTreeMap<(BlobId, Role), Option<Arc<Facts>>>,
     parsed: u64,
+    /// The catalogs that were read last, the newest first, and what they rest on.
+    catalogs: VecDeque<(Basis, Arc<Catalog>)>,
 }
+
+/// Catalogs that a memory for several readers keeps: each is compared with what is asked for.
+const SHARED_CATALOGS: usize = 32;
 
 /// What the name of a file says about its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -141,6 +145,22 @@ impl ParseCache {
         }
     }
 
+    /// The catalog that was read from exactly this.
+    pub(super) fn catalog(&self, basis: &Basis) -> Option<Arc<Catalog>> {
+        let known = self.known();
+        let found = known.catalogs.iter().find(|(known, _)| known == basis);
+        found.map(|(_, catalog)| Arc::clone(catalog))
+    }
+
+    /// Remembers a catalog in place of an older one.
+    pub(super) fn keep_catalog(&self, basis: Basis, catalog: Arc<Catalog>) {
+        let mut known = self.known();
+        known.catalogs.push_front((basis, catalog));
+        known
+            .catalogs
+            .truncate(if self.keeps == 0 { 1 } else { SHARED_CATALOGS });
+    }
+
     /// A memory for several readers, of at most about this many files.
     pub fn shared(keeps: usize) -> Self {
         Self {
@@ -155,7 +175,6 @@ impl ParseCache {
             facts: Arc::clone(&self.facts),
             used: BTreeSet::new(),
             keeps: self.keeps,
-            last: None,
         }
     }
 
@@ -204,14 +223,15 @@ fn read(content: &[u8], role: Role) -> Option<Facts> {
     if !interesting {
         return None;
     }
-    let parsed = node::parse(content);
+    let reading = memory::peek(content);
+    let parsed = &reading.parsed;
     let ours = mentions(content, API_GROUP);
     // Sources of Helm and other templates are no YAML until somebody renders them.
     if !parsed.errors.is_empty() && mentions(content, "{{") && !ours {
         return None;
     }
     let (markers, marker_mistakes) = if mentions(content, marker::WORD) {
-        marker::find(content, &parsed)
+        marker::find(content, parsed)
     } else {
         Default::default()
     };
