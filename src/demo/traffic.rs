@@ -62,11 +62,18 @@ pub struct Flow {
 /// Counters of all workloads over time.
 #[derive(Debug, Default)]
 pub struct Traffic {
-    series: BTreeMap<Labels, VecDeque<(Timestamp, f64)>>,
+    /// Where the samples of a series are; one that ended leaves its place empty.
+    series: BTreeMap<Labels, usize>,
+    samples: Vec<VecDeque<(Timestamp, f64)>>,
+    /// The series of a pod's answers of one kind, bucket by bucket and then the counter: their labels are written once.
+    of_pods: BTreeMap<PodKey, Vec<usize>>,
     /// Fractions of requests and errors that are owed, and requests so far, by workload.
     owed: BTreeMap<(String, String), Owed>,
     now: Option<Timestamp>,
 }
+
+/// Namespace, workload, service, version and pod, and whether the answers are failures.
+type PodKey = ([String; 5], bool);
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Owed {
@@ -100,16 +107,17 @@ impl Traffic {
         self.now = Some(now);
         // A virtual day at once would still be one sample.
         let seconds = passed.num_milliseconds() as f64 / 1000.0;
-        let mut added: BTreeMap<Labels, f64> = BTreeMap::new();
+        let mut added: BTreeMap<usize, f64> = BTreeMap::new();
         for flow in flows {
             self.flow(flow, seconds, &mut added);
         }
-        for (labels, count) in added {
-            let samples = self.series.entry(labels).or_default();
-            let before = samples.back().map_or(0.0, |(_, value)| *value);
-            samples.push_back((now, before + count));
+        for (place, count) in added {
+            if let Some(samples) = self.samples.get_mut(place) {
+                let before = samples.back().map_or(0.0, |(_, value)| *value);
+                samples.push_back((now, before + count));
+            }
         }
-        for samples in self.series.values_mut() {
+        for samples in &mut self.samples {
             // A counter that nothing was added to is scraped all the same.
             if let Some((at, value)) = samples.back().copied()
                 && at < now
@@ -129,15 +137,22 @@ impl Traffic {
         let is = |labels: &Labels, name: &str, value: &str| {
             labels.get(name).is_some_and(|found| found == value)
         };
-        self.series.retain(|labels, _| {
-            !(is(labels, "destination_workload_namespace", namespace)
-                && is(labels, "destination_workload", workload))
+        let samples = &mut self.samples;
+        self.series.retain(|labels, place| {
+            let goes = is(labels, "destination_workload_namespace", namespace)
+                && is(labels, "destination_workload", workload);
+            if goes && let Some(samples) = samples.get_mut(*place) {
+                samples.clear();
+            }
+            !goes
         });
+        self.of_pods
+            .retain(|([of, name, ..], _), _| !(of == namespace && name == workload));
         self.owed
             .remove(&(namespace.to_owned(), workload.to_owned()));
     }
 
-    fn flow(&mut self, flow: &Flow, seconds: f64, added: &mut BTreeMap<Labels, f64>) {
+    fn flow(&mut self, flow: &Flow, seconds: f64, added: &mut BTreeMap<usize, f64>) {
         let key = (flow.namespace.clone(), flow.workload.clone());
         let owed = self.owed.entry(key).or_default();
         owed.requests += flow.per_second.max(0.0) * seconds;
@@ -169,28 +184,57 @@ impl Traffic {
             let Some(pod) = flow.pods.get(pod as usize) else {
                 continue;
             };
-            let labels = labels(flow, pod, if failed { "503" } else { "200" });
-            let mut add = |labels: Labels, count: f64| {
-                *added.entry(labels).or_default() += count;
-            };
-            for (bound, count) in BOUNDS_MS.iter().zip(counts.within) {
-                add(bucket(&labels, &bound.to_string()), count);
+            let totals = [counts.total; 2];
+            let counts = counts.within.into_iter().chain(totals);
+            for (place, count) in self.places(flow, pod, failed).iter().zip(counts) {
+                *added.entry(*place).or_default() += count;
             }
-            add(bucket(&labels, "+Inf"), counts.total);
-            add(named(&labels, "istio_requests_total"), counts.total);
         }
+    }
+
+    /// The series of a pod's answers: the buckets, that of all, the counter of requests.
+    fn places(&mut self, flow: &Flow, pod: &str, failed: bool) -> &[usize] {
+        let Flow {
+            namespace,
+            workload,
+            service,
+            version,
+            ..
+        } = flow;
+        let key = [namespace, workload, service, version].map(String::clone);
+        let [namespace, workload, service, version] = key;
+        let key = (
+            [namespace, workload, service, version, pod.to_owned()],
+            failed,
+        );
+        let (series, samples) = (&mut self.series, &mut self.samples);
+        self.of_pods.entry(key).or_insert_with(|| {
+            let labels = labels(flow, pod, if failed { "503" } else { "200" });
+            let bounds = BOUNDS_MS.iter().map(f64::to_string);
+            let bounds = bounds.chain(std::iter::once("+Inf".to_owned()));
+            let mut all: Vec<Labels> = bounds.map(|bound| bucket(&labels, &bound)).collect();
+            all.push(named(&labels, "istio_requests_total"));
+            let mut place = |labels| {
+                *series.entry(labels).or_insert_with(|| {
+                    samples.push(VecDeque::new());
+                    samples.len() - 1
+                })
+            };
+            all.into_iter().map(&mut place).collect()
+        })
     }
 
     /// All series with their samples in time order.
     pub fn series(&self) -> impl Iterator<Item = (&Labels, &VecDeque<(Timestamp, f64)>)> {
-        self.series.iter()
+        let of = |(labels, place): (_, &usize)| Some((labels, self.samples.get(*place)?));
+        self.series.iter().filter_map(of)
     }
 
     /// The last value of every counter in Prometheus' text format, for a real one to scrape.
     pub fn exposition(&self) -> String {
         let mut text = String::new();
         let mut last_name = "";
-        for (labels, samples) in &self.series {
+        for (labels, samples) in self.series() {
             let (Some(name), Some((_, value))) = (labels.get("__name__"), samples.back()) else {
                 continue;
             };

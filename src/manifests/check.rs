@@ -12,6 +12,7 @@ use crate::domain::{
 };
 use crate::progression::{Phase, Rollout, State};
 use crate::spec::{Protocol, UserSource, ValidatedCanary, Workload};
+use crate::yaml::memory;
 
 /// What is wrong with the rendered `files` of `canary` in `state`; empty when all is well.
 pub fn violations(
@@ -73,9 +74,14 @@ fn read(
     };
     match content {
         None => Ok(None),
-        Some(bytes) => serde_yaml::from_slice(bytes)
-            .map(Some)
-            .map_err(|error| format!("{name} cannot be read back: {error}")),
+        Some(bytes) => {
+            let reading = memory::read(bytes);
+            match (reading.parsed.errors.first(), reading.values()) {
+                (None, [value]) => Ok(Some(value.clone())),
+                (Some(error), _) => Err(format!("{name} cannot be read back: {}", error.message)),
+                (None, values) => Err(format!("{name} holds {} documents", values.len())),
+            }
+        }
     }
 }
 

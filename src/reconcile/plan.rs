@@ -259,7 +259,7 @@ impl Plan {
             wake_at: None,
             judgement: seen.judgement.clone(),
             diagnostics: Vec::new(),
-            sought: BTreeSet::new(),
+            sought: unsure.then_some(Aspect::Edit).into_iter().collect(),
             commits: Vec::new(),
         };
         let mut before = authors::reapproved(sound.state.clone(), sound, &seen.authors);
@@ -302,8 +302,8 @@ impl Plan {
             };
         }
         plan.state = Some(before);
-        if unsure && !plan.drafts.is_empty() {
-            plan.sought.insert(Aspect::Edit);
+        if plan.transitions.is_empty() {
+            plan.sought.clear();
         }
         plan
     }
@@ -318,6 +318,14 @@ impl Plan {
         seen: &Observation,
         room: &Room<'_>,
     ) -> Result<State, WaitingOn> {
+        if let Cause::Sought(aspect, _) = &transition.cause {
+            self.sought.insert(*aspect);
+        }
+        // It is decided again when that is known; nothing is worth being rendered before.
+        if !self.sought.is_empty() {
+            self.transitions.push(transition);
+            return Ok(after);
+        }
         let mut present: BTreeMap<&RepoPath, &[u8]> = sound
             .files
             .iter()
@@ -346,9 +354,6 @@ impl Plan {
             seen,
             (&wanted, room.now),
         )?;
-        if let Cause::Sought(aspect, _) = &transition.cause {
-            self.sought.insert(*aspect);
-        }
         self.drafts.push(Draft {
             canary: self.id.clone(),
             message: message::write(&self.id, &transition, &room.settings.style),

@@ -10,7 +10,7 @@ use crate::domain::{CanaryId, RepoPath, files};
 use crate::manifests;
 use crate::progression::{Aspect, Intervention, State};
 use crate::spec::{ValidatedCanary, Workload};
-use crate::yaml::node;
+use crate::yaml::memory;
 
 /// Files by path.
 pub type Contents = BTreeMap<RepoPath, Arc<[u8]>>;
@@ -187,9 +187,7 @@ fn images(canary: &ValidatedCanary, files: &Contents) -> Option<Value> {
 }
 
 fn documents(content: &[u8]) -> Option<Vec<Value>> {
-    let parsed = node::parse(content);
-    parsed.errors.is_empty().then(|| {
-        let documents = parsed.documents.iter();
-        documents.map(|document| document.root.to_json()).collect()
-    })
+    let reading = memory::read(content);
+    let is_sound = reading.parsed.errors.is_empty();
+    is_sound.then(|| reading.values().to_vec())
 }

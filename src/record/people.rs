@@ -9,7 +9,7 @@ use crate::domain::{RepoPath, files};
 use crate::manifests;
 use crate::progression::{Attribution, Intervention, State};
 use crate::spec::ValidatedCanary;
-use crate::yaml::node;
+use crate::yaml::memory;
 
 /// What people changed in the canary's folder since our last commit; `None` when nothing of substance.
 ///
@@ -74,8 +74,5 @@ fn written_state(canary: &ValidatedCanary, ours: &BTreeMap<RepoPath, Vec<u8>>) -
 }
 
 fn json(content: &[u8]) -> Option<Value> {
-    node::parse(content)
-        .documents
-        .first()
-        .map(|document| document.root.to_json())
+    memory::read(content).values().first().cloned()
 }

@@ -13,7 +13,7 @@ use crate::domain::{BlobId, CanaryId, RepoPath, Timestamp, files};
 use crate::manifests;
 use crate::record::state_file;
 use crate::spec::{Catalog, ParseCache};
-use crate::yaml::node;
+use crate::yaml::memory;
 
 /// A version that answers at least this share of requests well is healthy, in the schedules that are audited.
 const HEALTHY: f64 = 0.999;
@@ -332,9 +332,8 @@ impl Auditor<'_> {
     fn value(&mut self, commit: &Commit, path: &RepoPath) -> Option<Rc<Value>> {
         let file = commit.tree.get(path)?;
         let value = self.values.entry(file.blob.clone()).or_insert_with(|| {
-            let documents = node::parse(&file.content).documents;
-            let value = documents.first().map(|document| document.root.to_json());
-            Rc::new(value.unwrap_or_default())
+            let reading = memory::read(&file.content);
+            Rc::new(reading.values().first().cloned().unwrap_or_default())
         });
         Some(Rc::clone(value))
     }

@@ -12,7 +12,7 @@ use super::cluster::{ClusterMood, Held};
 use super::lifeline::{CrashPoint, Life};
 use super::metrics::PrometheusMood;
 use crate::domain::{BlobId, CanaryId, RepoPath, Timestamp, canary_deployment, files};
-use crate::yaml::node;
+use crate::yaml::memory;
 
 /// How a version behaves; the first whose text occurs in the version's manifest counts.
 #[derive(Debug, Clone, serde::Deserialize)]
@@ -254,10 +254,11 @@ fn labels(rule: &Value, subset: &str) -> Option<Vec<String>> {
 }
 
 fn parsed(content: &[u8]) -> Value {
-    node::parse(content)
-        .documents
+    memory::read(content)
+        .values()
         .first()
-        .map_or(Value::Null, |document| document.root.to_json())
+        .cloned()
+        .unwrap_or_default()
 }
 
 /// Per cent of ordinary requests that this VirtualService sends to the candidate.

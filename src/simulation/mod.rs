@@ -32,7 +32,7 @@ pub use schedule::{random, text};
 pub use search::{Broken, Report, search};
 
 use crate::clock::ManualClock;
-use crate::domain::{CanaryId, Person, RepoPath, Timestamp};
+use crate::domain::{CanaryId, CommitId, Person, RepoPath, Timestamp};
 use crate::reconcile::{Engine, Pass, Settings};
 use crate::record::message::Style;
 use crate::spec::ParseCache;
@@ -79,6 +79,8 @@ pub struct Simulation {
     now: Timestamp,
     start: Timestamp,
     reported: usize,
+    /// The head at which something expected was missing.
+    unmet_at: Option<CommitId>,
     clocks_were_fair: bool,
     trace: Vec<String>,
     violations: Vec<String>,
@@ -140,6 +142,7 @@ impl Simulation {
             now: scenario.start,
             start: scenario.start,
             reported: 0,
+            unmet_at: None,
             clocks_were_fair: true,
             trace: Vec::new(),
             violations: Vec::new(),
@@ -189,8 +192,7 @@ impl Simulation {
                 self.violations.push(words);
                 return;
             }
-            let unmet = scenario.unmet(&lock(&self.remote).tree());
-            if self.now > last && unmet.is_some_and(|unmet| unmet.is_empty()) {
+            if self.now > last && self.is_met(scenario) {
                 return;
             }
             let wake_at = self.runners.iter().map(|runner| runner.wake_at).min();
@@ -201,6 +203,18 @@ impl Simulation {
                 .max(self.now + chrono::Duration::seconds(1));
             self.flow(next);
         }
+    }
+
+    /// Whether everything that the scenario expects is there; looked at once for each head.
+    fn is_met(&mut self, scenario: &Scenario) -> bool {
+        let remote = lock(&self.remote);
+        let head = remote.commits().last().map(|commit| commit.id.clone());
+        if self.unmet_at == head {
+            return false;
+        }
+        let unmet = scenario.unmet(&remote.tree());
+        self.unmet_at = head;
+        unmet.is_some_and(|unmet| unmet.is_empty())
     }
 
     fn flow(&mut self, next: Timestamp) {

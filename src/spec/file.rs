@@ -11,7 +11,8 @@ use super::mistake::{Mistake, Place, nearest, quoted, suggestion};
 use super::{Labels, Severity};
 use crate::crd;
 use crate::domain::{API_GROUP, CanaryId, files};
-use crate::yaml::node::{self, Node};
+use crate::yaml::memory;
+use crate::yaml::node::Node;
 
 /// What a file holds that matters to canaries.
 #[derive(Debug, Default, PartialEq)]
@@ -108,14 +109,15 @@ pub(super) fn read(content: &[u8], role: Role) -> Option<Facts> {
     if !interesting {
         return None;
     }
-    let parsed = node::parse(content);
+    let reading = memory::peek(content);
+    let parsed = &reading.parsed;
     let ours = mentions(content, API_GROUP);
     // Sources of Helm and other templates are no YAML until somebody renders them.
     if !parsed.errors.is_empty() && mentions(content, "{{") && !ours {
         return None;
     }
     let (markers, marker_mistakes) = if mentions(content, marker::WORD) {
-        marker::find(content, &parsed)
+        marker::find(content, parsed)
     } else {
         Default::default()
     };

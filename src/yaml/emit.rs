@@ -11,6 +11,8 @@
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 use serde_json::{Map, Value};
 
+use super::layout;
+
 /// First keys of a document.
 const DOCUMENT_KEYS: &[&str] = &["apiVersion", "kind", "metadata", "spec"];
 /// First keys of a document's `metadata`.
@@ -20,6 +22,15 @@ const ITEM_KEYS: &[&str] = &["name"];
 
 /// The bytes of `value` as one YAML document behind `header` (comment lines, each ending in a newline).
 pub fn to_bytes(header: &str, value: &Value) -> Vec<u8> {
+    let text = layout::document(value).unwrap_or_else(|| laid_out(value));
+    let mut bytes = Vec::with_capacity(header.len() + text.len());
+    bytes.extend_from_slice(header.as_bytes());
+    bytes.extend_from_slice(text.as_bytes());
+    bytes
+}
+
+/// The text of any value.
+fn laid_out(value: &Value) -> String {
     let options = serde_yaml::ser_options! {
         indent_step: 2,
         compact_list_indent: true,
@@ -37,12 +48,12 @@ pub fn to_bytes(header: &str, value: &Value) -> Vec<u8> {
     if !text.ends_with('\n') {
         text.push('\n');
     }
-    format!("{header}{text}").into_bytes()
+    text
 }
 
 /// Where a value stands, as far as the order of its keys depends on that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+pub(super) enum Place {
     Document,
     Metadata,
     Item,
@@ -59,7 +70,7 @@ impl Place {
         }
     }
 
-    fn of_entry(self, key: &str) -> Self {
+    pub(super) fn of_entry(self, key: &str) -> Self {
         match self {
             Self::Document if key == "metadata" => Self::Metadata,
             Self::Document | Self::Metadata | Self::Item | Self::Elsewhere => Self::Elsewhere,
@@ -103,25 +114,29 @@ impl Ordered<'_> {
         entries: &Map<String, Value>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        let first = self.place.first_keys();
-        let mut rest: Vec<&String> = entries
-            .keys()
-            .filter(|key| !first.contains(&key.as_str()))
-            .collect();
-        rest.sort_unstable();
-        let keys = first
-            .iter()
-            .copied()
-            .chain(rest.into_iter().map(String::as_str));
         let mut map = serializer.serialize_map(Some(entries.len()))?;
-        for key in keys {
-            if let Some(value) = entries.get(key) {
-                let place = self.place.of_entry(key);
-                map.serialize_entry(key, &Ordered { value, place })?;
-            }
+        for (key, value) in in_order(entries, self.place) {
+            let place = self.place.of_entry(key);
+            map.serialize_entry(key, &Ordered { value, place })?;
         }
         map.end()
     }
+}
+
+/// Entries in canonical order.
+pub(super) fn in_order(
+    entries: &Map<String, Value>,
+    place: Place,
+) -> impl Iterator<Item = (&str, &Value)> {
+    let first = place.first_keys();
+    let mut rest: Vec<(&str, &Value)> = entries
+        .iter()
+        .map(|(key, value)| (key.as_str(), value))
+        .filter(|(key, _)| !first.contains(key))
+        .collect();
+    rest.sort_unstable_by_key(|(key, _)| *key);
+    let found = |key: &&'static str| Some((*key, entries.get(*key)?));
+    first.iter().filter_map(found).chain(rest)
 }
 
 #[cfg(test)]
@@ -255,6 +270,60 @@ mod tests {
         );
     }
 
+    fn manifest_text() -> impl Strategy<Value = String> {
+        prop_oneof![
+            proptest::sample::select(
+                &[
+                    "stable",
+                    "name",
+                    "y",
+                    "null",
+                    "12",
+                    "a-b/c.d_e",
+                    "0x1F",
+                    "on"
+                ][..]
+            )
+            .prop_map(str::to_owned),
+            "[a-z./_-]{0,9}",
+            "[0-9]{0,4}",
+            any_text(),
+        ]
+    }
+
+    fn manifest() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::Bool),
+            (0_u64..200).prop_map(Value::from),
+            manifest_text().prop_map(Value::String),
+        ];
+        let key = || {
+            const KEYS: &[&str] = &[
+                "metadata",
+                "spec",
+                "labels",
+                "annotations",
+                "name",
+                "serin.dev/sequence",
+                "route",
+            ];
+            prop_oneof![
+                proptest::sample::select(KEYS)
+                    .prop_map(str::to_owned)
+                    .boxed(),
+                "[a-z]{1,9}".boxed()
+            ]
+        };
+        leaf.prop_recursive(5, 40, 5, move |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::Array),
+                proptest::collection::btree_map(key(), inner, 0..6)
+                    .prop_map(|entries| Value::Object(entries.into_iter().collect())),
+            ]
+        })
+    }
+
     fn any_text() -> impl Strategy<Value = String> {
         prop_oneof![
             proptest::sample::select(HOSTILE).prop_map(str::to_owned),
@@ -281,7 +350,41 @@ mod tests {
         })
     }
 
+    /// The short cut says nothing, or what the emitter says.
+    fn check_layout(value: &Value) -> bool {
+        let short = layout::document(value);
+        if let Some(text) = &short {
+            assert_eq!(*text, laid_out(value), "{value}");
+        }
+        short.is_some()
+    }
+
+    #[test]
+    fn the_short_cut_is_taken_for_manifests_and_changes_no_byte() {
+        check_layout(&corpus());
+        for text in HOSTILE {
+            for value in [
+                json!({ "k": text }),
+                json!({"spec": [text]}),
+                json!({ *text: 1 }),
+            ] {
+                check_layout(&value);
+            }
+        }
+        assert!(check_layout(&json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
+            "metadata": {"name": "podinfo", "annotations": {"serin.dev/sequence": "12"}, "labels": {}},
+            "spec": {"hosts": ["podinfo"], "http": [{"name": "stable", "route": [{"weight": 90}, {"weight": 10}], "x-none": null}]},
+        })));
+    }
+
     proptest! {
+        #[test]
+        fn the_short_cut_agrees_on_manifests(value in manifest()) {
+            check_layout(&value);
+            check_layout(&json!({"metadata": value}));
+        }
+
         #[test]
         fn any_json_survives(value in any_json()) {
             let bytes = to_bytes("# Header.\n", &value);

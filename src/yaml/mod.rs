@@ -5,7 +5,9 @@
 pub mod comments;
 pub mod edit;
 pub mod emit;
+pub mod memory;
 pub mod node;
 mod build;
+mod layout;
 mod read;
 mod resolve;

@@ -14,7 +14,8 @@ use crate::progression::{
 };
 use crate::record::fields::{Fields, Problems, nearest};
 use crate::spec::{Candidate, CandidateContent, Labels, Version};
-use crate::yaml::node::{self, Node, NodeValue};
+use crate::yaml::memory;
+use crate::yaml::node::{Node, NodeValue};
 
 /// Every field of the file, in the order in which it is written.
 const FIELDS: [&str; 27] = [
@@ -61,7 +62,8 @@ const VERDICTS: [Verdict; 4] = [
 /// Reads the state of the canary `id` from the file at `path`. All mistakes at once.
 pub fn read(path: &RepoPath, bytes: &[u8], id: &CanaryId) -> Result<StateFile, Unreadable> {
     let mut problems = Problems::of(path);
-    let parsed = node::parse(bytes);
+    let reading = memory::read(bytes);
+    let parsed = &reading.parsed;
     for error in &parsed.errors {
         problems.at(error.line, error.column, error.message.clone());
     }

@@ -1,0 +1,119 @@
+//! Lays out what needs no thought: plain words, numbers and small collections, which is nearly all of what Serin writes.
+//!
+//! Every byte is the emitter's own: a test compares the two over hostile and random values. What is not surely the same is
+//! left to the emitter.
+
+use serde_json::Value;
+
+use super::emit::{Place, in_order};
+
+/// The text of a document as the emitter would write it; `None` where that takes the emitter to know.
+pub(super) fn document(value: &Value) -> Option<String> {
+    let Value::Object(entries) = value else {
+        return None;
+    };
+    if entries.is_empty() {
+        return None;
+    }
+    let mut text = String::with_capacity(1_024);
+    mapping(value, Place::Document, 0, &mut text)?;
+    Some(text)
+}
+
+/// The entries of a mapping that is not empty, the first one where the text stands.
+fn mapping(value: &Value, place: Place, indent: usize, text: &mut String) -> Option<()> {
+    let entries = value.as_object()?;
+    let mut is_first = true;
+    for (key, value) in in_order(entries, place) {
+        if !is_first {
+            spaces(indent, text);
+        }
+        is_first = false;
+        if !is_plain(key) {
+            return None;
+        }
+        text.push_str(key);
+        text.push(':');
+        match value {
+            Value::Object(inner) if !inner.is_empty() => {
+                text.push('\n');
+                spaces(indent + 2, text);
+                mapping(value, place.of_entry(key), indent + 2, text)?;
+            }
+            Value::Array(items) if !items.is_empty() => {
+                text.push('\n');
+                list(items, indent, text)?;
+            }
+            _ => {
+                text.push(' ');
+                scalar(value, text)?;
+            }
+        }
+    }
+    Some(())
+}
+
+fn list(items: &[Value], indent: usize, text: &mut String) -> Option<()> {
+    for item in items {
+        spaces(indent, text);
+        text.push_str("- ");
+        match item {
+            Value::Object(entries) if !entries.is_empty() => {
+                mapping(item, Place::Item, indent + 2, text)?;
+            }
+            Value::Array(inner) if !inner.is_empty() => return None,
+            _ => scalar(item, text)?,
+        }
+    }
+    Some(())
+}
+
+/// A value on the rest of the line.
+fn scalar(value: &Value, text: &mut String) -> Option<()> {
+    match value {
+        Value::Null => text.push_str("null"),
+        Value::Bool(true) => text.push_str("true"),
+        Value::Bool(false) => text.push_str("false"),
+        Value::Number(number) if number.is_u64() => text.push_str(&number.to_string()),
+        Value::Number(_) => return None,
+        Value::String(word) if is_plain(word) => text.push_str(word),
+        Value::String(word) if is_quoted(word) => {
+            text.push('"');
+            text.push_str(word);
+            text.push('"');
+        }
+        Value::String(_) => return None,
+        Value::Array(items) if items.is_empty() => text.push_str("[]"),
+        Value::Object(entries) if entries.is_empty() => text.push_str("{}"),
+        Value::Array(_) | Value::Object(_) => return None,
+    }
+    text.push('\n');
+    Some(())
+}
+
+fn spaces(count: usize, text: &mut String) {
+    text.extend(std::iter::repeat_n(' ', count));
+}
+
+/// Shorter words may be `y`, `on`, `null` or `.inf` to some reader.
+const SHORTEST: usize = 6;
+
+/// Surely written as it is: a word that begins with a letter and is made of nothing that YAML gives a meaning.
+fn is_plain(word: &str) -> bool {
+    let bytes = word.as_bytes();
+    let known =
+        |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'/' | b'_');
+    let is_word = bytes.first().is_some_and(u8::is_ascii_alphabetic) && bytes.iter().all(known);
+    is_word && (bytes.len() >= SHORTEST || SHORT.contains(&word))
+}
+
+/// Surely quoted: digits.
+fn is_quoted(word: &str) -> bool {
+    !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Shorter words that occur in manifests and are no other value to anybody.
+const SHORT: [&str; 20] = [
+    "apps", "spec", "kind", "name", "host", "http", "port", "exact", "image", "match", "route",
+    "phase", "since", "step", "mesh", "hosts", "ports", "at", "by", "stable",
+];
