@@ -170,7 +170,12 @@ impl Caller {
             resource_version: None,
         });
         match self.within(api.delete(&key.name, &parameters)).await {
-            Ok(_) => Outcome::Deleted,
+            Ok(deleted) => match deleted.left().map(serde_json::to_value) {
+                Some(Ok(object)) if object["metadata"]["deletionTimestamp"].is_string() => {
+                    Outcome::Deleting(Box::new(object))
+                }
+                _ => Outcome::Deleted,
+            },
             Err(Fault::Api(status)) if status.code == 404 => Outcome::Deleted,
             Err(Fault::Api(status)) if status.code == 409 => self.look_again(&api, key).await,
             Err(fault) => fault.outcome(),

@@ -150,7 +150,7 @@ impl Target {
     pub(crate) async fn burst(&self, visitors: &[Visitor], count: usize) -> Vec<Answer> {
         let next = Arc::new(AtomicUsize::new(0));
         let mut tasks = Vec::new();
-        for _ in 0..32 {
+        for _ in 0..8 {
             let (target, next, visitors) = (self.clone(), Arc::clone(&next), visitors.to_owned());
             tasks.push(tokio::spawn(async move {
                 let mut answers = Vec::new();

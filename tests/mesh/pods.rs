@@ -5,7 +5,7 @@
 //! latency are settings of a version in a namespace, changed while requests flow. Each pod counts what it answered as Istio's
 //! sidecars do, and, beside that, who asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +19,6 @@ use axum::response::{IntoResponse, Response};
 use axum::serve::{IncomingStream, Listener};
 use futures_util::TryStreamExt;
 use k8s_openapi::api::core::v1::Pod;
-use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -38,8 +37,11 @@ pub(crate) const WHO: &str = "x-who";
 const BOUNDS: [f64; 11] = [
     0.5, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0,
 ];
-/// How long a connection to a pod that is not known yet waits: its address may be in Envoy before it is here.
-const KNOWN_WITHIN: Duration = Duration::from_millis(500);
+/// How long a request to a pod that is not known yet waits: its address may be in Envoy before it is here, above all while
+/// an API server is down. One to a pod that was there and is gone does not wait.
+const KNOWN_WITHIN: Duration = Duration::from_secs(8);
+/// Between two tries to watch.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// How a version behaves.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -76,6 +78,8 @@ struct Counted {
 #[derive(Default)]
 struct Inner {
     known: BTreeMap<IpAddr, Known>,
+    /// Addresses of pods that are no more.
+    gone: BTreeSet<IpAddr>,
     counted: BTreeMap<Known, Counted>,
     behaviours: BTreeMap<(String, String), Behaviour>,
     /// Failures that are due: one when it reaches 1.
@@ -118,7 +122,7 @@ impl Pods {
         let pods = self.clone();
         tokio::spawn(async move {
             let api = kube::Api::<Pod>::all(client);
-            let events = watcher::watcher(api, watcher::Config::default()).default_backoff();
+            let events = watcher::watcher(api, watcher::Config::default());
             let mut events = std::pin::pin!(events);
             // Of this cluster: another one has other pods.
             let mut listed = BTreeMap::new();
@@ -130,6 +134,8 @@ impl Pods {
                     Ok(Some(Event::InitDone)) => {
                         pods.with(|inner| {
                             inner.known.retain(|ip, pod| ours.get(ip) != Some(pod));
+                            inner.gone.extend(ours.keys().copied());
+                            inner.gone.retain(|ip| !listed.contains_key(ip));
                             inner.known.extend(listed.clone());
                         });
                         ours = std::mem::take(&mut listed);
@@ -137,7 +143,10 @@ impl Pods {
                     Ok(Some(Event::Apply(pod))) => {
                         if let Some((ip, pod)) = known(&pod) {
                             ours.insert(ip, pod.clone());
-                            pods.with(|inner| inner.known.insert(ip, pod));
+                            pods.with(|inner| {
+                                inner.gone.remove(&ip);
+                                inner.known.insert(ip, pod);
+                            });
                         }
                     }
                     Ok(Some(Event::Delete(pod))) => {
@@ -145,13 +154,14 @@ impl Pods {
                             ours.remove(&ip);
                             pods.with(|inner| {
                                 inner.known.remove(&ip);
+                                inner.gone.insert(ip);
                                 inner.counted.remove(&pod);
                             });
                         }
                     }
                     Ok(None) => return,
-                    // It tries again by itself.
-                    Err(_) => {}
+                    // It tries again when it is asked again.
+                    Err(_) => tokio::time::sleep(AGAIN).await,
                 }
             }
         });
@@ -186,8 +196,11 @@ impl Pods {
     async fn at(&self, address: IpAddr) -> Option<Known> {
         let mut waited = Duration::ZERO;
         loop {
-            let found = self.with(|inner| inner.known.get(&address).cloned());
-            if found.is_some() || waited >= KNOWN_WITHIN {
+            let (found, is_gone) = self.with(|inner| {
+                let found = inner.known.get(&address).cloned();
+                (found, inner.gone.contains(&address))
+            });
+            if found.is_some() || is_gone || waited >= KNOWN_WITHIN {
                 return found;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;

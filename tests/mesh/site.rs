@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use futures_util::TryStreamExt;
 use kube::api::{Api, ApiResource, DynamicObject};
 use kube::core::GroupVersionKind;
-use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
 use serde_json::Value;
 
@@ -429,13 +428,17 @@ fn watch_routes(client: kube::Client, namespace: &str, name: &str) -> Arc<Mutex<
         Api::namespaced_with(client, namespace, &ApiResource::from_gvk(&kind));
     let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
     tokio::spawn(async move {
-        let events = watcher::watcher(api, only).default_backoff();
+        let events = watcher::watcher(api, only);
         let mut events = std::pin::pin!(events);
         loop {
             let object = match events.try_next().await {
                 Ok(Some(Event::Apply(object) | Event::InitApply(object))) => Some(object),
                 Ok(Some(Event::Delete(_))) => None,
-                Ok(Some(Event::Init | Event::InitDone)) | Err(_) => continue,
+                Ok(Some(Event::Init | Event::InitDone)) => continue,
+                Err(_) => {
+                    moment(100).await;
+                    continue;
+                }
                 Ok(None) => return,
             };
             let one = Seen {

@@ -113,8 +113,10 @@ pub enum Outcome {
     Looked(Option<Box<Value>>),
     /// The object changed since it was compared; as it is now, if it is there.
     Conflict(Option<Box<Value>>),
-    /// The server accepted the deletion, or there was nothing to delete.
+    /// The server deleted it, or there was nothing to delete.
     Deleted,
+    /// The server accepted the deletion, and the object stays until something else is gone; as it is now.
+    Deleting(Box<Value>),
     /// The server refused, in its words; `passing` when trying again soon may help.
     Failed {
         /// The words.
@@ -407,6 +409,14 @@ impl Ledger {
                     self.notices.push(Notice::Pruned(key.clone()));
                     self.lose(key, now);
                 }
+            }
+            Outcome::Deleting(object) => {
+                entry.in_flight = None;
+                entry.failure = None;
+                if entry.wanted.is_none() {
+                    self.notices.push(Notice::Pruned(key.clone()));
+                }
+                self.saw(&object, now);
             }
             Outcome::Failed {
                 words,

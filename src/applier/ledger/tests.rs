@@ -170,6 +170,13 @@ impl Server {
             Action::Delete { key, with_pods, .. } => {
                 let how = if with_pods { " with its pods" } else { "" };
                 self.written.push(format!("delete {key}{how}"));
+                if with_pods {
+                    let mut live = self.objects[&key].clone();
+                    live["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+                    let live = self.store(&key, live);
+                    let outcome = Outcome::Deleting(Box::new(live));
+                    return self.ledger.done(&key, outcome, self.now);
+                }
                 self.objects.remove(&key);
                 self.ledger.done(&key, Outcome::Deleted, self.now);
             }
@@ -275,8 +282,12 @@ fn without_its_routes_a_service_leads_to_the_candidate_so_its_pods_go_first() {
     server.follow("one", all.clone());
     assert_eq!(
         server.follow("two", vec![namespace()]),
+        ["delete Deployment test/podinfo-canary with its pods"]
+    );
+    server.delete(&server.key("Deployment test/podinfo-canary"));
+    assert_eq!(
+        server.settle(),
         [
-            "delete Deployment test/podinfo-canary with its pods",
             "delete VirtualService test/podinfo",
             "delete DestinationRule test/podinfo"
         ]

@@ -266,6 +266,7 @@ async fn flagger(bed: &Arc<Bed>, threshold: u32) -> Column {
         app.phase("Failed").await;
         moment(2000).await;
         column.bad.push(suffered(failing, NEW, &load.stop().await));
+        app.ends().await;
         // The manifest is where the release was made.
         column.head = NEW.to_owned();
     }
@@ -350,6 +351,21 @@ impl Flagged {
             moment(50).await;
         }
         app
+    }
+
+    /// Removes it: a failed canary asks the API server for ever.
+    async fn ends(&self) {
+        let key = (
+            "flagger.app/v1beta1",
+            "Canary",
+            self.namespace.as_str(),
+            "podinfo",
+        );
+        self.kube.delete(key).await;
+        self.kube.until(key, "gone", |found| found.is_none()).await;
+        self.kube
+            .delete(("v1", "Namespace", "", &self.namespace))
+            .await;
     }
 
     /// What applying the manifest with the next image does.

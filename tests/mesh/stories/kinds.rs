@@ -70,7 +70,7 @@ pub(crate) async fn session_affinity(bed: Arc<Bed>) {
         let elsewhere = answers.iter().filter(|a| a.workload != *workload).count();
         assert_eq!(elsewhere, 0, "{pair} began on {workload}");
     }
-    grant(&site, &someone);
+    grant(&site, &someone).await;
     // Evidence for the promotion comes from requests.
     let load = Load::start(&target, 150, vec![Visitor::anybody()]);
     site.promoted(NEW).await;
@@ -111,7 +111,7 @@ pub(crate) async fn mirror(bed: Arc<Bed>) {
     expect_no_failure(&answers);
     assert!(answers.iter().all(|a| !a.is_canary()));
     assert!(fits(usize::try_from(copies).unwrap(), 1000, 40), "{copies}");
-    grant(&site, &someone);
+    grant(&site, &someone).await;
     // The next step wants to know how the copies went.
     let load = Load::start(&target, 150, vec![Visitor::anybody()]);
     site.weighs(100).await;
@@ -360,7 +360,7 @@ fn find<'a>(value: &'a Value, is_it: &dyn Fn(&Value) -> bool) -> Option<&'a Valu
 }
 
 /// Opens the gate of the present step.
-fn grant(site: &Site, someone: &crate::git::rig::Someone) {
+async fn grant(site: &Site, someone: &crate::git::rig::Someone) {
     let state = "apps/podinfo/podinfo.serin/rollout.yaml";
     let began = Instant::now();
     while !String::from_utf8(site.git.file(state))
@@ -371,7 +371,7 @@ fn grant(site: &Site, someone: &crate::git::rig::Someone) {
             began.elapsed() < Duration::from_secs(20),
             "there is no gate"
         );
-        std::thread::sleep(Duration::from_millis(20));
+        moment(20).await;
     }
     someone.insist("Go on", &|| {
         someone.replace(state, "approval: pending", "approval: granted")

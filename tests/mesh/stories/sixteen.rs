@@ -21,7 +21,8 @@ fn canary(namespace: &str, index: usize) -> (String, Wish) {
     let mut wish =
         Wish::idle(namespace).ladder("[{weight: 50, hold: 2s}, {weight: 100, hold: 2s}]");
     wish.route = format!("hosts: [{name}]");
-    "every: 1s, metrics: [{name: success-rate, min: 90}]".clone_into(&mut wish.analysis);
+    "every: 1s, stepRequests: 20, metrics: [{name: success-rate, min: 90}]"
+        .clone_into(&mut wish.analysis);
     wish.name.clone_from(&name);
     (format!("apps/{name}/canary.yaml"), wish)
 }
@@ -48,7 +49,7 @@ pub(crate) async fn at_once(bed: Arc<Bed>) {
         while target.ask(&Visitor::anybody()).await.failed() {
             moment(50).await;
         }
-        loads.push(Load::start(&target, 20, vec![Visitor::anybody()]));
+        loads.push(Load::start(&target, 10, vec![Visitor::anybody()]));
     }
     let someone = site.someone("dana");
     someone.insist("Propose 6.9.0 everywhere", &|| {
