@@ -46,6 +46,8 @@ fn target(n: usize) -> Target {
             skip: false,
             reporter: Reporter::Destination,
             counting: Counting::default(),
+            counters: None,
+            rule: serin::spec::Rule::Serin,
         },
         window: Window {
             rollout: at(0),
@@ -53,6 +55,7 @@ fn target(n: usize) -> Target {
             has_traffic: true,
             weight: Some(50),
             comparable: true,
+            strikes: 0,
         },
     }
 }

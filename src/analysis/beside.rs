@@ -312,7 +312,7 @@ fn pod_of(counts: Counts) -> Pod {
 }
 
 /// Evidence as odds, whole.
-fn odds(ln: f64) -> String {
+fn odds(ln: f64) -> text::Thousands {
     // A float cast saturates.
     text::thousands(ln.exp().round() as u64)
 }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::comparison::policy::LEANING;
+use super::comparison::policy::{LEANING, SHARES};
 use super::comparison::safety::{self, BETA, Safe};
 use super::comparison::{Comparison, Pod, combined, routing};
 use super::evidence::{Evidence, whole_second};
@@ -17,8 +17,6 @@ use super::watch::Watch;
 use crate::domain::Timestamp;
 use crate::spec::{Metric, MetricSource};
 
-/// Shares of the level: failures, slow answers, answers that blame the client.
-const SHARES: (f64, f64, f64) = (0.6, 0.25, 0.15);
 /// Highest acceptable failing share where no metric names one.
 const USUAL_LIMIT: f64 = 0.01;
 /// A step may end without the requests that it needs after this time.
@@ -210,9 +208,11 @@ impl<'a> Streams<'a> {
             return None;
         }
         let share = candidate.0 as f64 / (candidate.0 + stable.0).max(1) as f64;
-        let is_close = share <= weight * ROUTING_FACTOR && share * ROUTING_FACTOR >= weight;
+        if share <= weight * ROUTING_FACTOR && share * ROUTING_FACTOR >= weight {
+            return None;
+        }
         let evidence = routing::ln_misrouted(candidate.0, stable.0, weight);
-        (!is_close && evidence > routing::SUSPICIOUS.ln()).then_some(share)
+        (evidence > routing::SUSPICIOUS.ln()).then_some(share)
     }
 
     /// What a ruling allows; `requests` are the candidate's on this step.

@@ -13,9 +13,12 @@ mod compared;
 mod counting;
 mod custom;
 mod evidence;
+pub mod flagger;
 mod judge;
+mod labels;
 mod plan;
 mod promql;
+mod reading;
 mod text;
 mod threshold;
 mod types;
@@ -26,11 +29,13 @@ mod tests;
 
 pub use counting::{Fault, Sides};
 pub use custom::BAD_LOOKS;
-pub use evidence::{Counts, Evidence, Ledger, absorb, next_reading, reading_due};
-pub use judge::judge;
+pub use evidence::{Counts, Evidence, Ledger, reading_due};
+pub use judge::{is_due, judge, next_look};
+pub use labels::Labels;
 pub use plan::plan;
+pub use reading::absorb;
 pub use threshold::{BETA, MIN_FAILURES, ln_evidence, requests_needed};
 pub use types::{
-    Allows, Answer, AskError, CUSTOM_LABEL, Compared, Finding, Judgement, Purpose, Query, Series,
-    Target, Verdict, Window,
+    Allows, Answer, AskError, CUSTOM_LABEL, Compared, Counted, Finding, Judgement, Kind, Part,
+    Purpose, Query, Series, Target, Verdict, Window,
 };

@@ -30,12 +30,25 @@ pub(super) fn literal(text: &str) -> String {
 
 /// A matcher for any of `names`: `label="x"` for one, `label=~"x|y"` for several.
 pub(super) fn any_of<'a>(label: &str, names: impl IntoIterator<Item = &'a str>) -> String {
-    let names: Vec<&str> = names.into_iter().collect();
-    if let [name] = names.as_slice() {
-        return format!("{label}=\"{}\"", string(name));
+    let mut names = names.into_iter();
+    let (first, second) = (names.next().unwrap_or_default(), names.next());
+    let Some(second) = second else {
+        if first.bytes().all(is_plain) {
+            return format!("{label}=\"{first}\"");
+        }
+        return format!("{label}=\"{}\"", string(first));
+    };
+    let mut regex = literal(first);
+    for name in std::iter::once(second).chain(names) {
+        regex.push('|');
+        regex.push_str(&literal(name));
     }
-    let regex: Vec<String> = names.iter().map(|name| literal(name)).collect();
-    format!("{label}=~\"{}\"", string(&regex.join("|")))
+    format!("{label}=~\"{}\"", string(&regex))
+}
+
+/// Whether a byte needs no escaping inside quotes, as in nearly every name of Kubernetes.
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')
 }
 
 /// A PromQL duration in whole seconds, at least one.

@@ -77,6 +77,8 @@ fn target(name: &str, metrics: Vec<Metric>) -> Target {
                 warmup: Duration::ZERO,
                 ..Default::default()
             },
+            counters: None,
+            rule: crate::spec::Rule::Serin,
         },
         window: Window {
             rollout: at(0),
@@ -84,23 +86,22 @@ fn target(name: &str, metrics: Vec<Metric>) -> Target {
             has_traffic: true,
             weight: None,
             comparable: true,
+            strikes: 0,
         },
     }
 }
 
 /// Labels of one series, in the order in which they tell series apart.
-fn labels(workload: &str, pod: &str, rest: &[(&str, &str)]) -> BTreeMap<String, String> {
+fn labels(workload: &str, pod: &str, rest: &[(&str, &str)]) -> Labels {
     let common = [
         ("destination_workload_namespace", "test"),
         ("destination_workload", workload),
         ("pod", pod),
     ];
-    let all = common.iter().chain(rest);
-    all.map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-        .collect()
+    common.iter().chain(rest).copied().collect()
 }
 
-fn code(workload: &str, pod: &str, code: &str) -> BTreeMap<String, String> {
+fn code(workload: &str, pod: &str, code: &str) -> Labels {
     labels(
         workload,
         pod,
@@ -111,11 +112,11 @@ fn code(workload: &str, pod: &str, code: &str) -> BTreeMap<String, String> {
 /// A Prometheus that holds counters as steps over time.
 #[derive(Debug, Clone, Default)]
 struct Memory {
-    series: BTreeMap<BTreeMap<String, String>, BTreeMap<Timestamp, f64>>,
+    series: BTreeMap<Labels, BTreeMap<Timestamp, f64>>,
 }
 
 impl Memory {
-    fn set(&mut self, labels: BTreeMap<String, String>, second: i64, value: f64) -> &mut Self {
+    fn set(&mut self, labels: Labels, second: i64, value: f64) -> &mut Self {
         self.series
             .entry(labels)
             .or_default()
@@ -135,7 +136,7 @@ impl Memory {
         let series = self
             .series
             .iter()
-            .filter(|(l, _)| l.contains_key("le") == wants_buckets);
+            .filter(|(l, _)| l.get("le").is_some() == wants_buckets);
         let series = series.filter_map(|(labels, values)| {
             let value = |t: &Timestamp| values.range(..=*t).next_back().map(|(_, v)| (*t, *v));
             let samples: Vec<_> = times.iter().filter_map(value).collect();
@@ -344,7 +345,7 @@ fn looks(values: &[Answer]) -> Vec<Verdict> {
 
 fn number(value: f64) -> Answer {
     Answer::Series(vec![Series {
-        labels: BTreeMap::new(),
+        labels: Labels::default(),
         samples: vec![(at(0), value)],
     }])
 }

@@ -6,7 +6,7 @@ use super::state::{
     Approval, Cause, Decision, DrainCause, Hold, HoldReason, Phase, Readiness, Rollout, State,
     TransitionKind, WaitingOn,
 };
-use crate::analysis::{Judgement, Verdict, next_reading};
+use crate::analysis::{Judgement, Verdict, next_look};
 use crate::domain::{Timestamp, Weight};
 use crate::spec::{Candidate, CandidateContent, OnFailure, OnInconclusive, Rung, Workload};
 
@@ -456,7 +456,7 @@ fn gate(desk: &Desk<'_>, rollout: &Rollout, judgement: Option<&Judgement>) -> Ga
     let hold = rung.map_or(std::time::Duration::ZERO, |rung| rung.hold);
     let until = after(observed, hold);
     if desk.now < until {
-        let look = next_reading(desk.now, desk.canary.analysis.every);
+        let look = next_look(&desk.canary.analysis, observed, desk.now);
         return Gate::closed(WaitingOn::HoldTime { until }, Some(until.min(look)));
     }
     let mut rule = match (rung, hold.is_zero()) {
@@ -493,7 +493,8 @@ fn evidence(
     if !rollout.has_traffic() {
         return Ok(None);
     }
-    let look = Some(next_reading(desk.now, desk.canary.analysis.every));
+    let observed = desk.seen.observed.unwrap_or(desk.now);
+    let look = Some(next_look(&desk.canary.analysis, observed, desk.now));
     let Some(judgement) = judgement else {
         let sentence = "Prometheus was not asked yet".to_owned();
         let deadline = desk.canary.analysis.deadline;
@@ -615,6 +616,7 @@ mod tests {
             findings,
             sentence: "only a failure counts".to_owned(),
             at: Timestamp::default(),
+            strikes: None,
         };
         let (judgement, seen) = named_users_only(judgement);
         (judgement.map(|judgement| judgement.findings.len()), seen)

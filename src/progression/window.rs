@@ -30,5 +30,6 @@ pub fn window(
         has_traffic: rollout.has_traffic(),
         weight: by_chance.then(|| rollout.weight.percent()),
         comparable: canary.ladder.iter().all(|rung| rung.matches.is_empty()),
+        strikes: state.last_verdict.as_ref().map_or(0, |note| note.strikes),
     })
 }

@@ -159,6 +159,8 @@ fn analysis() -> Analysis {
         skip: true,
         reporter: Reporter::Destination,
         counting: crate::spec::Counting::default(),
+        counters: None,
+        rule: crate::spec::Rule::Serin,
     }
 }
 

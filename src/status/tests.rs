@@ -94,6 +94,7 @@ fn a_rollout_on_its_way_shows_all_there_is() {
         verdict: Verdict::Pass,
         allows: crate::analysis::Allows::ALL,
         compared: None,
+        strikes: None,
         findings: vec![Finding {
             metric: "success-rate".to_owned(),
             verdict: Verdict::Pass,

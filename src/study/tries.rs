@@ -14,6 +14,22 @@ use crate::analysis::comparison::{Pod, RATIOS, Tick};
 pub enum Try {
     /// Nothing: the judge, written anew.
     Same,
+    /// The best tick of all is capped, whatever fails in it.
+    TickCap,
+    /// A tick may count for three fifths of the needed evidence, instead of half.
+    Cap60,
+    /// For seven tenths.
+    Cap70,
+    /// For four fifths.
+    Cap80,
+    /// What stable's pods differ by weakens evidence by a quarter more.
+    Temper125,
+    /// By one half more.
+    Temper150,
+    /// Lean prior, seven tenths, a quarter more.
+    Together70,
+    /// Lean prior, four fifths, one half more.
+    Together80,
     /// Four ratios instead of eight: 2, 5, 20, 100.
     FewRatios,
     /// Sixteen ratios, closer together.
@@ -26,8 +42,6 @@ pub enum Try {
     NoOvershoot,
     /// The best scrape of one pod is capped, not the best tick of all: two pods can convict in one tick.
     ScrapeCap,
-    /// The same, only in ticks in which half of the candidate's requests fail.
-    DisasterCap,
     /// With fewer than three stable pods a tick counts against the candidate only when stable's neighbouring ticks
     /// show no jump. In place of the cap.
     Confirm,
@@ -45,15 +59,22 @@ pub enum Try {
 
 impl Try {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 21] = [
         Self::Same,
+        Self::TickCap,
+        Self::Cap60,
+        Self::Cap70,
+        Self::Cap80,
+        Self::Temper125,
+        Self::Temper150,
+        Self::Together70,
+        Self::Together80,
         Self::FewRatios,
         Self::ManyRatios,
         Self::LeanPrior,
         Self::PlugIn,
         Self::NoOvershoot,
         Self::ScrapeCap,
-        Self::DisasterCap,
         Self::Confirm,
         Self::ConfirmAll,
         Self::History,
@@ -66,13 +87,20 @@ impl Try {
     pub fn name(self) -> &'static str {
         match self {
             Self::Same => "same",
+            Self::TickCap => "tick-cap",
+            Self::Cap60 => "cap-60",
+            Self::Cap70 => "cap-70",
+            Self::Cap80 => "cap-80",
+            Self::Temper125 => "temper-125",
+            Self::Temper150 => "temper-150",
+            Self::Together70 => "together-70",
+            Self::Together80 => "together-80",
             Self::FewRatios => "few-ratios",
             Self::ManyRatios => "many-ratios",
             Self::LeanPrior => "lean-prior",
             Self::PlugIn => "plug-in",
             Self::NoOvershoot => "no-overshoot",
             Self::ScrapeCap => "scrape-cap",
-            Self::DisasterCap => "disaster-cap",
             Self::Confirm => "confirm",
             Self::ConfirmAll => "confirm-all",
             Self::History => "history",
@@ -94,21 +122,48 @@ impl Try {
                 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0, 10.0, 14.0, 20.0, 32.0, 50.0, 70.0,
                 100.0,
             ]),
-            Self::LeanPrior => RATIOS
+            Self::LeanPrior | Self::Together70 | Self::Together80 => RATIOS
                 .into_iter()
                 .zip([0.08, 0.17, 0.2, 0.2, 0.15, 0.08, 0.06, 0.06])
                 .collect(),
             Self::Same
+            | Self::TickCap
+            | Self::Cap60
+            | Self::Cap70
+            | Self::Cap80
+            | Self::Temper125
+            | Self::Temper150
             | Self::PlugIn
             | Self::NoOvershoot
             | Self::ScrapeCap
-            | Self::DisasterCap
             | Self::Confirm
             | Self::ConfirmAll
             | Self::History
             | Self::SafeThree
             | Self::Untempered
             | Self::Uncapped => even(&RATIOS),
+        }
+    }
+}
+
+impl Try {
+    /// The part of the needed evidence that one tick may count for.
+    fn cap(self) -> f64 {
+        match self {
+            Self::Cap60 => 0.6,
+            Self::Cap70 | Self::Together70 => 0.7,
+            Self::Cap80 | Self::Together80 => 0.8,
+            Self::Uncapped => f64::INFINITY,
+            _ => 0.5,
+        }
+    }
+
+    /// How strongly what stable's pods differ by weakens evidence.
+    fn temper(self) -> f64 {
+        match self {
+            Self::Temper125 | Self::Together70 => 1.25,
+            Self::Temper150 | Self::Together80 => 1.5,
+            _ => 1.0,
         }
     }
 }
@@ -231,7 +286,7 @@ impl Variant {
         {
             strength = strength.max((chi / freedom - 1.0) / mean);
         }
-        1.0 + strength * spread
+        1.0 + self.what.temper() * strength * spread
     }
 
     /// Adds what happened between two readings.
@@ -314,8 +369,8 @@ impl Variant {
     ) -> Vec<f64> {
         let by_scrape = match self.what {
             Try::ScrapeCap => true,
-            Try::DisasterCap => 2 * candidate.1 >= candidate.0,
-            _ => false,
+            Try::TickCap => false,
+            _ => 2 * candidate.1 >= candidate.0,
         };
         if !by_scrape {
             return gains.to_vec();
@@ -397,10 +452,7 @@ impl Variant {
                 _ => wealth,
             };
         }
-        let cap = match self.what {
-            Try::Uncapped => f64::INFINITY,
-            _ => 0.5 * self.frame.needed,
-        };
+        let cap = self.what.cap() * self.frame.needed;
         let mut terms = vec![(0.5 / (f64::from(self.restarts) + 1.0)).ln()];
         for start in &self.starts {
             let number = f64::from(start.number);
@@ -530,7 +582,7 @@ mod tests {
                 needed: judge.rule().needed(),
                 is_guarded: true,
             };
-            let mut again = Variant::new(Try::DisasterCap, frame);
+            let mut again = Variant::new(Try::Same, frame);
             let pods = 1 + random.below(5) as usize;
             let (mean, share) = (5.0 + 400.0 * random.unit(), 0.05 * random.unit());
             for _ in 0..40 {
@@ -606,10 +658,10 @@ mod tests {
             });
             test.ln_evidence() >= frame.needed
         };
-        assert!(!evidence(Try::Same, &[(15, 15), (15, 15)]));
-        assert!(evidence(Try::DisasterCap, &[(15, 15), (15, 15)]));
-        assert!(!evidence(Try::DisasterCap, &[(15, 0), (15, 15)]));
-        assert!(!evidence(Try::DisasterCap, &[(30, 30)]));
-        assert!(!evidence(Try::DisasterCap, &[(40, 15), (40, 15)]));
+        assert!(!evidence(Try::TickCap, &[(15, 15), (15, 15)]));
+        assert!(evidence(Try::Same, &[(15, 15), (15, 15)]));
+        assert!(!evidence(Try::Same, &[(15, 0), (15, 15)]));
+        assert!(!evidence(Try::Same, &[(30, 30)]));
+        assert!(!evidence(Try::Same, &[(40, 15), (40, 15)]));
     }
 }

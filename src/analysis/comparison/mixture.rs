@@ -153,7 +153,10 @@ pub(super) fn lower_bound(
         let gained: f64 = log.iter().map(|entry| entry.gain(odds, tolerance)).sum();
         ln_sum_exp(&terms) - 8.0_f64.ln() - gained >= needed
     };
-    if !is_excluded(tolerance) {
+    // What the log adds to the tolerated odds themselves is nothing; that question is asked at every look.
+    let above = RATIOS.iter().zip(sums).filter(|(rho, _)| **rho > tolerance);
+    let most = above.map(|(_, sum)| *sum).fold(f64::NEG_INFINITY, f64::max);
+    if most < needed || !is_excluded(tolerance) {
         return None;
     }
     let (mut low, mut high) = (tolerance, tolerance);

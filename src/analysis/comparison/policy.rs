@@ -10,6 +10,25 @@ pub const MIN_FAILURES: u64 = 3;
 /// Evidence from which on a candidate is not trusted with more: one in five.
 pub const LEANING: f64 = 5.0;
 
+/// Shares of the level: failures, slow answers, answers that blame the client.
+pub const SHARES: (f64, f64, f64) = (0.6, 0.25, 0.15);
+
+/// Ticks between two restarts of the test, so that a long healthy history, or a long incident that both versions share,
+/// cannot hide what begins later: 5 min at the default of 15 s.
+const RESTART_TICKS: i64 = 20;
+/// The same during the first of these, when the weight rises quickly: one a minute.
+const FIRST_TICKS: i64 = 4;
+
+/// How many restarts of the test are due until this tick of a rollout.
+pub fn restarts_until(tick: i64) -> u32 {
+    let starts = if tick < RESTART_TICKS {
+        tick / FIRST_TICKS
+    } else {
+        RESTART_TICKS / FIRST_TICKS + tick / RESTART_TICKS - 1
+    };
+    u32::try_from(starts).unwrap_or_default()
+}
+
 /// The constants of the rule.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Policy {
