@@ -15,7 +15,7 @@ use crate::domain::Timestamp;
 /// Series kept per canary and stream. 1,000 pods with 20 response codes or buckets each; a counter takes about 120 bytes.
 const MAX_SERIES: usize = 20_000;
 /// Readings whose totals are kept, so that a step that is reported a little late still finds its beginning.
-const RECENT: usize = 8;
+pub(super) const RECENT: usize = 8;
 /// Restarts kept. With one every 5 min, 64 cover 5 hours; beyond that the older half is thinned.
 const MAX_RESTARTS: usize = 64;
 
@@ -204,6 +204,8 @@ pub(super) struct Stream<T: Tally> {
     last: Option<Timestamp>,
     baseline: Option<Timestamp>,
     total: Sides<T>,
+    /// What stable counted before the baseline: between which readings, and how much.
+    history: Option<(Timestamp, Timestamp, T)>,
     step: Option<(Timestamp, Mark<T>)>,
     recent: VecDeque<Mark<T>>,
     restarts: Vec<Restart<T>>,
@@ -221,6 +223,7 @@ impl<T: Tally> Default for Stream<T> {
             last: None,
             baseline: None,
             total: Sides::default(),
+            history: None,
             step: None,
             recent: VecDeque::new(),
             restarts: Vec::new(),
@@ -267,8 +270,17 @@ impl<T: Tally> Stream<T> {
         delta.counts = self.baseline.is_some() && !is_first_sight && !is_cold;
         delta.proxies.candidate.clear();
         delta.proxies.stable.clear();
+        let (_, until, history) = self.history.get_or_insert_with(|| (at, at, T::default()));
+        if self.baseline.is_none() {
+            *until = at;
+        }
         for proxy in self.proxies.iter_mut().filter(|proxy| proxy.is_present()) {
-            let added = gained::<T>(proxy, delta.counts.then(|| self.total.get_mut(proxy.side)));
+            let total = match proxy.side {
+                side if delta.counts => Some(self.total.get_mut(side)),
+                Side::Stable if self.baseline.is_none() => Some(&mut *history),
+                Side::Stable | Side::Candidate => None,
+            };
+            let added = gained::<T>(proxy, total);
             delta.proxies.get_mut(proxy.side).push(added);
         }
         if self.baseline.is_none() && at >= marks.rollout {
@@ -411,6 +423,12 @@ impl<T: Tally> Stream<T> {
     /// Time of the last reading.
     pub(super) fn last(&self) -> Option<Timestamp> {
         self.last
+    }
+
+    /// What stable counted before the rollout, and between which readings.
+    pub(super) fn history(&self) -> Option<(Timestamp, Timestamp, &T)> {
+        let (from, to, counts) = self.history.as_ref()?;
+        Some((*from, *to, counts))
     }
 
     /// Counts since the start of the rollout, and the reading that they begin at.

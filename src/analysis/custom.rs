@@ -116,19 +116,26 @@ pub(super) fn filled_over(
     workloads: &[String],
     window: Duration,
 ) -> String {
-    let window = window.as_secs();
-    promql::fill(template, |name| {
-        let text = match name {
-            "namespace" => target.id.namespace.clone(),
-            "workload" => workloads.join("|"),
-            "stable" => target.stable.join("|"),
-            "service" => target.service.clone(),
-            "canary" => target.id.name.clone(),
-            "window" => format!("{}s", window.clamp(1, LONGEST_WINDOW_SECONDS)),
-            _ => return None,
-        };
-        Some(text)
-    })
+    promql::fill(template, |name| value_of(name, target, workloads, window))
+}
+
+/// What stands for a placeholder.
+pub(super) fn value_of(
+    name: &str,
+    target: &Target,
+    workloads: &[String],
+    window: Duration,
+) -> Option<String> {
+    let text = match name {
+        "namespace" => target.id.namespace.clone(),
+        "workload" => workloads.join("|"),
+        "stable" => target.stable.join("|"),
+        "service" => target.service.clone(),
+        "canary" => target.id.name.clone(),
+        "window" => format!("{}s", window.as_secs().clamp(1, LONGEST_WINDOW_SECONDS)),
+        _ => return None,
+    };
+    Some(text)
 }
 
 /// Reads the answer to a batch: one look per member. `alive`: Prometheus answered something else in this tick.

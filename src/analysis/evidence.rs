@@ -7,7 +7,7 @@ use chrono::{DurationRound, TimeDelta};
 use super::counting::{Delta, Fault, Names, Side, Sides, Stream, Tally};
 use super::custom::{Apart, Looks};
 use super::flagger::Checks;
-use super::types::{Counted, Part, Target};
+use super::types::{Counted, Load, Part, Target};
 use super::watch::Watch;
 use crate::domain::{CanaryId, Timestamp};
 use crate::spec::{Analysis, Counting, MetricSource, Unit};
@@ -133,6 +133,17 @@ impl Evidence {
                     .add(at, step, delta, |buckets| buckets.slower_than(bound));
             }
         }
+    }
+
+    /// What stable did before the rollout.
+    pub(super) fn load(&self) -> Option<Load> {
+        let (from, to, counts) = self.requests.history()?;
+        let seconds = (to - from).num_seconds() as f64;
+        (seconds > 0.0).then_some(Load {
+            requests: counts.requests,
+            failures: counts.failures,
+            seconds,
+        })
     }
 
     /// Requests and failures of candidate and stable since the rollout began; `None` before the first reading.

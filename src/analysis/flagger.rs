@@ -384,6 +384,7 @@ pub(super) fn judge(
         findings,
         at: now,
         strikes: Some(standing.strikes.failed()),
+        load: None,
     }
 }
 

@@ -37,6 +37,7 @@ pub fn judge(target: &Target, ledger: &Ledger, now: Timestamp) -> Judgement {
             sentence: "the analysis is skipped, as the spec says".to_owned(),
             at: now,
             strikes: None,
+            load: None,
         };
     }
     let empty = Evidence::default();
@@ -94,6 +95,7 @@ pub fn judge(target: &Target, ledger: &Ledger, now: Timestamp) -> Judgement {
         sentence,
         at: now,
         strikes: None,
+        load: evidence.load(),
     }
 }
 

@@ -21,6 +21,7 @@ mod promql;
 mod reading;
 mod text;
 mod threshold;
+mod trial;
 mod types;
 mod watch;
 
@@ -35,7 +36,8 @@ pub use labels::Labels;
 pub use plan::plan;
 pub use reading::absorb;
 pub use threshold::{BETA, MIN_FAILURES, ln_evidence, requests_needed};
+pub use trial::{Complaint, Trial, Written, trials};
 pub use types::{
-    Allows, Answer, AskError, CUSTOM_LABEL, Compared, Counted, Finding, Judgement, Kind, Part,
-    Purpose, Query, Series, Target, Verdict, Window,
+    Allows, Answer, AskError, CUSTOM_LABEL, Compared, Counted, Finding, Judgement, Kind, Load,
+    Part, Purpose, Query, Series, Target, Verdict, Window,
 };

@@ -3,6 +3,7 @@
 mod asking;
 mod beside;
 mod counts;
+mod own;
 mod properties;
 
 use std::collections::BTreeMap;

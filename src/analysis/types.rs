@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::labels::Labels;
 use crate::domain::{CanaryId, Timestamp};
-use crate::spec::{Analysis, Unit};
+use crate::spec::{Analysis, Unit, ValidatedCanary, Workload};
 
 /// Label that tells the members of a batch of custom metrics apart.
 pub const CUSTOM_LABEL: &str = "serin_query";
@@ -26,6 +26,30 @@ pub struct Target {
     pub analysis: Analysis,
     /// The times that count.
     pub window: Window,
+}
+
+impl Target {
+    /// A canary with the times that count for it.
+    pub fn new(canary: &ValidatedCanary, window: Window) -> Self {
+        let (stable, candidate) = match &canary.workload {
+            Workload::Managed(managed) => (
+                vec![managed.deployment.clone()],
+                vec![crate::domain::canary_deployment(&managed.deployment)],
+            ),
+            Workload::BringYourOwn(two) => (
+                two.stable_deployments.clone(),
+                two.candidate_deployments.clone(),
+            ),
+        };
+        Self {
+            id: canary.id.clone(),
+            stable,
+            candidate,
+            service: canary.route.service.clone(),
+            analysis: canary.analysis.clone(),
+            window,
+        }
+    }
 }
 
 /// The times that count for a verdict.
@@ -265,6 +289,19 @@ pub struct Judgement {
     pub at: Timestamp,
     /// Checks of this rollout that failed so far, where Flagger's rule judges.
     pub strikes: Option<u32>,
+    /// What stable did before the rollout, where that was read.
+    pub load: Option<Load>,
+}
+
+/// What stable did for some time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Load {
+    /// Requests.
+    pub requests: u64,
+    /// How many of them failed.
+    pub failures: u64,
+    /// For how long.
+    pub seconds: f64,
 }
 
 impl Judgement {

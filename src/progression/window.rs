@@ -33,3 +33,15 @@ pub fn window(
         strikes: state.last_verdict.as_ref().map_or(0, |note| note.strikes),
     })
 }
+
+/// The times of a rollout that is about to start: nothing counts yet, but what stable does is worth knowing.
+pub fn outlook(canary: &ValidatedCanary, state: &State, now: Timestamp) -> Option<Window> {
+    super::is_starting(canary, state, now).then(|| Window {
+        rollout: now,
+        step: now,
+        has_traffic: false,
+        weight: None,
+        comparable: canary.ladder.iter().all(|rung| rung.matches.is_empty()),
+        strikes: 0,
+    })
+}

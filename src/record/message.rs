@@ -327,6 +327,7 @@ mod tests {
                 sentence: String::new(),
                 at: Default::default(),
                 strikes: None,
+                load: None,
             }),
         }
     }

@@ -182,9 +182,10 @@ fn state() -> impl Strategy<Value = State> {
     let previous = (version(), time()).prop_map(|(version, until)| Previous { version, until });
     let numbers = prop::collection::btree_map("[a-zA-Z]{1,8}", -1_000_i32..1_000, 0..4);
     let numbers = numbers.prop_map(|all| {
-        let quarters = all
-            .into_iter()
-            .map(|(name, n)| (name, (f64::from(n) / 4.0).into()));
+        let quarters = all.into_iter().map(|(name, n)| match n % 4 {
+            0 => (name, (n / 4).into()),
+            _ => (name, (f64::from(n) / 4.0).into()),
+        });
         quarters
             .chain([("asked".to_owned(), "1/2".into())])
             .collect()
@@ -319,7 +320,7 @@ proptest! {
             candidate,
             cause: by.map_or_else(|| Cause::Rule(texts[5].clone()), Cause::Person),
             sentence: texts[6].clone(),
-            judgement: Some(Judgement { verdict: Verdict::Fail, allows: Allows::ALL, compared: None, findings: vec![finding], sentence: texts[7].clone(), at: Timestamp::UNIX_EPOCH, strikes: None }),
+            judgement: Some(Judgement { verdict: Verdict::Fail, allows: Allows::ALL, compared: None, findings: vec![finding], sentence: texts[7].clone(), at: Timestamp::UNIX_EPOCH, strikes: None, load: None }),
         };
         let style = Style { skip_ci: skip, version: "1.0.0".to_owned() };
         let written = message::write(&id(), &transition, &style);

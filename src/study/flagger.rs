@@ -76,7 +76,7 @@ impl Judge for Flagger {
 }
 
 /// `sum(rate(not 5xx)) / sum(rate(all)) * 100` over one minute of the candidate's pods; `None` when that has no value.
-fn success_rate(world: &World, now: Ms) -> Option<f64> {
+pub(super) fn success_rate(world: &World, now: Ms) -> Option<f64> {
     let candidates = || {
         world
             .pods()

@@ -13,6 +13,8 @@ use super::tries::{Frame, Try, Variant};
 use crate::analysis::comparison::policy::{self, Place, Policy};
 use crate::analysis::comparison::{self, Comparison, Tick, safety};
 
+/// Readings before a rollout that show how stable's pods differ.
+const HISTORY_TICKS: Ms = 40;
 /// What the candidate's latency is not judged by: its first minute, when caches are cold.
 const COLD: Ms = 60_000;
 
@@ -125,10 +127,12 @@ impl Serin {
             of_step_slow: (0, 0),
             restarts: 0,
         };
-        let mut at = -HISTORY;
+        // As many readings as in production, the first of them for its values alone.
+        let first = -(HISTORY - SCRAPE).min(HISTORY_TICKS * serin.every);
+        let mut at = first;
         while at <= 0 {
             if let Some(reading) = serin.register.read(world, at)
-                && at > -HISTORY
+                && at > first
             {
                 serin.failures.seed(&reading.stable);
                 if let Some(variant) = &mut serin.variant {
@@ -201,18 +205,24 @@ impl Serin {
         let own = own.unwrap_or_else(|| self.failures.ln_evidence());
         // No client is ever blamed here; in production that stream has its share all the same.
         let (failures, slowness, rejections) = policy::SHARES;
-        let mut streams = vec![(failures, own), (rejections, 0.0)];
         let floor = self.policy.floor;
-        let mut guarded = policy::is_guarded(self.failures.candidate(), self.of_step, floor);
+        let own = policy::guarded(own, self.failures.candidate(), self.of_step, floor);
+        let mut harm = vec![(failures, own.harm), (rejections, 0.0)];
+        let mut doubt = vec![(failures, own.doubt), (rejections, 0.0)];
         if let Some(slow) = &self.slow {
-            streams.push((slowness, slow.ln_evidence()));
-            guarded |= policy::is_guarded(slow.candidate(), self.of_step_slow, floor);
+            let candidate = slow.candidate();
+            let own = policy::guarded(slow.ln_evidence(), candidate, self.of_step_slow, floor);
+            harm.push((slowness, own.harm));
+            doubt.push((slowness, own.doubt));
         }
-        let evidence = comparison::combined(&streams);
-        if evidence >= self.failures.rule().needed() && guarded {
+        if comparison::combined(&harm) >= self.failures.rule().needed() {
             return policy::Reading::Harmful;
         }
-        if evidence >= policy::LEANING.ln() {
+        let strongest = doubt
+            .iter()
+            .map(|(_, doubt)| *doubt)
+            .fold(f64::MIN, f64::max);
+        if strongest.max(comparison::combined(&doubt)) >= policy::LEANING.ln() {
             return policy::Reading::Leaning;
         }
         let limit = self.policy.limit;

@@ -29,6 +29,7 @@
 mod dispersion;
 mod mixture;
 pub mod policy;
+pub mod reach;
 pub mod routing;
 pub mod safety;
 

@@ -13,7 +13,7 @@ use serin::spec::{Analysis, Metric, MetricSource, OnFailure, OnInconclusive, Rep
 
 use crate::support::prometheus::{NAMESPACE, Prometheus, TrafficSource, instant, pause};
 
-fn target(app: &str, rollout: Timestamp, metrics: Vec<MetricSource>) -> Target {
+pub(super) fn target(app: &str, rollout: Timestamp, metrics: Vec<MetricSource>) -> Target {
     let metrics = metrics.into_iter().enumerate();
     Target {
         id: CanaryId::new(NAMESPACE, app),
