@@ -501,7 +501,14 @@ impl Context<'_> {
             requests, failures, ..
         } = span.counts;
         if requests > 0 {
-            return format!("{requests} of {least} requests that {needs}, {failures} {bad}");
+            let seconds = self.since(span.from).as_secs_f64();
+            let more = least.saturating_sub(requests) as f64;
+            // A float cast saturates.
+            let minutes = (more * seconds / requests as f64 / 60.0).ceil() as u64;
+            let rest = text::length(Duration::from_secs(minutes * 60));
+            return format!(
+                "{requests} of {least} requests that {needs}, {failures} {bad}; the rest takes about {rest} at this rate"
+            );
         }
         let workloads = self.target.candidate.join(", ");
         let reporter = self.target.analysis.reporter.as_str();

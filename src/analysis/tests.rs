@@ -208,7 +208,7 @@ fn verdicts_of_a_success_rate() {
       success-rate pass 100% [>= 99%] 0/299 in 15s
     ");
     assert_snapshot!(judged(120.0, 0.0), @"
-    inconclusive: success-rate: 120 of 299 requests that 99% needs, 0 failed
+    inconclusive: success-rate: 120 of 299 requests that 99% needs, 0 failed; the rest takes about 60s at this rate
       success-rate inconclusive 100% [>= 99%] 0/120 in 15s
     ");
     assert_snapshot!(judged(0.0, 0.0), @"
@@ -318,7 +318,7 @@ fn latency_is_the_share_of_slow_answers() {
       latency inconclusive 667ms [p99 <= 500ms] 15/1000 in 15s
     ");
     assert_snapshot!(judged(500, &[("500", 11.0), ("1000", 12.0), ("+Inf", 12.0)]), @"
-    inconclusive: latency: 12 of 299 requests that p99 needs, 1 slower than 500ms
+    inconclusive: latency: 12 of 299 requests that p99 needs, 1 slower than 500ms; the rest takes about 6m at this rate
       latency inconclusive 940ms [p99 <= 500ms] 1/12 in 15s
     ");
     assert_snapshot!(judged(500, &[("1000", 500.0), ("+Inf", 500.0)]), @"

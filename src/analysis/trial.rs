@@ -222,11 +222,16 @@ impl Trial {
             ));
         }
         if has_bounds && let Some(one) = series.iter().find(|one| one.labels.get("le").is_none()) {
+            let names: Vec<&str> = one.labels.iter().map(|(name, _)| name).collect();
+            let has = if names.is_empty() {
+                "none".to_owned()
+            } else {
+                names.join(", ")
+            };
             return Some((
                 true,
                 format!(
-                    "the query gives a series without the label `le`, {:?}: group by it",
-                    one.labels
+                    "the query gives a series without the label `le` (it has {has}): buckets are told apart by it"
                 ),
             ));
         }

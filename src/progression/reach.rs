@@ -95,13 +95,18 @@ fn floor(canary: &ValidatedCanary) -> f64 {
 /// Two digits are as exact as it is.
 fn percent(share: f64) -> String {
     let percent = share * 100.0;
-    if percent >= 10.0 {
-        format!("{percent:.0}%")
+    let text = if percent >= 10.0 {
+        format!("{percent:.0}")
     } else if percent >= 1.0 {
-        format!("{percent:.1}%")
+        format!("{percent:.1}")
     } else {
-        format!("{percent:.2}%")
-    }
+        format!("{percent:.2}")
+    };
+    let short = match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.'),
+        false => text.as_str(),
+    };
+    format!("{short}%")
 }
 
 #[cfg(test)]
@@ -122,10 +127,10 @@ mod tests {
                 },
             )
         };
-        insta::assert_snapshot!(said(&canary, 12_000, 12), @"");
-        insta::assert_snapshot!(said(&canary, 1_200_000, 0), @"");
-        insta::assert_snapshot!(said(&canary, 6, 0), @"");
-        insta::assert_snapshot!(said(&canary, 0, 0), @"");
+        insta::assert_snapshot!(said(&canary, 12_000, 12), @" Stable gets 20 requests a second, 12 of 12000 failed: in the 2m of this ladder a candidate that fails 2.2% or more is rolled back nine times in ten.");
+        insta::assert_snapshot!(said(&canary, 1_200_000, 0), @" Stable gets 2000 requests a second, 0 of 1200000 failed: in the 2m of this ladder a candidate that fails 0.1% or more is rolled back nine times in ten.");
+        insta::assert_snapshot!(said(&canary, 6, 0), @" Stable gets 0.01 requests a second: in the 10m of this ladder even a candidate that always fails may stay unnoticed.");
+        insta::assert_snapshot!(said(&canary, 0, 0), @" Prometheus shows no request to stable, so nothing can be said of what this rollout will find.");
         canary.analysis.compare = false;
         assert_eq!(said(&canary, 12_000, 12), "");
     }

@@ -39,10 +39,15 @@ mod tests;
 use dispersion::Dispersion;
 use mixture::{Entry, Start};
 
-pub use mixture::{RATIOS, combined};
+pub use mixture::{EVEN, LEAN, RATIOS, combined};
 
 /// Requests, and how many of them failed.
 pub type Pod = (u64, u64);
+
+/// The part of the needed evidence that the best single tick may count for.
+const CAP: f64 = 0.5;
+/// How strongly what stable's pods differ by weakens evidence.
+const TEMPER: f64 = 1.0;
 
 /// What happened between two readings, pod by pod. The order of pods means nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +76,8 @@ pub struct Rule {
     pub tolerance: f64,
     /// How restarts share the level.
     pub prior: Prior,
+    /// How the odds ratios share it: prior weights of [`RATIOS`], together 1.
+    pub weights: [f64; 8],
     /// Whether evidence is weakened by how much stable's pods differ among themselves.
     pub is_tempered: bool,
     /// Whether the best single tick counts for at most half of the needed evidence.
@@ -83,6 +90,7 @@ impl Default for Rule {
             alpha: 0.01,
             tolerance: 1.0,
             prior: Prior::Open,
+            weights: EVEN,
             is_tempered: true,
             is_capped: true,
         }
@@ -94,6 +102,7 @@ impl Rule {
     pub fn plain(alpha: f64) -> Self {
         Self {
             alpha,
+            weights: EVEN,
             is_tempered: false,
             is_capped: false,
             ..Self::default()
@@ -112,7 +121,7 @@ impl Rule {
 
     fn cap(&self) -> f64 {
         if self.is_capped {
-            0.5 * self.needed()
+            CAP * self.needed()
         } else {
             f64::INFINITY
         }
@@ -200,7 +209,7 @@ impl Comparison {
         let spread = failures as f64 * self.theta * (1.0 - self.theta);
         let pods = 1.0 / count(tick.candidate) + 1.0 / count(tick.stable);
         let strength = local.map_or(0.0, |local| self.dispersion.strength(local.as_ref()));
-        self.phi = 1.0 + strength * spread * pods;
+        self.phi = 1.0 + TEMPER * strength * spread * pods;
         let entry = Entry {
             failed: candidate.1 as f64 / self.phi,
             all: failures as f64 / self.phi,
@@ -260,7 +269,7 @@ impl Comparison {
 
     /// The mixture over [`RATIOS`] since the start of the rollout alone: no restarts, no cap.
     pub fn ln_mixture(&self) -> f64 {
-        mixture::mean(&self.ln_ratios(), self.rule.tolerance)
+        mixture::mean(&self.ln_ratios(), &self.rule)
     }
 
     /// `ln` of the likelihood of twice the tolerated odds against equal odds: [`safety::BETA`] or less is reassuring.
@@ -271,8 +280,7 @@ impl Comparison {
     /// The largest odds ratio that is excluded, at any time, with a chance of error of at most `alpha`; `None` while
     /// even equal odds are not. "The candidate's odds of failure are at least this many times stable's."
     pub fn lower_bound(&self) -> Option<f64> {
-        let needed = self.rule.needed();
-        mixture::lower_bound(&self.log, &self.ln_ratios(), self.rule.tolerance, needed)
+        mixture::lower_bound(&self.log, &self.ln_ratios(), &self.rule)
     }
 
     /// Divisor of the evidence of the last tick that had any: 1 when stable's pods differ as chance has it.

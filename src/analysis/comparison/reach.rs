@@ -58,7 +58,7 @@ fn evidence(per_second: f64, stable: f64, share: f64, steps: &[Step], rule: &Rul
     }
     // The first start has half of the level, and failures have their share of what is shared with client errors.
     let own = SHARES.0 / (SHARES.0 + SHARES.2);
-    mixture::mean(&sums, rule.tolerance) + (0.5 * own).ln()
+    mixture::mean(&sums, rule) + (0.5 * own).ln()
 }
 
 #[cfg(test)]

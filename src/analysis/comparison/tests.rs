@@ -116,6 +116,7 @@ fn the_lower_bound_of_the_odds_ratio() {
 /// Eleven restarts to come, as in the published vectors.
 fn with_prior(is_capped: bool) -> Rule {
     Rule {
+        weights: EVEN,
         prior: Prior::Even(11),
         is_capped,
         is_tempered: false,

@@ -85,7 +85,7 @@ fn requests_from_before_the_step_do_not_count_for_it() {
       success-rate inconclusive - [>= 99%] 0/0 in 15s
     ");
     assert_snapshot!(shown(&memory.tick(&mut ledger, &target, 90)), @"
-    inconclusive: success-rate: 120 of 299 requests that 99% needs, 0 failed
+    inconclusive: success-rate: 120 of 299 requests that 99% needs, 0 failed; the rest takes about 2m at this rate
       success-rate inconclusive 100% [>= 99%] 0/120 in 45s
     ");
     let rebuilt = {

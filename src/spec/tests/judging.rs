@@ -35,9 +35,20 @@ rule: flagger
 threshold: 0
 compare: {alpha: 0.05}
 stepRequests: 10
-")), @"");
-    insta::assert_snapshot!(check(&spec("threshold: 5")), @"");
-    insta::assert_snapshot!(check(&spec("rule: flager")), @"");
+")), @r#"
+app/canary.yaml:10:16: `spec.analysis.threshold` is 0, expected 1 to 1000
+app/canary.yaml:11:5: `compare` does not go with `rule: flagger`, which knows nothing like it
+app/canary.yaml:12:5: `stepRequests` does not go with `rule: flagger`, which knows nothing like it
+-> test/podinfo rejected
+"#);
+    insta::assert_snapshot!(check(&spec("threshold: 5")), @r#"
+app/canary.yaml:9:5: `threshold` does not go with Serin's own rule, which counts requests rather than checks; it goes with `rule: flagger`
+-> test/podinfo rejected
+"#);
+    insta::assert_snapshot!(check(&spec("rule: flager")), @r#"
+app/canary.yaml:9:11: `spec.analysis.rule` is `flager`, expected one of `serin`, `flagger` (did you mean `flagger`?)
+-> test/podinfo rejected
+"#);
 }
 
 #[test]
@@ -63,7 +74,7 @@ metrics:
 fn queries_that_count_nothing_are_refused() {
     insta::assert_snapshot!(check(&spec("
 reporter: source
-failures: {codes: [503]}
+failures: {codes: ['503']}
 counters:
   requests: 'sum(rate(x{app=~\"{{ workload }}\"}[1m]))'
   failures: 'sum(x_rate) + {{ window }}'
@@ -73,9 +84,15 @@ metrics:
 ")), @"");
     insta::assert_snapshot!(check(&spec("
 counters: {requests: 'x{{ workload }}'}
-")), @"");
+")), @r#"
+app/canary.yaml:9:15: `spec.analysis.counters` lacks `failures`
+-> test/podinfo rejected
+"#);
     insta::assert_snapshot!(check(&spec("
 rule: flagger
 counters: {requests: 'x{{ workload }}', failures: 'y{{ workload }}'}
-")), @"");
+")), @r#"
+app/canary.yaml:10:5: `counters` does not go with `rule: flagger`, which knows nothing like it
+-> test/podinfo rejected
+"#);
 }
