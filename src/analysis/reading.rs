@@ -212,7 +212,7 @@ impl<'a> Reading<'a> {
             apart.note(is_batch, suspect, failed);
         }
         let texts: Vec<String> = match self.answer {
-            Answer::Series(answer) => answer.iter().map(|one| other_labels(one)).collect(),
+            Answer::Series(answer) => answer.iter().map(other_labels).collect(),
             Answer::Failed(_) => Vec::new(),
         };
         match kind {
@@ -336,13 +336,16 @@ fn put<'a, C>(lines: &mut Result<Vec<Line<'a, C>>, Fault>, line: Result<Line<'a,
     }
 }
 
+/// Namespace and name.
+type Workload<'a> = (&'a str, &'a str);
+
 /// Sorts the series of an answer with Istio's labels by canary.
 fn sort<'a, C: Copy>(
     asked: &[&Target],
     answer: &'a [Series],
     classify: Classify<C>,
 ) -> Lines<'a, C> {
-    let mut owners: BTreeMap<(&str, &str), Vec<(usize, Side)>> = BTreeMap::new();
+    let mut owners: BTreeMap<Workload<'_>, Vec<(usize, Side)>> = BTreeMap::new();
     for (index, target) in asked.iter().enumerate() {
         let sides = [
             (&target.stable, Side::Stable),
@@ -361,7 +364,7 @@ fn sort<'a, C: Copy>(
     let mut sorted: Vec<Result<Vec<Line<'a, C>>, Fault>> =
         asked.iter().map(|_| Ok(Vec::new())).collect();
     // Series of one workload mostly follow each other.
-    let mut near: Option<((&str, &str), &Vec<(usize, Side)>)> = None;
+    let mut near: Option<(Workload<'_>, &Vec<(usize, Side)>)> = None;
     for series in answer {
         let labels = Istio::of(series);
         let key = (labels.namespace, labels.workload);

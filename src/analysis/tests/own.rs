@@ -22,8 +22,11 @@ fn counted_by_queries(name: &str) -> Target {
     target
 }
 
+/// A series: index of its query, pod, values by second.
+type Values<'a> = (usize, &'a str, &'a [(i64, f64)]);
+
 /// Series of a batch: index of the query, pod, and values by second.
-fn answered(query: &Query, values: &[(usize, &str, &[(i64, f64)])]) -> Answer {
+fn answered(query: &Query, values: &[Values<'_>]) -> Answer {
     let times: Vec<Timestamp> = match query.range {
         None => vec![query.at],
         Some((start, step)) => {
@@ -57,7 +60,7 @@ fn requests_are_counted_by_the_queries_of_a_spec() {
     let target = counted_by_queries("app");
     let targets = std::slice::from_ref(&target);
     let mut ledger = Ledger::default();
-    let values: &[(usize, &str, &[(i64, f64)])] = &[
+    let values: &[Values<'_>] = &[
         (0, "s0", &[(-60, 5000.0), (5, 5100.0), (20, 5300.0)]),
         (1, "s0", &[(5, 2.0)]),
         (2, "c0", &[(5, 40.0), (20, 60.0)]),
@@ -104,8 +107,7 @@ fn requests_are_counted_by_the_queries_of_a_spec() {
 fn a_wrong_query_hurts_only_its_own_canary() {
     let targets = [counted_by_queries("app"), counted_by_queries("other")];
     let mut ledger = Ledger::default();
-    let good: &[(usize, &str, &[(i64, f64)])] =
-        &[(0, "s", &[(-60, 50.0)]), (2, "c", &[(5, 900.0)])];
+    let good: &[Values<'_>] = &[(0, "s", &[(-60, 50.0)]), (2, "c", &[(5, 900.0)])];
     let bad = Answer::Failed(AskError::BadQuery("1:5: parse error".to_owned()));
     for second in [0, 15, 30] {
         let queries = plan(&targets, &ledger, at(second));
@@ -133,7 +135,7 @@ fn a_wrong_query_hurts_only_its_own_canary() {
 
 #[test]
 fn answers_of_queries_that_count_nothing_are_errors() {
-    let said = |values: &[(usize, &str, &[(i64, f64)])]| {
+    let said = |values: &[Values<'_>]| {
         let target = counted_by_queries("app");
         let targets = std::slice::from_ref(&target);
         let mut ledger = Ledger::default();
