@@ -16,26 +16,18 @@ pub enum Try {
     Same,
     /// The best tick of all is capped, whatever fails in it.
     TickCap,
-    /// A tick may count for three fifths of the needed evidence, instead of half.
-    Cap60,
-    /// For seven tenths.
-    Cap70,
-    /// For four fifths.
-    Cap80,
-    /// What stable's pods differ by weakens evidence by a quarter more.
-    Temper125,
-    /// By one half more.
-    Temper150,
-    /// Lean prior, seven tenths, a quarter more.
-    Together70,
-    /// Lean prior, four fifths, one half more.
-    Together80,
+    /// A tick may count for half of the needed evidence, instead of four fifths.
+    Cap50,
+    /// What stable's pods differ by weakens evidence by as much as its variance says, instead of half as much more.
+    Temper100,
+    /// The same weight on each ratio.
+    EvenPrior,
+    /// All three: the rule as it was published.
+    AsPublished,
     /// Four ratios instead of eight: 2, 5, 20, 100.
     FewRatios,
     /// Sixteen ratios, closer together.
     ManyRatios,
-    /// More weight on the ratios 2 to 10, which most regressions have.
-    LeanPrior,
     /// Half of the wealth bets on the ratio that the ticks before showed.
     PlugIn,
     /// Wealth beyond the threshold is worth nothing, so it is spent before: no overshoot. For the bare test.
@@ -59,19 +51,15 @@ pub enum Try {
 
 impl Try {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 17] = [
         Self::Same,
         Self::TickCap,
-        Self::Cap60,
-        Self::Cap70,
-        Self::Cap80,
-        Self::Temper125,
-        Self::Temper150,
-        Self::Together70,
-        Self::Together80,
+        Self::Cap50,
+        Self::Temper100,
+        Self::EvenPrior,
+        Self::AsPublished,
         Self::FewRatios,
         Self::ManyRatios,
-        Self::LeanPrior,
         Self::PlugIn,
         Self::NoOvershoot,
         Self::ScrapeCap,
@@ -88,16 +76,12 @@ impl Try {
         match self {
             Self::Same => "same",
             Self::TickCap => "tick-cap",
-            Self::Cap60 => "cap-60",
-            Self::Cap70 => "cap-70",
-            Self::Cap80 => "cap-80",
-            Self::Temper125 => "temper-125",
-            Self::Temper150 => "temper-150",
-            Self::Together70 => "together-70",
-            Self::Together80 => "together-80",
+            Self::Cap50 => "cap-50",
+            Self::Temper100 => "temper-100",
+            Self::EvenPrior => "even-prior",
+            Self::AsPublished => "as-published",
             Self::FewRatios => "few-ratios",
             Self::ManyRatios => "many-ratios",
-            Self::LeanPrior => "lean-prior",
             Self::PlugIn => "plug-in",
             Self::NoOvershoot => "no-overshoot",
             Self::ScrapeCap => "scrape-cap",
@@ -122,26 +106,11 @@ impl Try {
                 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0, 10.0, 14.0, 20.0, 32.0, 50.0, 70.0,
                 100.0,
             ]),
-            Self::LeanPrior | Self::Together70 | Self::Together80 => RATIOS
+            Self::EvenPrior | Self::AsPublished => even(&RATIOS),
+            _ => RATIOS
                 .into_iter()
                 .zip([0.08, 0.17, 0.2, 0.2, 0.15, 0.08, 0.06, 0.06])
                 .collect(),
-            Self::Same
-            | Self::TickCap
-            | Self::Cap60
-            | Self::Cap70
-            | Self::Cap80
-            | Self::Temper125
-            | Self::Temper150
-            | Self::PlugIn
-            | Self::NoOvershoot
-            | Self::ScrapeCap
-            | Self::Confirm
-            | Self::ConfirmAll
-            | Self::History
-            | Self::SafeThree
-            | Self::Untempered
-            | Self::Uncapped => even(&RATIOS),
         }
     }
 }
@@ -150,20 +119,17 @@ impl Try {
     /// The part of the needed evidence that one tick may count for.
     fn cap(self) -> f64 {
         match self {
-            Self::Cap60 => 0.6,
-            Self::Cap70 | Self::Together70 => 0.7,
-            Self::Cap80 | Self::Together80 => 0.8,
+            Self::Cap50 | Self::AsPublished => 0.5,
             Self::Uncapped => f64::INFINITY,
-            _ => 0.5,
+            _ => 0.8,
         }
     }
 
     /// How strongly what stable's pods differ by weakens evidence.
     fn temper(self) -> f64 {
         match self {
-            Self::Temper125 | Self::Together70 => 1.25,
-            Self::Temper150 | Self::Together80 => 1.5,
-            _ => 1.0,
+            Self::Temper100 | Self::AsPublished => 1.0,
+            _ => 1.5,
         }
     }
 }

@@ -44,11 +44,6 @@ pub use mixture::{EVEN, LEAN, RATIOS, combined};
 /// Requests, and how many of them failed.
 pub type Pod = (u64, u64);
 
-/// The part of the needed evidence that the best single tick may count for.
-const CAP: f64 = 0.5;
-/// How strongly what stable's pods differ by weakens evidence.
-const TEMPER: f64 = 1.0;
-
 /// What happened between two readings, pod by pod. The order of pods means nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tick<'a> {
@@ -80,8 +75,12 @@ pub struct Rule {
     pub weights: [f64; 8],
     /// Whether evidence is weakened by how much stable's pods differ among themselves.
     pub is_tempered: bool,
-    /// Whether the best single tick counts for at most half of the needed evidence.
+    /// How strongly: 1 is as much as the variance says.
+    pub temper: f64,
+    /// Whether the best single tick counts for at most a part of the needed evidence.
     pub is_capped: bool,
+    /// That part; below 1, so that no single tick decides.
+    pub cap: f64,
 }
 
 impl Default for Rule {
@@ -90,9 +89,11 @@ impl Default for Rule {
             alpha: 0.01,
             tolerance: 1.0,
             prior: Prior::Open,
-            weights: EVEN,
+            weights: LEAN,
             is_tempered: true,
+            temper: 1.5,
             is_capped: true,
+            cap: 0.8,
         }
     }
 }
@@ -121,7 +122,7 @@ impl Rule {
 
     fn cap(&self) -> f64 {
         if self.is_capped {
-            CAP * self.needed()
+            self.cap * self.needed()
         } else {
             f64::INFINITY
         }
@@ -209,7 +210,7 @@ impl Comparison {
         let spread = failures as f64 * self.theta * (1.0 - self.theta);
         let pods = 1.0 / count(tick.candidate) + 1.0 / count(tick.stable);
         let strength = local.map_or(0.0, |local| self.dispersion.strength(local.as_ref()));
-        self.phi = 1.0 + TEMPER * strength * spread * pods;
+        self.phi = 1.0 + self.rule.temper * strength * spread * pods;
         let entry = Entry {
             failed: candidate.1 as f64 / self.phi,
             all: failures as f64 / self.phi,
