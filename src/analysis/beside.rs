@@ -238,12 +238,12 @@ impl Context<'_> {
             ),
             Ruling::Leaning if refused.is_some() => format!(
                 "candidate blames clients (4xx) more often than stable: the odds against chance are {} to 1, a rollback needs {} to 1",
-                odds(streams.whole),
+                odds(streams.doubt),
                 odds(streams.needed),
             ),
             Ruling::Leaning => format!(
                 "candidate looks worse than stable, {counts}: the odds against chance are {} to 1, a rollback needs {} to 1",
-                odds(streams.whole.max(stream.evidence)),
+                odds(streams.doubt.max(stream.doubt)),
                 odds(streams.needed),
             ),
             Ruling::Open => format!(
@@ -312,7 +312,7 @@ fn pod_of(counts: Counts) -> Pod {
 }
 
 /// Evidence as odds, whole.
-fn odds(ln: f64) -> String {
+fn odds(ln: f64) -> text::Thousands {
     // A float cast saturates.
     text::thousands(ln.exp().round() as u64)
 }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::comparison::policy::LEANING;
+use super::comparison::policy::{LEANING, SHARES};
 use super::comparison::safety::{self, BETA, Safe};
 use super::comparison::{Comparison, Pod, combined, routing};
 use super::evidence::{Evidence, whole_second};
@@ -17,8 +17,6 @@ use super::watch::Watch;
 use crate::domain::Timestamp;
 use crate::spec::{Metric, MetricSource};
 
-/// Shares of the level: failures, slow answers, answers that blame the client.
-const SHARES: (f64, f64, f64) = (0.6, 0.25, 0.15);
 /// Highest acceptable failing share where no metric names one.
 const USUAL_LIMIT: f64 = 0.01;
 /// A step may end without the requests that it needs after this time.
@@ -46,6 +44,8 @@ pub(super) struct Stream<'a> {
     share: f64,
     /// `ln E` after the guards.
     pub(super) evidence: f64,
+    /// The same without the least number of failures, which a rollback needs and doubt does not.
+    pub(super) doubt: f64,
 }
 
 /// All streams of a canary.
@@ -55,6 +55,7 @@ pub(super) struct Streams<'a> {
     step: Timestamp,
     pub(super) all: Vec<Stream<'a>>,
     pub(super) whole: f64,
+    pub(super) doubt: f64,
     pub(super) needed: f64,
 }
 
@@ -105,7 +106,8 @@ impl<'a> Streams<'a> {
                 name,
                 watch,
                 share,
-                evidence,
+                evidence: evidence.harm,
+                doubt: evidence.doubt,
             });
         };
         if let Some(watch) = &evidence.failures {
@@ -126,14 +128,18 @@ impl<'a> Streams<'a> {
         if let Some(watch) = &evidence.rejections {
             put(Kind::Rejections, "client errors", watch, SHARES.2, None);
         }
-        let weighted: Vec<(f64, f64)> = all.iter().map(|s| (s.share, s.evidence)).collect();
+        let weighted = |part: fn(&Stream<'_>) -> f64| {
+            let parts: Vec<(f64, f64)> = all.iter().map(|s| (s.share, part(s))).collect();
+            combined(&parts)
+        };
         let alpha = target.analysis.alpha;
         let alpha = if alpha.is_finite() { alpha } else { 0.01 };
         Self {
             target,
             now,
             step,
-            whole: combined(&weighted),
+            whole: weighted(|stream| stream.evidence),
+            doubt: weighted(|stream| stream.doubt),
             all,
             needed: -alpha.clamp(1e-12, 0.5).ln(),
         }
@@ -145,7 +151,7 @@ impl<'a> Streams<'a> {
 
     /// The stream that says most.
     pub(super) fn strongest(&self) -> Option<&Stream<'a>> {
-        let weight = |stream: &Stream<'_>| stream.share.ln() + stream.evidence;
+        let weight = |stream: &Stream<'_>| stream.share.ln() + stream.evidence.max(stream.doubt);
         self.all
             .iter()
             .max_by(|a, b| weight(a).total_cmp(&weight(b)))
@@ -188,7 +194,7 @@ impl<'a> Streams<'a> {
             return Ruling::StableBeyond(recently.1);
         }
         let is_suspect =
-            stream.evidence >= LEANING.ln() || (self.whole >= LEANING.ln() && self.blames(stream));
+            stream.doubt >= LEANING.ln() || (self.doubt >= LEANING.ln() && self.blames(stream));
         if is_suspect {
             return Ruling::Leaning;
         }
@@ -210,9 +216,11 @@ impl<'a> Streams<'a> {
             return None;
         }
         let share = candidate.0 as f64 / (candidate.0 + stable.0).max(1) as f64;
-        let is_close = share <= weight * ROUTING_FACTOR && share * ROUTING_FACTOR >= weight;
+        if share <= weight * ROUTING_FACTOR && share * ROUTING_FACTOR >= weight {
+            return None;
+        }
         let evidence = routing::ln_misrouted(candidate.0, stable.0, weight);
-        (!is_close && evidence > routing::SUSPICIOUS.ln()).then_some(share)
+        (evidence > routing::SUSPICIOUS.ln()).then_some(share)
     }
 
     /// What a ruling allows; `requests` are the candidate's on this step.

@@ -3,17 +3,19 @@
 //! A [`Stream`] keeps the last value of each series and adds up what each reading adds to it. Splitting a time line
 //! into ticks in another way therefore changes no count.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::cmp::Ordering;
+use std::collections::{BTreeSet, VecDeque};
 
 use chrono::TimeDelta;
 
+use super::comparison::policy;
 use super::types::AskError;
 use crate::domain::Timestamp;
 
-/// Series kept per canary and stream. 1,000 pods with 20 response codes or buckets each; a key takes about 200 bytes.
+/// Series kept per canary and stream. 1,000 pods with 20 response codes or buckets each; a counter takes about 120 bytes.
 const MAX_SERIES: usize = 20_000;
 /// Readings whose totals are kept, so that a step that is reported a little late still finds its beginning.
-const RECENT: usize = 8;
+pub(super) const RECENT: usize = 8;
 /// Restarts kept. With one every 5 min, 64 cover 5 hours; beyond that the older half is thinned.
 const MAX_RESTARTS: usize = 64;
 
@@ -54,18 +56,15 @@ pub(super) trait Tally: Clone + Default + PartialEq {
     fn since(&self, earlier: &Self) -> Self;
 }
 
-/// Identity of one counter. `source` is the proxy that counts: its counters start and end together.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct SeriesId {
-    pub side: Side,
-    pub source: String,
-    pub rest: String,
-}
+/// Labels that tell counters apart, in the order in which they are compared.
+pub(super) type Names<'a> = [&'a str; 3];
 
-/// One value of one counter.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Sample<C> {
-    pub id: SeriesId,
+/// One value of one counter. `source` is the proxy that counts: its counters start and end together.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Sample<'a, C> {
+    pub side: Side,
+    pub source: Names<'a>,
+    pub rest: Names<'a>,
     pub class: C,
     pub value: f64,
 }
@@ -131,6 +130,19 @@ pub(super) struct Delta<T> {
     pub restart: bool,
 }
 
+impl<T> Default for Delta<T> {
+    fn default() -> Self {
+        Self {
+            counts: false,
+            proxies: Sides {
+                candidate: Vec::new(),
+                stable: Vec::new(),
+            },
+            restart: false,
+        }
+    }
+}
+
 /// A moment with the totals at it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Mark<T> {
@@ -146,20 +158,54 @@ pub(super) struct Restart<T> {
     pub candidate: T,
 }
 
+/// The labels of a proxy or of one of its counters.
+type OwnNames = [Box<str>; 3];
+
+fn compare(own: &OwnNames, names: Names<'_>) -> Ordering {
+    own.iter().map(AsRef::as_ref).cmp(names)
+}
+
+/// A counter of a proxy.
 #[derive(Debug, Clone, PartialEq)]
-struct Last<C> {
-    raw: u64,
+struct Counter<C> {
+    names: OwnNames,
     class: C,
+    /// Its last value; `None` before the first reading that was good as a whole.
+    last: Option<u64>,
+    /// Its value in the reading that is being taken.
+    next: Option<u64>,
+}
+
+/// A proxy with its counters, sorted by their labels.
+#[derive(Debug, Clone, PartialEq)]
+struct Proxy<C> {
+    side: Side,
+    names: OwnNames,
+    counters: Vec<Counter<C>>,
+}
+
+impl<C: Copy> Proxy<C> {
+    fn has_counted(&self) -> bool {
+        self.counters.iter().any(|counter| counter.last.is_some())
+    }
+
+    fn is_present(&self) -> bool {
+        self.counters.iter().any(|counter| counter.next.is_some())
+    }
 }
 
 /// Counters of one kind of one canary.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Stream<T: Tally> {
-    series: BTreeMap<SeriesId, Last<T::Class>>,
-    sources: BTreeSet<(Side, String)>,
+    /// Sorted by side and labels, so that equal samples give equal evidence, whenever each proxy was seen first.
+    proxies: Vec<Proxy<T::Class>>,
+    /// Counters of all of them.
+    size: usize,
     last: Option<Timestamp>,
     baseline: Option<Timestamp>,
     total: Sides<T>,
+    /// What stable counted before the baseline: between which readings, and how much.
+    history: Option<(Timestamp, Timestamp, T)>,
     step: Option<(Timestamp, Mark<T>)>,
     recent: VecDeque<Mark<T>>,
     restarts: Vec<Restart<T>>,
@@ -172,11 +218,12 @@ pub(super) struct Stream<T: Tally> {
 impl<T: Tally> Default for Stream<T> {
     fn default() -> Self {
         Self {
-            series: BTreeMap::new(),
-            sources: BTreeSet::new(),
+            proxies: Vec::new(),
+            size: 0,
             last: None,
             baseline: None,
             total: Sides::default(),
+            history: None,
             step: None,
             recent: VecDeque::new(),
             restarts: Vec::new(),
@@ -188,109 +235,126 @@ impl<T: Tally> Default for Stream<T> {
 }
 
 impl<T: Tally> Stream<T> {
-    /// Counts one reading, and says what it added; `None` for one that is not newer than the last. Readings must come
-    /// in time order.
-    pub(super) fn take(
+    /// Counts one reading into `delta`; false for one that is not newer than the last. Readings must come in time order.
+    /// A reading that cannot be used changes nothing.
+    pub(super) fn take<'a>(
         &mut self,
         at: Timestamp,
-        samples: Vec<Sample<T::Class>>,
+        samples: impl Iterator<Item = Sample<'a, T::Class>>,
         marks: Marks,
-    ) -> Result<Option<Delta<T>>, Fault> {
+        delta: &mut Delta<T>,
+    ) -> Result<bool, Fault> {
         if self.last.is_some_and(|last| at <= last) {
-            return Ok(None);
+            return Ok(false);
         }
-        let samples = self.checked(samples)?;
-        if samples.keys().any(|id| id.side == Side::Candidate) {
+        let has_counted = self.proxies.iter().any(Proxy::has_counted);
+        let mut present = Sides::<bool>::default();
+        let mut near = 0;
+        for sample in samples {
+            if let Err(fault) = self.note(&sample, &mut near) {
+                self.forget_reading();
+                return Err(fault);
+            }
+            *present.get_mut(sample.side) = true;
+        }
+        if present.candidate {
             let first = self.candidate_seen.map_or(at, |(first, _)| first);
             self.candidate_seen = Some((first, at));
         }
         let is_cold = self
             .candidate_seen
             .is_some_and(|(first, _)| at - first < marks.warmup);
-        let counts = self.baseline.is_some() && !self.is_first_sight(&samples) && !is_cold;
-        let mut proxies = Sides::<Vec<T>>::default();
-        // Ids are sorted by side and proxy, so that one proxy's series follow each other.
-        let mut present: Option<(Side, &str)> = None;
-        for (id, now) in &samples {
-            let delta = match self.series.get(id) {
-                Some(before) if now.raw >= before.raw => now.raw - before.raw,
-                // The counter began anew: proxy restart, or the proxy had dropped an idle series.
-                Some(_) => now.raw,
-                None if self.counts_from_zero(id) => now.raw,
-                None => 0,
-            };
-            let list = proxies.get_mut(id.side);
-            if present != Some((id.side, &id.source)) {
-                present = Some((id.side, &id.source));
-                list.push(T::default());
-            }
-            if let Some(proxy) = list.last_mut() {
-                proxy.add(now.class, delta);
-            }
-            if counts {
-                self.total.get_mut(id.side).add(now.class, delta);
-            }
+        // The first reading that shows anything, and shows stable as well: Prometheus was blind before, and what the
+        // candidate's counters hold may be older than the rollout.
+        let is_first_sight = !has_counted && present.stable;
+        delta.counts = self.baseline.is_some() && !is_first_sight && !is_cold;
+        delta.proxies.candidate.clear();
+        delta.proxies.stable.clear();
+        let (_, until, history) = self.history.get_or_insert_with(|| (at, at, T::default()));
+        if self.baseline.is_none() {
+            *until = at;
         }
-        for (id, now) in samples {
-            if !self.series.contains_key(&id) {
-                self.sources.insert((id.side, id.source.clone()));
-            }
-            self.series.insert(id, now);
+        for proxy in self.proxies.iter_mut().filter(|proxy| proxy.is_present()) {
+            let total = match proxy.side {
+                side if delta.counts => Some(self.total.get_mut(side)),
+                Side::Stable if self.baseline.is_none() => Some(&mut *history),
+                Side::Stable | Side::Candidate => None,
+            };
+            let added = gained::<T>(proxy, total);
+            delta.proxies.get_mut(proxy.side).push(added);
         }
         if self.baseline.is_none() && at >= marks.rollout {
             self.baseline = Some(at);
         }
         self.last = Some(at);
-        let restart = self.mark(at, marks);
-        Ok(Some(Delta {
-            counts,
-            proxies,
-            restart,
-        }))
+        delta.restart = self.mark(at, marks);
+        Ok(true)
     }
 
-    /// Whether a series that was never seen before began at 0 after the rollout began.
-    ///
-    /// A candidate's did. A new series of a known proxy did as well: counters start at 0. A proxy of stable that is
-    /// seen for the first time may be old, and unseen for any reason.
-    fn counts_from_zero(&self, id: &SeriesId) -> bool {
-        match id.side {
-            Side::Candidate => true,
-            Side::Stable => self.sources.contains(&(Side::Stable, id.source.clone())),
-        }
-    }
-
-    /// Whether this reading is the first that shows anything, and shows stable as well: then Prometheus was blind
-    /// before, and what the candidate's counters hold may be older than the rollout.
-    fn is_first_sight(&self, samples: &BTreeMap<SeriesId, Last<T::Class>>) -> bool {
-        self.series.is_empty() && samples.keys().any(|id| id.side == Side::Stable)
-    }
-
-    fn checked(
-        &self,
-        samples: Vec<Sample<T::Class>>,
-    ) -> Result<BTreeMap<SeriesId, Last<T::Class>>, Fault> {
-        let mut checked = BTreeMap::new();
-        for Sample { id, class, value } in samples {
-            let Some(raw) = whole(value) else {
-                return Err(Fault::NotACount {
-                    series: id.source,
-                    value: value.to_string(),
-                });
+    /// Notes a value of the reading that is being taken. `near` is where the proxy of the value before was found: the
+    /// series of a proxy mostly follow each other.
+    fn note(&mut self, sample: &Sample<'_, T::Class>, near: &mut usize) -> Result<(), Fault> {
+        let source = || sample.source.join(" ");
+        let Some(value) = whole(sample.value) else {
+            return Err(Fault::NotACount {
+                series: source(),
+                value: sample.value.to_string(),
+            });
+        };
+        let order = |proxy: &Proxy<T::Class>| {
+            let side = proxy.side.cmp(&sample.side);
+            side.then_with(|| compare(&proxy.names, sample.source))
+        };
+        if self.proxies.get(*near).map(order) != Some(Ordering::Equal) {
+            *near = match self.proxies.binary_search_by(order) {
+                Ok(place) => place,
+                Err(place) => {
+                    let proxy = Proxy {
+                        side: sample.side,
+                        names: sample.source.map(Box::from),
+                        counters: Vec::new(),
+                    };
+                    self.proxies.insert(place, proxy);
+                    place
+                }
             };
-            let source = id.source.clone();
-            if checked.insert(id, Last { raw, class }).is_some() {
-                return Err(Fault::Duplicate(source));
+        }
+        let Some(proxy) = self.proxies.get_mut(*near) else {
+            return Ok(());
+        };
+        let counters = &mut proxy.counters;
+        let place = counters.binary_search_by(|counter| compare(&counter.names, sample.rest));
+        let place = match place {
+            Ok(place) => place,
+            Err(_) if self.size >= MAX_SERIES => return Err(Fault::TooManySeries),
+            Err(place) => {
+                let counter = Counter {
+                    names: sample.rest.map(Box::from),
+                    class: sample.class,
+                    last: None,
+                    next: None,
+                };
+                counters.insert(place, counter);
+                self.size += 1;
+                place
             }
+        };
+        match counters.get_mut(place).map(|counter| &mut counter.next) {
+            Some(next @ None) => *next = Some(value),
+            Some(Some(_)) => return Err(Fault::Duplicate(source())),
+            None => {}
         }
-        let new = checked
-            .keys()
-            .filter(|id| !self.series.contains_key(id))
-            .count();
-        if self.series.len() + new > MAX_SERIES {
-            return Err(Fault::TooManySeries);
+        Ok(())
+    }
+
+    /// Leaves everything as it was before the reading that was being taken.
+    fn forget_reading(&mut self) {
+        for proxy in &mut self.proxies {
+            proxy.counters.retain(|counter| counter.last.is_some());
+            proxy.counters.iter_mut().for_each(|c| c.next = None);
         }
-        Ok(checked)
+        self.proxies.retain(|proxy| !proxy.counters.is_empty());
+        self.size = self.proxies.iter().map(|proxy| proxy.counters.len()).sum();
     }
 
     /// Keeps the totals at this reading; true when a restart of the test is due.
@@ -361,6 +425,12 @@ impl<T: Tally> Stream<T> {
         self.last
     }
 
+    /// What stable counted before the rollout, and between which readings.
+    pub(super) fn history(&self) -> Option<(Timestamp, Timestamp, &T)> {
+        let (from, to, counts) = self.history.as_ref()?;
+        Some((*from, *to, counts))
+    }
+
     /// Counts since the start of the rollout, and the reading that they begin at.
     pub(super) fn since_rollout(&self) -> Option<(Timestamp, &Sides<T>)> {
         self.baseline.map(|at| (at, &self.total))
@@ -407,40 +477,48 @@ impl<T: Tally> Stream<T> {
 
     /// Whether any series of this side was ever seen.
     pub(super) fn has_seen(&self, side: Side) -> bool {
-        self.sources.iter().any(|(of, _)| *of == side)
+        self.proxies.iter().any(|proxy| proxy.side == side)
     }
 
     /// The classes that every proxy of the candidate has a series of.
     pub(super) fn common_classes(&self) -> BTreeSet<T::Class> {
-        let mut by_source: BTreeMap<&str, BTreeSet<T::Class>> = BTreeMap::new();
-        for (id, last) in &self.series {
-            if id.side == Side::Candidate {
-                by_source.entry(&id.source).or_default().insert(last.class);
-            }
-        }
-        by_source
-            .into_values()
-            .reduce(|a, b| a.intersection(&b).copied().collect())
+        let candidates = self.proxies.iter().filter(|p| p.side == Side::Candidate);
+        candidates
+            .map(|proxy| proxy.counters.iter().map(|c| c.class).collect())
+            .reduce(|a: BTreeSet<T::Class>, b| a.intersection(&b).copied().collect())
             .unwrap_or_default()
     }
 }
 
-/// Ticks between two restarts of the test, so that a long healthy history, or a long incident that both versions share,
-/// cannot hide what begins later: 5 min at the default of 15 s.
-const RESTART_TICKS: i64 = 20;
-/// The same during the first of these, when the weight rises quickly: one a minute.
-const FIRST_TICKS: i64 = 4;
+/// Settles a reading of a proxy: what it gained, also added to `total` if it counts.
+fn gained<T: Tally>(proxy: &mut Proxy<T::Class>, mut total: Option<&mut T>) -> T {
+    // A series that was never seen before began at 0 if it is the candidate's, or another of a known proxy. A proxy of
+    // stable that is seen for the first time may be old, and unseen for any reason.
+    let begins_at_zero = proxy.side == Side::Candidate || proxy.has_counted();
+    let mut added = T::default();
+    for counter in &mut proxy.counters {
+        let Some(now) = counter.next.take() else {
+            continue;
+        };
+        let delta = match counter.last.replace(now) {
+            Some(before) if now >= before => now - before,
+            // The counter began anew: proxy restart, or the proxy had dropped an idle series.
+            Some(_) => now,
+            None if begins_at_zero => now,
+            None => 0,
+        };
+        added.add(counter.class, delta);
+        if let Some(total) = &mut total {
+            total.add(counter.class, delta);
+        }
+    }
+    added
+}
 
 /// How many restarts are due until this time after the start of the rollout. It depends on nothing but that time, so
 /// that a rebuild restarts at the same readings.
 fn starts_until(time: TimeDelta, tick: TimeDelta) -> u32 {
-    let ticks = time.num_milliseconds() / tick.num_milliseconds().max(1);
-    let starts = if ticks < RESTART_TICKS {
-        ticks / FIRST_TICKS
-    } else {
-        RESTART_TICKS / FIRST_TICKS + ticks / RESTART_TICKS - 1
-    };
-    u32::try_from(starts).unwrap_or_default()
+    policy::restarts_until(time.num_milliseconds() / tick.num_milliseconds().max(1))
 }
 
 /// A count, if `value` is one. Floats hold every whole number up to 2^53.

@@ -1,6 +1,7 @@
 //! Metrics that users write themselves: one number per look, no counts.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::promql;
 use super::types::{Answer, AskError, CUSTOM_LABEL, Series, Target};
@@ -42,14 +43,37 @@ pub(super) struct Seen {
     suspect: bool,
 }
 
+/// Whether somebody's query is asked apart from those of others, because a batch with it failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Apart {
+    strikes: u32,
+    looks: u32,
+}
+
+impl Apart {
+    /// Notes a look. Whoever fails alone stays alone; the others go back after 2, 4, 8, … looks, so that a batch which
+    /// fails only as a whole costs less and less.
+    pub(super) fn note(&mut self, batched: bool, suspect: bool, failed: bool) {
+        if batched && suspect {
+            self.strikes = (self.strikes + 1).min(MAX_STRIKES);
+            self.looks = 1 << self.strikes;
+        } else if !batched && !failed {
+            self.looks = self.looks.saturating_sub(1);
+        }
+    }
+
+    pub(super) fn is_alone(self) -> bool {
+        self.looks > 0
+    }
+}
+
 /// The looks at one custom metric of one canary.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Looks {
     asked: Option<MetricSource>,
     last: Option<(Timestamp, Look)>,
     bad: u32,
-    strikes: u32,
-    alone_for: u32,
+    apart: Apart,
 }
 
 impl Looks {
@@ -65,7 +89,7 @@ impl Looks {
 
     /// Whether the metric is asked on its own, because a batch with it failed.
     pub(super) fn is_alone(&self) -> bool {
-        self.alone_for > 0
+        self.apart.is_alone()
     }
 }
 
@@ -77,19 +101,41 @@ pub(super) fn is_within(value: f64, min: Option<f64>, max: Option<f64>) -> bool 
 /// Fills in what a canary's query may refer to. Several workloads are joined for use in a regular expression.
 pub(super) fn filled(template: &str, target: &Target, now: Timestamp) -> String {
     let since = (now - target.window.step).to_std().unwrap_or_default();
-    let window = since.max(target.analysis.every).as_secs();
-    promql::fill(template, |name| {
-        let text = match name {
-            "namespace" => target.id.namespace.clone(),
-            "workload" => target.candidate.join("|"),
-            "stable" => target.stable.join("|"),
-            "service" => target.service.clone(),
-            "canary" => target.id.name.clone(),
-            "window" => format!("{}s", window.clamp(1, LONGEST_WINDOW_SECONDS)),
-            _ => return None,
-        };
-        Some(text)
-    })
+    filled_over(
+        template,
+        target,
+        &target.candidate,
+        since.max(target.analysis.every),
+    )
+}
+
+/// The same over a window of this length, with these workloads.
+pub(super) fn filled_over(
+    template: &str,
+    target: &Target,
+    workloads: &[String],
+    window: Duration,
+) -> String {
+    promql::fill(template, |name| value_of(name, target, workloads, window))
+}
+
+/// What stands for a placeholder.
+pub(super) fn value_of(
+    name: &str,
+    target: &Target,
+    workloads: &[String],
+    window: Duration,
+) -> Option<String> {
+    let text = match name {
+        "namespace" => target.id.namespace.clone(),
+        "workload" => workloads.join("|"),
+        "stable" => target.stable.join("|"),
+        "service" => target.service.clone(),
+        "canary" => target.id.name.clone(),
+        "window" => format!("{}s", window.as_secs().clamp(1, LONGEST_WINDOW_SECONDS)),
+        _ => return None,
+    };
+    Some(text)
 }
 
 /// Reads the answer to a batch: one look per member. `alive`: Prometheus answered something else in this tick.
@@ -109,14 +155,7 @@ pub(super) fn read(
     let series = match answer {
         Answer::Series(series) => series,
         Answer::Failed(error) => {
-            let suspect = match error {
-                AskError::BadQuery(_) => true,
-                AskError::Deadline(_)
-                | AskError::Partial(_)
-                | AskError::Unusable(_)
-                | AskError::Refused(_) => alive,
-                AskError::Unreachable(_) | AskError::Clock(_) => false,
-            };
+            let suspect = error.may_be_of_one(alive);
             return members
                 .iter()
                 .map(|_| seen(Look::Failed(error.clone()), suspect))
@@ -198,13 +237,7 @@ pub(super) fn note(
         // A look without a number is no evidence in either direction.
         Look::Value(_) | Look::Nothing(_) | Look::NotOneNumber(_) | Look::Failed(_) => {}
     }
-    if seen.batched && seen.suspect {
-        // Whoever fails alone stays alone; the others go back after 2, 4, 8, … looks, so that a batch which fails
-        // only as a whole costs less and less.
-        looks.strikes = (looks.strikes + 1).min(MAX_STRIKES);
-        looks.alone_for = 1 << looks.strikes;
-    } else if !seen.batched && !matches!(seen.look, Look::Failed(_)) {
-        looks.alone_for = looks.alone_for.saturating_sub(1);
-    }
+    let failed = matches!(seen.look, Look::Failed(_));
+    looks.apart.note(seen.batched, seen.suspect, failed);
     looks.last = Some((seen.at, seen.look));
 }

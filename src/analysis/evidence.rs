@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DurationRound, TimeDelta};
 
-use super::counting::{Delta, Fault, Marks, Sample, SeriesId, Side, Sides, Stream, Tally};
-use super::custom::Looks;
-use super::types::{Answer, Purpose, Query, Series, Target};
+use super::counting::{Delta, Fault, Names, Side, Sides, Stream, Tally};
+use super::custom::{Apart, Looks};
+use super::flagger::Checks;
+use super::types::{Counted, Load, Part, Target};
 use super::watch::Watch;
 use crate::domain::{CanaryId, Timestamp};
-use crate::spec::{Analysis, Counting, MetricSource};
+use crate::spec::{Analysis, Counting, MetricSource, Unit};
 
 /// Evidence of all canaries, in memory between ticks; rebuilt from Prometheus after a restart.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -30,7 +31,7 @@ impl Ledger {
         found.filter(|evidence| evidence.is_about(target))
     }
 
-    fn open(&mut self, target: &Target) -> &mut Evidence {
+    pub(super) fn open(&mut self, target: &Target) -> &mut Evidence {
         let evidence = self.entries.entry(target.id.clone()).or_default();
         if !evidence.is_about(target) {
             *evidence = Evidence {
@@ -52,6 +53,9 @@ pub struct Evidence {
     pub(super) failures: Option<Watch>,
     pub(super) rejections: Option<Watch>,
     pub(super) slow: BTreeMap<String, Slow>,
+    /// Whether the counters of the spec are asked for apart from those of others.
+    pub(super) apart: Apart,
+    checks: Option<Checks>,
 }
 
 /// Slow answers by one latency metric.
@@ -69,8 +73,28 @@ impl Evidence {
             .is_some_and(|subject| subject.is_of(target))
     }
 
+    /// The checks of Flagger's rule on the present step.
+    pub(super) fn checks(&self, target: &Target) -> Option<&Checks> {
+        self.checks
+            .as_ref()
+            .filter(|checks| checks.is_about(target))
+    }
+
+    /// The same, to add to.
+    pub(super) fn checks_of(&mut self, target: &Target) -> &mut Checks {
+        if self.checks(target).is_none() {
+            self.checks = None;
+        }
+        self.checks.get_or_insert_with(|| Checks::begin(target))
+    }
+
     /// Compares what a reading added to the request counters.
-    fn compare_requests(&mut self, at: Timestamp, target: &Target, delta: &Delta<Counts>) {
+    pub(super) fn compare_requests(
+        &mut self,
+        at: Timestamp,
+        target: &Target,
+        delta: &Delta<Counts>,
+    ) {
         let step = whole_second(target.window.step);
         let new = || Watch::new(&target.analysis);
         self.failures
@@ -84,7 +108,12 @@ impl Evidence {
     }
 
     /// Compares what a reading added to the latency buckets.
-    fn compare_latency(&mut self, at: Timestamp, target: &Target, delta: &Delta<Buckets>) {
+    pub(super) fn compare_latency(
+        &mut self,
+        at: Timestamp,
+        target: &Target,
+        delta: &Delta<Buckets>,
+    ) {
         let step = whole_second(target.window.step);
         for metric in &target.analysis.metrics {
             let MetricSource::Latency { max, .. } = &metric.source else {
@@ -104,6 +133,17 @@ impl Evidence {
                     .add(at, step, delta, |buckets| buckets.slower_than(bound));
             }
         }
+    }
+
+    /// What stable did before the rollout.
+    pub(super) fn load(&self) -> Option<Load> {
+        let (from, to, counts) = self.requests.history()?;
+        let seconds = (to - from).num_seconds() as f64;
+        (seconds > 0.0).then_some(Load {
+            requests: counts.requests,
+            failures: counts.failures,
+            seconds,
+        })
     }
 
     /// Requests and failures of candidate and stable since the rollout began; `None` before the first reading.
@@ -152,6 +192,9 @@ impl Subject {
             && own.every == other.every
             && own.alpha == other.alpha
             && own.counting == other.counting
+            && own.counters == other.counters
+            && own.rule == other.rule
+            && (own.rule == crate::spec::Rule::Serin || own.metrics == other.metrics)
             && latencies(own).eq(latencies(other))
     }
 }
@@ -187,6 +230,41 @@ pub(super) enum Outcome {
     Rejection,
     /// The client went away before there was an answer: says nothing about the server.
     Neutral,
+    /// Any of them, by a counter of all requests.
+    Any,
+    /// A failure, by a counter beside that of all requests.
+    FailureOfAny,
+    /// A rejection, by a counter beside that of all requests.
+    RejectionOfAny,
+}
+
+impl Counted {
+    pub(super) fn side(&self) -> Side {
+        if self.of_candidate {
+            Side::Candidate
+        } else {
+            Side::Stable
+        }
+    }
+
+    /// What tells its series from those of the spec's other queries.
+    pub(super) fn word(&self) -> &'static str {
+        match self.part {
+            Part::Requests => "requests",
+            Part::Failures => "failures",
+            Part::Rejections => "rejections",
+            Part::Buckets(_) => "buckets",
+        }
+    }
+
+    pub(super) fn outcome(&self) -> Option<Outcome> {
+        match self.part {
+            Part::Requests => Some(Outcome::Any),
+            Part::Failures => Some(Outcome::FailureOfAny),
+            Part::Rejections => Some(Outcome::RejectionOfAny),
+            Part::Buckets(_) => None,
+        }
+    }
 }
 
 /// gRPC statuses that are neither success nor the server's fault: CANCELLED is the client's, the others blame it.
@@ -195,7 +273,7 @@ const GRPC_OK: [&str; 2] = ["", "0"];
 impl Outcome {
     /// Reads Istio's labels by the rules of the spec; without them 5xx, a gRPC status that is the server's fault, or no
     /// response code at all.
-    fn of(code: &str, grpc: &str, flags: &str, rules: &Counting) -> Self {
+    pub(super) fn of([code, grpc, flags]: Names<'_>, rules: &Counting) -> Self {
         let has = |wanted: &[String]| {
             flags
                 .split(',')
@@ -241,6 +319,9 @@ impl Tally for Counts {
                 self.requests += count;
                 self.rejections += count;
             }
+            Outcome::Any => self.requests += count,
+            Outcome::FailureOfAny => self.failures += count,
+            Outcome::RejectionOfAny => self.rejections += count,
             Outcome::Neutral => {}
         }
     }
@@ -266,13 +347,17 @@ impl Bound {
         Self(u64::try_from(limit.as_micros()).unwrap_or(u64::MAX - 1))
     }
 
-    /// Reads an `le` label in milliseconds. Prometheus 3 writes `500.0` for what was `500`.
-    fn parse(le: &str) -> Option<Self> {
+    /// Reads an `le` label. Prometheus 3 writes `500.0` for what was `500`.
+    pub(super) fn parse(le: &str, unit: Unit) -> Option<Self> {
         if le == "+Inf" {
             return Some(Self::ALL);
         }
-        let ms: f64 = le.parse().ok()?;
-        (ms.is_finite() && ms >= 0.0).then_some(Self((ms * 1000.0).round() as u64))
+        let micros = match unit {
+            Unit::Milliseconds => 1e3,
+            Unit::Seconds => 1e6,
+        };
+        let bound: f64 = le.parse().ok()?;
+        (bound.is_finite() && bound >= 0.0).then_some(Self((bound * micros).round() as u64))
     }
 }
 
@@ -313,250 +398,6 @@ impl Tally for Buckets {
     }
 }
 
-/// Adds answers to the ledger. `answers` belong to `queries` one by one; what was not answered changes nothing.
-pub fn absorb(ledger: &mut Ledger, targets: &[Target], queries: &[Query], answers: &[Answer]) {
-    let by_id: BTreeMap<&CanaryId, &Target> = targets.iter().map(|t| (&t.id, t)).collect();
-    let alive = answers
-        .iter()
-        .any(|answer| matches!(answer, Answer::Series(_)));
-    for (query, answer) in queries.iter().zip(answers) {
-        match &query.purpose {
-            Purpose::Requests(ids) => {
-                let asked = ids.iter().filter_map(|id| by_id.get(id).copied());
-                let how = Reader {
-                    classify: request_of,
-                    stream: |e| &mut e.requests,
-                    compare: Evidence::compare_requests,
-                };
-                count(ledger, asked.collect(), query, answer, how);
-            }
-            Purpose::Latency(ids) => {
-                let asked = ids.iter().filter_map(|id| by_id.get(id).copied());
-                let how = Reader {
-                    classify: bucket_of,
-                    stream: |e| &mut e.latency,
-                    compare: Evidence::compare_latency,
-                };
-                count(ledger, asked.collect(), query, answer, how);
-            }
-            Purpose::Custom(members) => {
-                let looks = super::custom::read(members, query.at, answer, alive);
-                for ((id, metric), look) in members.iter().zip(looks) {
-                    if let Some(target) = by_id.get(id) {
-                        let custom = &mut ledger.open(target).custom;
-                        super::custom::note(custom, target, metric, look);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Reads the class of a series, and what tells it from others of the same proxy.
-type Classify<C> = fn(&Series, &Counting) -> Result<(C, String), Fault>;
-
-/// How answers of one purpose become evidence.
-struct Reader<T: Tally> {
-    classify: Classify<T::Class>,
-    stream: fn(&mut Evidence) -> &mut Stream<T>,
-    compare: fn(&mut Evidence, Timestamp, &Target, &Delta<T>),
-}
-
-fn request_of(series: &Series, rules: &Counting) -> Result<(Outcome, String), Fault> {
-    // Prometheus leaves out empty labels; HTTP requests have no gRPC status.
-    let [code, grpc, flags] = ["response_code", "grpc_response_status", "response_flags"]
-        .map(|name| series.labels.get(name).map_or("", String::as_str));
-    if code.is_empty() {
-        return Err(Fault::Foreign(describe(series)));
-    }
-    Ok((
-        Outcome::of(code, grpc, flags, rules),
-        format!("{code}|{grpc}|{flags}"),
-    ))
-}
-
-fn bucket_of(series: &Series, _: &Counting) -> Result<(Bound, String), Fault> {
-    let le = series.labels.get("le").map_or("", String::as_str);
-    let bound = Bound::parse(le).ok_or_else(|| Fault::Bound(le.to_owned()))?;
-    Ok((bound, bound.0.to_string()))
-}
-
-fn describe(series: &Series) -> String {
-    let labels: Vec<String> = series
-        .labels
-        .iter()
-        .take(12)
-        .map(|(name, value)| format!("{name}={value:?}"))
-        .collect();
-    format!("{{{}}}", labels.join(","))
-}
-
-/// Readings of one canary by time.
-type Readings<C> = BTreeMap<Timestamp, Vec<Sample<C>>>;
-
-fn count<T: Tally>(
-    ledger: &mut Ledger,
-    asked: Vec<&Target>,
-    query: &Query,
-    answer: &Answer,
-    reader: Reader<T>,
-) {
-    let rebuilding = query.range.is_some();
-    let sorted = match answer {
-        Answer::Series(series) => sort(&asked, query, series, reader.classify),
-        Answer::Failed(error) => Err(Fault::Ask(error.clone())),
-    };
-    let mut sorted = match sorted {
-        Ok(sorted) => sorted,
-        Err(fault) => {
-            for target in asked {
-                (reader.stream)(ledger.open(target)).fail(fault.clone(), rebuilding);
-            }
-            return;
-        }
-    };
-    for target in asked {
-        let evidence = ledger.open(target);
-        let warmup = TimeDelta::from_std(target.analysis.counting.warmup).unwrap_or_default();
-        let marks = Marks {
-            rollout: whole_second(target.window.rollout),
-            step: whole_second(target.window.step),
-            tick: period(target.analysis.every),
-            warmup: match query.purpose {
-                Purpose::Latency(_) => warmup,
-                Purpose::Requests(_) | Purpose::Custom(_) => TimeDelta::zero(),
-            },
-        };
-        let readings = sorted
-            .remove(&target.id)
-            .unwrap_or_else(|| Ok(BTreeMap::new()));
-        let counted = readings.and_then(|list| {
-            let from = super::plan::first_reading(target);
-            // Canaries that share a range begin at the earliest; the same samples must mean the same, whoever shares.
-            let own = list.into_iter().filter(|(at, _)| *at >= from);
-            own.into_iter().try_for_each(|(at, samples)| {
-                let delta = (reader.stream)(evidence).take(at, samples, marks)?;
-                if let Some(delta) = delta.filter(|_| target.analysis.compare) {
-                    (reader.compare)(evidence, at, target, &delta);
-                }
-                Ok(())
-            })
-        });
-        let stream = (reader.stream)(evidence);
-        match counted {
-            Ok(()) => stream.succeed(),
-            Err(fault) => stream.fail(fault, rebuilding),
-        }
-    }
-}
-
-/// Sorts the series of an answer by canary and time. The outer error is about the answer as a whole, an inner one
-/// about one canary.
-fn sort<C: Copy>(
-    asked: &[&Target],
-    query: &Query,
-    answer: &[Series],
-    classify: Classify<C>,
-) -> Result<BTreeMap<CanaryId, Result<Readings<C>, Fault>>, Fault> {
-    let mut owners: BTreeMap<(&str, &str), Vec<(&Target, Side)>> = BTreeMap::new();
-    for target in asked {
-        let sides = [
-            (&target.stable, Side::Stable),
-            (&target.candidate, Side::Candidate),
-        ];
-        for (workloads, side) in sides {
-            for workload in workloads {
-                let key = (target.id.namespace.as_str(), workload.as_str());
-                owners.entry(key).or_default().push((target, side));
-            }
-        }
-    }
-    let namespaces: BTreeSet<&str> = owners.keys().map(|(ns, _)| *ns).collect();
-    let workloads: BTreeSet<&str> = owners.keys().map(|(_, workload)| *workload).collect();
-
-    let times = reading_times(query, answer)?;
-    let mut sorted: BTreeMap<CanaryId, Result<Readings<C>, Fault>> = asked
-        .iter()
-        .map(|target| {
-            let empty = times.iter().map(|at| (*at, Vec::new())).collect();
-            (target.id.clone(), Ok(empty))
-        })
-        .collect();
-    for series in answer {
-        let label = |name: &str| series.labels.get(name).map_or("", String::as_str);
-        let (namespace, workload) = (
-            label("destination_workload_namespace"),
-            label("destination_workload"),
-        );
-        let Some(owners) = owners.get(&(namespace, workload)) else {
-            // Namespaces and workloads are matched apart, so that every pair of them may come.
-            if namespaces.contains(namespace) && workloads.contains(workload) {
-                continue;
-            }
-            return Err(Fault::Foreign(describe(series)));
-        };
-        for (target, side) in owners {
-            let Some(entry) = sorted.get_mut(&target.id) else {
-                continue;
-            };
-            let class = classify(series, &target.analysis.counting);
-            let added = match (class, entry.as_mut()) {
-                (Ok(class), Ok(readings)) => {
-                    add(readings, series, *side, class);
-                    continue;
-                }
-                (Err(fault), _) => fault,
-                (Ok(_), Err(_)) => continue,
-            };
-            *entry = Err(added);
-        }
-    }
-    Ok(sorted)
-}
-
-fn add<C: Copy>(readings: &mut Readings<C>, series: &Series, side: Side, class: (C, String)) {
-    let label = |name: &str| series.labels.get(name).map_or("", String::as_str);
-    let source = format!(
-        "{} {} {}",
-        label("destination_workload"),
-        label("pod"),
-        label("instance")
-    );
-    for (at, value) in &series.samples {
-        let id = SeriesId {
-            side,
-            source: source.clone(),
-            rest: class.1.clone(),
-        };
-        readings.entry(*at).or_default().push(Sample {
-            id,
-            class: class.0,
-            value: *value,
-        });
-    }
-}
-
-/// The moments at which the whole answer is a reading. Some servers align a range to multiples of its step, so the
-/// times are taken from the samples; a moment at which one canary has none is a reading without series for it.
-fn reading_times(query: &Query, answer: &[Series]) -> Result<BTreeSet<Timestamp>, Fault> {
-    let mut times: BTreeSet<Timestamp> = answer
-        .iter()
-        .flat_map(|series| series.samples.iter().map(|(at, _)| *at))
-        .collect();
-    if let Some(late) = times.last().filter(|last| **last > query.at) {
-        return Err(Fault::Future(late.to_rfc3339()));
-    }
-    match query.range {
-        Some((start, _)) => times.insert(start),
-        None if times.is_empty() => times.insert(query.at),
-        None => false,
-    };
-    if query.range.is_some() && answer.is_empty() {
-        times.insert(query.at);
-    }
-    Ok(times)
-}
-
 /// Time between two readings: whole seconds, at least one.
 pub(super) fn period(every: std::time::Duration) -> TimeDelta {
     let seconds = every.as_secs() + u64::from(every.subsec_nanos() > 0);
@@ -569,7 +410,7 @@ pub fn reading_due(now: Timestamp, every: std::time::Duration) -> Timestamp {
 }
 
 /// The first reading that is due after `now`.
-pub fn next_reading(now: Timestamp, every: std::time::Duration) -> Timestamp {
+pub(super) fn next_reading(now: Timestamp, every: std::time::Duration) -> Timestamp {
     reading_due(now, every)
         .checked_add_signed(period(every))
         .unwrap_or(Timestamp::MAX_UTC)

@@ -12,13 +12,16 @@ use std::time::Duration;
 use super::compared::Streams;
 use super::counting::{Fault, Side, Stream, Tally};
 use super::custom::{self, BAD_LOOKS, Look};
-use super::evidence::{Bound, Buckets, Counts, Evidence, Ledger, whole_second};
+use super::evidence::{
+    Bound, Buckets, Counts, Evidence, Ledger, next_reading, reading_due, whole_second,
+};
+use super::flagger;
 use super::plan::{latency_for_people, requests_for_people};
 use super::text;
 use super::threshold::{self, BETA, MIN_FAILURES};
 use super::types::{Allows, Finding, Judgement, Target, Verdict};
 use crate::domain::Timestamp;
-use crate::spec::{Metric, MetricSource};
+use crate::spec::{Analysis, Metric, MetricSource, Rule};
 
 /// A reading may be this many ticks old, plus five seconds for the look itself.
 const FRESH_TICKS: u32 = 2;
@@ -33,10 +36,15 @@ pub fn judge(target: &Target, ledger: &Ledger, now: Timestamp) -> Judgement {
             findings: Vec::new(),
             sentence: "the analysis is skipped, as the spec says".to_owned(),
             at: now,
+            strikes: None,
+            load: None,
         };
     }
     let empty = Evidence::default();
     let evidence = ledger.of(target).unwrap_or(&empty);
+    if let Some(threshold) = flagger::threshold(target) {
+        return flagger::judge(target, evidence, threshold, now);
+    }
     let compares = target.analysis.compare && target.window.comparable;
     let metrics = &target.analysis.metrics;
     let tests = metrics.iter().filter(|metric| {
@@ -86,6 +94,25 @@ pub fn judge(target: &Target, ledger: &Ledger, now: Timestamp) -> Judgement {
         findings,
         sentence,
         at: now,
+        strikes: None,
+        load: evidence.load(),
+    }
+}
+
+/// Whether a target that was judged at `before` has to be looked at again at `now`.
+pub fn is_due(target: &Target, before: Timestamp, now: Timestamp) -> bool {
+    let every = target.analysis.every;
+    match target.analysis.rule {
+        Rule::Serin => reading_due(before, every) < reading_due(now, every),
+        Rule::Flagger { .. } => flagger::is_due(target, before, now),
+    }
+}
+
+/// The next moment after `now` at which there is something new to judge by, on a step that was observed at `step`.
+pub fn next_look(analysis: &Analysis, step: Timestamp, now: Timestamp) -> Timestamp {
+    match analysis.rule {
+        Rule::Serin => next_reading(now, analysis.every),
+        Rule::Flagger { .. } => flagger::next_check(analysis.every, step, now),
     }
 }
 
@@ -474,7 +501,14 @@ impl Context<'_> {
             requests, failures, ..
         } = span.counts;
         if requests > 0 {
-            return format!("{requests} of {least} requests that {needs}, {failures} {bad}");
+            let seconds = self.since(span.from).as_secs_f64();
+            let more = least.saturating_sub(requests) as f64;
+            // A float cast saturates.
+            let minutes = (more * seconds / requests as f64 / 60.0).ceil() as u64;
+            let rest = text::length(Duration::from_secs(minutes * 60));
+            return format!(
+                "{requests} of {least} requests that {needs}, {failures} {bad}; the rest takes about {rest} at this rate"
+            );
         }
         let workloads = self.target.candidate.join(", ");
         let reporter = self.target.analysis.reporter.as_str();

@@ -13,11 +13,15 @@ mod compared;
 mod counting;
 mod custom;
 mod evidence;
+pub mod flagger;
 mod judge;
+mod labels;
 mod plan;
 mod promql;
+mod reading;
 mod text;
 mod threshold;
+mod trial;
 mod types;
 mod watch;
 
@@ -26,11 +30,14 @@ mod tests;
 
 pub use counting::{Fault, Sides};
 pub use custom::BAD_LOOKS;
-pub use evidence::{Counts, Evidence, Ledger, absorb, next_reading, reading_due};
-pub use judge::judge;
+pub use evidence::{Counts, Evidence, Ledger, reading_due};
+pub use judge::{is_due, judge, next_look};
+pub use labels::Labels;
 pub use plan::{clock_query, plan};
+pub use reading::absorb;
 pub use threshold::{BETA, MIN_FAILURES, ln_evidence, requests_needed};
+pub use trial::{Complaint, Trial, Written, trials};
 pub use types::{
-    Allows, Answer, AskError, CUSTOM_LABEL, Compared, Finding, Judgement, Purpose, Query, Series,
-    Target, Verdict, Window,
+    Allows, Answer, AskError, CUSTOM_LABEL, Compared, Counted, Finding, Judgement, Kind, Load,
+    Part, Purpose, Query, Series, Target, Verdict, Window,
 };

@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::counting::{Stream, Tally};
 use super::custom;
 use super::evidence::{Ledger, period, reading_due, whole_second};
+use super::flagger;
 use super::promql::{self, Shape};
-use super::types::{CUSTOM_LABEL, Purpose, Query, Target};
+use super::types::{CUSTOM_LABEL, Counted, Kind, Part, Purpose, Query, Target};
 use crate::domain::{CanaryId, Timestamp};
 use crate::spec::{MetricSource, Reporter};
 
@@ -44,20 +45,25 @@ pub fn plan(targets: &[Target], ledger: &Ledger, now: Timestamp) -> Vec<Query> {
     targets.sort_by(|a, b| a.id.cmp(&b.id));
     targets.dedup_by(|a, b| a.id == b.id);
     let mut queries = Vec::new();
-    for (key, group) in grouped(&targets, |t| {
-        let needed = needs_requests(t).then(|| since(t, ledger.of(t).map(|e| &e.requests), now));
-        needed.flatten()
-    }) {
-        queries.extend(counters(&key, &group, now, Kind::Requests));
-    }
-    for (key, group) in grouped(&targets, |t| {
-        let needed = !latency_limits(t).is_empty();
-        let since = needed.then(|| since(t, ledger.of(t).map(|e| &e.latency), now));
-        since.flatten()
-    }) {
-        queries.extend(counters(&key, &group, now, Kind::Latency));
+    let (checked, targets): (Vec<&Target>, Vec<&Target>) = targets
+        .into_iter()
+        .partition(|target| flagger::threshold(target).is_some());
+    let (own, istio): (Vec<&Target>, Vec<&Target>) = targets
+        .iter()
+        .copied()
+        .partition(|target| target.analysis.counters.is_some());
+    for kind in [Kind::Requests, Kind::Latency] {
+        for (key, group) in grouped(&istio, |target| due(target, ledger, kind, now)) {
+            queries.extend(counters(&key, &group, now, kind));
+        }
+        for (key, group) in grouped(&own, |target| due(target, ledger, kind, now)) {
+            queries.extend(own_counters(&key, &group, ledger, now, kind));
+        }
     }
     queries.extend(custom_metrics(&targets, ledger, now));
+    for target in checked {
+        queries.extend(flagger::questions(target, ledger.of(target), now));
+    }
     queries
 }
 
@@ -69,6 +75,20 @@ pub fn clock_query(now: Timestamp) -> Query {
         range: None,
         lookback: None,
         purpose: Purpose::Custom(Vec::new()),
+    }
+}
+
+/// How the counters of a kind have to be read, if at all.
+fn due(target: &Target, ledger: &Ledger, kind: Kind, now: Timestamp) -> Option<Since> {
+    let evidence = ledger.of(target);
+    match kind {
+        Kind::Requests if needs_requests(target) => {
+            since(target, evidence.map(|e| &e.requests), now)
+        }
+        Kind::Latency if !latency_limits(target).is_empty() => {
+            since(target, evidence.map(|e| &e.latency), now)
+        }
+        Kind::Requests | Kind::Latency => None,
     }
 }
 
@@ -171,35 +191,125 @@ fn grouped<'a>(
     groups
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Requests,
-    Latency,
+/// What the queries of a group have in common: when they are about, and how many canaries one may ask about.
+struct Frame {
+    due: Timestamp,
+    range: Option<(Timestamp, Duration)>,
+    lookback: Duration,
+    most: u64,
 }
 
-fn counters(key: &Key, group: &Group<'_>, now: Timestamp, kind: Kind) -> Vec<Query> {
-    let (from, targets) = group;
-    let due = reading_due(now, key.every);
-    let range = from.map(|from| grid(from, due, key.every, key.coarser));
-    let most = range.map_or(u64::MAX, |(_, _, points)| {
-        (MAX_CELLS / points.max(1)).max(1)
+impl Frame {
+    fn of(key: &Key, from: Option<Timestamp>, now: Timestamp) -> Self {
+        let due = reading_due(now, key.every);
+        let range = from.map(|from| grid(from, due, key.every, key.coarser));
+        Self {
+            due,
+            range: range.map(|(start, step, _)| (start, step)),
+            lookback: LOOKBACK.max(key.every * 2),
+            most: range.map_or(u64::MAX, |(_, _, points)| {
+                (MAX_CELLS / points.max(1)).max(1)
+            }),
+        }
+    }
+
+    fn query(&self, promql: String, purpose: Purpose) -> Query {
+        Query {
+            promql,
+            at: self.due,
+            range: self.range,
+            lookback: Some(self.lookback),
+            purpose,
+        }
+    }
+}
+
+fn counters(key: &Key, (from, targets): &Group<'_>, now: Timestamp, kind: Kind) -> Vec<Query> {
+    let frame = Frame::of(key, *from, now);
+    // Escaping at most quadruples what needs it, and Kubernetes names hardly need it.
+    let size = |target: &&Target| {
+        let workloads = target.stable.iter().chain(&target.candidate);
+        let own: usize = workloads.map(|w| w.len() + 3).sum();
+        own + target.id.namespace.len() + 3
+    };
+    let chunks = chunks(targets.to_vec(), frame.most, size, |_| false);
+    let queries = chunks.into_iter().map(|chunk| {
+        let ids: Vec<CanaryId> = chunk.iter().map(|t| t.id.clone()).collect();
+        let purpose = match kind {
+            Kind::Requests => Purpose::Requests(ids),
+            Kind::Latency => Purpose::Latency(ids),
+        };
+        frame.query(selector_of(&chunk, key, kind), purpose)
     });
-    chunks(targets, most)
+    queries.collect()
+}
+
+/// The queries of the specs of some canaries, those of one canary always together.
+fn own_counters(
+    key: &Key,
+    (from, targets): &Group<'_>,
+    ledger: &Ledger,
+    now: Timestamp,
+    kind: Kind,
+) -> Vec<Query> {
+    let frame = Frame::of(key, *from, now);
+    let all: Vec<(&Target, Vec<(Counted, String)>)> = targets
+        .iter()
+        .map(|target| (*target, counted_by(target, kind)))
+        .filter(|(_, parts)| !parts.is_empty())
+        .collect();
+    let size = |(_, parts): &(&Target, Vec<(Counted, String)>)| {
+        parts.iter().map(|(_, text)| text.len() + 64).sum()
+    };
+    let is_alone = |(target, parts): &(&Target, Vec<(Counted, String)>)| {
+        let failed_before = ledger.of(target).is_some_and(|e| e.apart.is_alone());
+        failed_before
+            || parts
+                .iter()
+                .any(|(_, text)| promql::shape(text) == Shape::Open)
+    };
+    let chunks = chunks(all, frame.most, size, is_alone);
+    let queries = chunks.into_iter().map(|chunk| {
+        let (members, texts): (Vec<Counted>, Vec<String>) =
+            chunk.into_iter().flat_map(|(_, parts)| parts).unzip();
+        frame.query(joined(&texts), Purpose::Counters(kind, members))
+    });
+    queries.collect()
+}
+
+/// The queries that count a canary by its spec, for stable and candidate.
+pub(super) fn counted_by(target: &Target, kind: Kind) -> Vec<(Counted, String)> {
+    let Some(counters) = &target.analysis.counters else {
+        return Vec::new();
+    };
+    let parts: Vec<(Part, &String)> = match kind {
+        Kind::Requests => [
+            (Part::Requests, Some(&counters.requests)),
+            (Part::Failures, Some(&counters.failures)),
+            (Part::Rejections, counters.rejections.as_ref()),
+        ]
         .into_iter()
-        .map(|chunk| {
-            let ids: Vec<CanaryId> = chunk.iter().map(|t| t.id.clone()).collect();
-            Query {
-                promql: selector_of(&chunk, key, kind),
-                at: due,
-                range: range.map(|(start, step, _)| (start, step)),
-                lookback: Some(LOOKBACK.max(key.every * 2)),
-                purpose: match kind {
-                    Kind::Requests => Purpose::Requests(ids),
-                    Kind::Latency => Purpose::Latency(ids),
-                },
-            }
+        .filter_map(|(part, query)| Some((part, query?)))
+        .collect(),
+        Kind::Latency => counters
+            .latency
+            .iter()
+            .map(|latency| (Part::Buckets(latency.unit), &latency.buckets))
+            .collect(),
+    };
+    let sides = [(false, &target.stable), (true, &target.candidate)];
+    let all = sides.into_iter().flat_map(|(of_candidate, workloads)| {
+        parts.iter().map(move |(part, query)| {
+            let counted = Counted {
+                canary: target.id.clone(),
+                of_candidate,
+                part: *part,
+            };
+            let text = custom::filled_over(query, target, workloads, target.analysis.every);
+            (counted, text)
         })
-        .collect()
+    });
+    all.collect()
 }
 
 /// Start, step and number of points of a range that ends at `due`. The points are those of the common grid, or every
@@ -222,30 +332,34 @@ fn grid(
     (start, step, positive(steps) + 1)
 }
 
-/// Splits targets so that each query stays below its bounds.
-fn chunks<'a>(targets: &[&'a Target], most: u64) -> Vec<Vec<&'a Target>> {
-    let mut chunks: Vec<Vec<&Target>> = Vec::new();
+/// Splits targets so that each query stays below its bounds; some stay alone.
+fn chunks<T>(
+    all: Vec<T>,
+    most: u64,
+    size: impl Fn(&T) -> usize,
+    is_alone: impl Fn(&T) -> bool,
+) -> Vec<Vec<T>> {
+    let mut chunks: Vec<Vec<T>> = Vec::new();
+    let mut alone: Vec<Vec<T>> = Vec::new();
     let mut bytes = 0;
-    for target in targets {
-        // Escaping at most quadruples what needs it, and Kubernetes names hardly need it.
-        let own: usize = target
-            .stable
-            .iter()
-            .chain(&target.candidate)
-            .map(|w| w.len() + 3)
-            .sum();
-        let own = own + target.id.namespace.len() + 3;
+    for one in all {
+        if is_alone(&one) {
+            alone.push(vec![one]);
+            continue;
+        }
+        let own = size(&one);
         match chunks.last_mut() {
             Some(chunk) if bytes + own <= MAX_BYTES - 512 && (chunk.len() as u64) < most => {
                 bytes += own;
-                chunk.push(target);
+                chunk.push(one);
             }
             _ => {
                 bytes = own;
-                chunks.push(vec![target]);
+                chunks.push(vec![one]);
             }
         }
     }
+    chunks.extend(alone);
     chunks
 }
 
@@ -303,6 +417,9 @@ fn bounds(limits: impl Iterator<Item = Duration>) -> String {
 
 /// A query that a person can paste, showing the request counts that a finding rests on.
 pub(super) fn requests_for_people(target: &Target, from: Timestamp, to: Timestamp) -> String {
+    if target.analysis.counters.is_some() {
+        return of_candidate(target, Kind::Requests);
+    }
     format!(
         "sum by (response_code, grpc_response_status, response_flags) (increase({REQUESTS}{{{}}}{}))",
         own(target),
@@ -317,12 +434,22 @@ pub(super) fn latency_for_people(
     from: Timestamp,
     to: Timestamp,
 ) -> String {
+    if target.analysis.counters.is_some() {
+        return of_candidate(target, Kind::Latency);
+    }
     format!(
         "histogram_quantile({quantile}, sum by (le) (increase({BUCKETS}{{{},{}}}{})))",
         own(target),
         answered(&target.analysis.counting.grpc),
         window(from, to)
     )
+}
+
+/// The spec's own counters of the candidate, as they are asked.
+fn of_candidate(target: &Target, kind: Kind) -> String {
+    let parts = counted_by(target, kind).into_iter();
+    let texts = parts.filter(|(counted, _)| counted.of_candidate);
+    texts.map(|(_, text)| text).collect::<Vec<_>>().join(" or ")
 }
 
 fn own(target: &Target) -> String {
@@ -402,21 +529,24 @@ fn custom_metrics(targets: &[&Target], ledger: &Ledger, now: Timestamp) -> Vec<Q
         .collect()
 }
 
-/// One member as it was written, several told apart by a label. The line break ends a trailing comment.
+/// One member as it was written, several told apart by a label.
 fn batched(members: &[Member]) -> String {
     if let [only] = members {
         return only.text.clone();
     }
-    let parts: Vec<String> = members
-        .iter()
-        .enumerate()
-        .map(|(index, member)| {
-            let text = match promql::shape(&member.text) {
-                Shape::Scalar => format!("vector({}\n)", member.text),
-                Shape::Open | Shape::Vector => format!("({}\n)", member.text),
-            };
-            format!("label_replace({text}, \"{CUSTOM_LABEL}\", \"{index}\", \"\", \"\")")
-        })
-        .collect();
-    parts.join(" or ")
+    let texts: Vec<&str> = members.iter().map(|member| member.text.as_str()).collect();
+    joined(&texts)
+}
+
+/// Several queries as one, told apart by a label. The line break ends a trailing comment.
+fn joined(texts: &[impl AsRef<str>]) -> String {
+    let parts = texts.iter().enumerate().map(|(index, text)| {
+        let text = text.as_ref();
+        let text = match promql::shape(text) {
+            Shape::Scalar => format!("vector({text}\n)"),
+            Shape::Open | Shape::Vector => format!("({text}\n)"),
+        };
+        format!("label_replace({text}, \"{CUSTOM_LABEL}\", \"{index}\", \"\", \"\")")
+    });
+    parts.collect::<Vec<_>>().join(" or ")
 }

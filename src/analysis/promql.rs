@@ -30,12 +30,25 @@ pub(super) fn literal(text: &str) -> String {
 
 /// A matcher for any of `names`: `label="x"` for one, `label=~"x|y"` for several.
 pub(super) fn any_of<'a>(label: &str, names: impl IntoIterator<Item = &'a str>) -> String {
-    let names: Vec<&str> = names.into_iter().collect();
-    if let [name] = names.as_slice() {
-        return format!("{label}=\"{}\"", string(name));
+    let mut names = names.into_iter();
+    let (first, second) = (names.next().unwrap_or_default(), names.next());
+    let Some(second) = second else {
+        if first.bytes().all(is_plain) {
+            return format!("{label}=\"{first}\"");
+        }
+        return format!("{label}=\"{}\"", string(first));
+    };
+    let mut regex = literal(first);
+    for name in std::iter::once(second).chain(names) {
+        regex.push('|');
+        regex.push_str(&literal(name));
     }
-    let regex: Vec<String> = names.iter().map(|name| literal(name)).collect();
-    format!("{label}=~\"{}\"", string(&regex.join("|")))
+    format!("{label}=~\"{}\"", string(&regex))
+}
+
+/// Whether a byte needs no escaping inside quotes, as in nearly every name of Kubernetes.
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')
 }
 
 /// A PromQL duration in whole seconds, at least one.
@@ -46,25 +59,51 @@ pub(super) fn seconds(duration: Duration) -> String {
 /// Replaces each `{{ name }}` that `value` knows; others stay, so that Prometheus names them when it rejects the text.
 pub(super) fn fill(template: &str, value: impl Fn(&str) -> Option<String>) -> String {
     let mut out = String::with_capacity(template.len());
+    walk(template, value, |_, text, _| out.push_str(text));
+    out
+}
+
+/// Which byte of a template a byte of the filled text comes from; for what was filled in, where its placeholder begins.
+pub(super) fn origin(
+    template: &str,
+    value: impl Fn(&str) -> Option<String>,
+    offset: usize,
+) -> usize {
+    let (mut written, mut found) = (0, template.len());
+    walk(template, value, |at, text, is_filled| {
+        if (written..written + text.len()).contains(&offset) {
+            found = if is_filled { at } else { at + offset - written };
+        }
+        written += text.len();
+    });
+    found
+}
+
+/// The pieces of a filled template: where each begins in it, its text, and whether that was filled in.
+fn walk(
+    template: &str,
+    value: impl Fn(&str) -> Option<String>,
+    mut piece: impl FnMut(usize, &str, bool),
+) {
     let mut rest = template;
     while let Some((before, after)) = rest.split_once("{{") {
-        out.push_str(before);
+        let at = template.len() - rest.len();
+        piece(at, before, false);
         let filled = after
             .split_once("}}")
             .and_then(|(name, tail)| Some((value(name.trim())?, tail)));
         match filled {
             Some((text, tail)) => {
-                out.push_str(&text);
+                piece(at + before.len(), &text, true);
                 rest = tail;
             }
             None => {
-                out.push_str("{{");
+                piece(at + before.len(), "{{", false);
                 rest = after;
             }
         }
     }
-    out.push_str(rest);
-    out
+    piece(template.len() - rest.len(), rest, false);
 }
 
 /// What can be said of a query without parsing it.
@@ -185,6 +224,22 @@ mod tests {
             fill("{{ namespace }}", |_| Some("{{ x }}".to_owned())),
             "{{ x }}"
         );
+    }
+
+    #[test]
+    fn a_place_in_the_filled_text_is_found_in_the_template() {
+        let value = |name: &str| (name == "ns").then(|| "a-long-name".to_owned());
+        let template = "sum(x{n=\"{{ ns }}\"} + {{ y }}";
+        let filled = fill(template, value);
+        let place = |text: &str| {
+            let origin = origin(template, value, filled.find(text).unwrap());
+            template.get(origin..).unwrap()
+        };
+        assert!(place("sum").starts_with("sum"));
+        assert!(place("name").starts_with("{{ ns }}"));
+        assert!(place("} +").starts_with("} + {{"));
+        assert!(place("y }}").starts_with("y }}"));
+        assert_eq!(origin(template, value, filled.len()), template.len());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod asking;
 mod beside;
 mod counts;
+mod own;
 mod properties;
 
 use std::collections::BTreeMap;
@@ -77,6 +78,8 @@ fn target(name: &str, metrics: Vec<Metric>) -> Target {
                 warmup: Duration::ZERO,
                 ..Default::default()
             },
+            counters: None,
+            rule: crate::spec::Rule::Serin,
         },
         window: Window {
             rollout: at(0),
@@ -84,23 +87,22 @@ fn target(name: &str, metrics: Vec<Metric>) -> Target {
             has_traffic: true,
             weight: None,
             comparable: true,
+            strikes: 0,
         },
     }
 }
 
 /// Labels of one series, in the order in which they tell series apart.
-fn labels(workload: &str, pod: &str, rest: &[(&str, &str)]) -> BTreeMap<String, String> {
+fn labels(workload: &str, pod: &str, rest: &[(&str, &str)]) -> Labels {
     let common = [
         ("destination_workload_namespace", "test"),
         ("destination_workload", workload),
         ("pod", pod),
     ];
-    let all = common.iter().chain(rest);
-    all.map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-        .collect()
+    common.iter().chain(rest).copied().collect()
 }
 
-fn code(workload: &str, pod: &str, code: &str) -> BTreeMap<String, String> {
+fn code(workload: &str, pod: &str, code: &str) -> Labels {
     labels(
         workload,
         pod,
@@ -111,11 +113,11 @@ fn code(workload: &str, pod: &str, code: &str) -> BTreeMap<String, String> {
 /// A Prometheus that holds counters as steps over time.
 #[derive(Debug, Clone, Default)]
 struct Memory {
-    series: BTreeMap<BTreeMap<String, String>, BTreeMap<Timestamp, f64>>,
+    series: BTreeMap<Labels, BTreeMap<Timestamp, f64>>,
 }
 
 impl Memory {
-    fn set(&mut self, labels: BTreeMap<String, String>, second: i64, value: f64) -> &mut Self {
+    fn set(&mut self, labels: Labels, second: i64, value: f64) -> &mut Self {
         self.series
             .entry(labels)
             .or_default()
@@ -135,7 +137,7 @@ impl Memory {
         let series = self
             .series
             .iter()
-            .filter(|(l, _)| l.contains_key("le") == wants_buckets);
+            .filter(|(l, _)| l.get("le").is_some() == wants_buckets);
         let series = series.filter_map(|(labels, values)| {
             let value = |t: &Timestamp| values.range(..=*t).next_back().map(|(_, v)| (*t, *v));
             let samples: Vec<_> = times.iter().filter_map(value).collect();
@@ -206,7 +208,7 @@ fn verdicts_of_a_success_rate() {
       success-rate pass 100% [>= 99%] 0/299 in 15s
     ");
     assert_snapshot!(judged(120.0, 0.0), @"
-    inconclusive: success-rate: 120 of 299 requests that 99% needs, 0 failed
+    inconclusive: success-rate: 120 of 299 requests that 99% needs, 0 failed; the rest takes about 60s at this rate
       success-rate inconclusive 100% [>= 99%] 0/120 in 15s
     ");
     assert_snapshot!(judged(0.0, 0.0), @"
@@ -316,7 +318,7 @@ fn latency_is_the_share_of_slow_answers() {
       latency inconclusive 667ms [p99 <= 500ms] 15/1000 in 15s
     ");
     assert_snapshot!(judged(500, &[("500", 11.0), ("1000", 12.0), ("+Inf", 12.0)]), @"
-    inconclusive: latency: 12 of 299 requests that p99 needs, 1 slower than 500ms
+    inconclusive: latency: 12 of 299 requests that p99 needs, 1 slower than 500ms; the rest takes about 6m at this rate
       latency inconclusive 940ms [p99 <= 500ms] 1/12 in 15s
     ");
     assert_snapshot!(judged(500, &[("1000", 500.0), ("+Inf", 500.0)]), @"
@@ -344,7 +346,7 @@ fn looks(values: &[Answer]) -> Vec<Verdict> {
 
 fn number(value: f64) -> Answer {
     Answer::Series(vec![Series {
-        labels: BTreeMap::new(),
+        labels: Labels::default(),
         samples: vec![(at(0), value)],
     }])
 }

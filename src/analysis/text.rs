@@ -1,6 +1,7 @@
 //! Numbers and findings in words.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::time::Duration;
 
 use super::evidence::{Bound, Buckets, Counts};
@@ -37,16 +38,26 @@ pub(super) fn number(value: f64) -> String {
 }
 
 /// A whole number with commas between thousands.
-pub(super) fn thousands(value: u64) -> String {
-    let digits = value.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
+pub(super) fn thousands(value: u64) -> Thousands {
+    Thousands(value)
+}
+
+/// Writes itself with commas between thousands, without a text of its own.
+pub(super) struct Thousands(u64);
+
+impl fmt::Display for Thousands {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut divisor = 1_u64;
+        while self.0 / divisor >= 1000 {
+            divisor *= 1000;
         }
-        out.push(digit);
+        write!(f, "{}", self.0 / divisor)?;
+        while divisor > 1 {
+            divisor /= 1000;
+            write!(f, ",{:03}", self.0 / divisor % 1000)?;
+        }
+        Ok(())
     }
-    out
 }
 
 /// A latency in microseconds as milliseconds or seconds.
@@ -167,8 +178,15 @@ mod tests {
             assert_eq!(number(value), text);
         }
         assert_eq!(
-            [0, 999, 1000, 8_000, 1_234_567].map(thousands),
-            ["0", "999", "1,000", "8,000", "1,234,567"]
+            [0, 999, 1000, 8_000, 1_004_067, u64::MAX].map(|n| thousands(n).to_string()),
+            [
+                "0",
+                "999",
+                "1,000",
+                "8,000",
+                "1,004,067",
+                "18,446,744,073,709,551,615"
+            ]
         );
         assert_eq!(latency(500_000), "500ms");
         assert_eq!(latency(500), "0.5ms");

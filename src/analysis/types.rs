@@ -1,10 +1,12 @@
 //! The types of the analysis: queries and answers as values, evidence, verdicts.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde_json::{Map, Value};
+
+use super::labels::Labels;
 use crate::domain::{CanaryId, Timestamp};
-use crate::spec::Analysis;
+use crate::spec::{Analysis, Unit, ValidatedCanary, Workload};
 
 /// Label that tells the members of a batch of custom metrics apart.
 pub const CUSTOM_LABEL: &str = "serin_query";
@@ -26,6 +28,30 @@ pub struct Target {
     pub window: Window,
 }
 
+impl Target {
+    /// A canary with the times that count for it.
+    pub fn new(canary: &ValidatedCanary, window: Window) -> Self {
+        let (stable, candidate) = match &canary.workload {
+            Workload::Managed(managed) => (
+                vec![managed.deployment.clone()],
+                vec![crate::domain::canary_deployment(&managed.deployment)],
+            ),
+            Workload::BringYourOwn(two) => (
+                two.stable_deployments.clone(),
+                two.candidate_deployments.clone(),
+            ),
+        };
+        Self {
+            id: canary.id.clone(),
+            stable,
+            candidate,
+            service: canary.route.service.clone(),
+            analysis: canary.analysis.clone(),
+            window,
+        }
+    }
+}
+
 /// The times that count for a verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
@@ -39,6 +65,8 @@ pub struct Window {
     pub weight: Option<u8>,
     /// Whether it is by chance on every step of the ladder: only then can the versions be compared.
     pub comparable: bool,
+    /// Failed checks of the steps before, by Flagger's rule.
+    pub strikes: u32,
 }
 
 /// One request to Prometheus, as a value.
@@ -63,16 +91,53 @@ pub enum Purpose {
     Requests(Vec<CanaryId>),
     /// Raw latency buckets of these canaries.
     Latency(Vec<CanaryId>),
+    /// Counters by the queries of specs; the answer's label [`CUSTOM_LABEL`] is an index into this list.
+    Counters(Kind, Vec<Counted>),
+    /// The checks of Flagger's rule that are due: one metric of one canary.
+    Checks(CanaryId, String),
     /// Custom metrics by canary and metric name. With more than one, the answer's label [`CUSTOM_LABEL`] is an index
     /// into this list; a single one is asked as the user wrote it, and its answer carries whatever labels it has.
     Custom(Vec<(CanaryId, String)>),
+}
+
+/// What counters are about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Requests and how they ended.
+    Requests,
+    /// How long answers took.
+    Latency,
+}
+
+/// One query of a spec's own counters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counted {
+    /// Whose.
+    pub canary: CanaryId,
+    /// Whether it is about the candidate; about stable otherwise.
+    pub of_candidate: bool,
+    /// What it counts.
+    pub part: Part,
+}
+
+/// What a query of a spec counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// All requests.
+    Requests,
+    /// Those of them that failed.
+    Failures,
+    /// Those of them that were answered with the client's fault.
+    Rejections,
+    /// Answers by how long they took, with bounds in this unit.
+    Buckets(Unit),
 }
 
 /// One time series of an answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Series {
     /// Labels by name.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
     /// Samples in time order.
     pub samples: Vec<(Timestamp, f64)>,
 }
@@ -181,6 +246,32 @@ pub struct Compared {
     pub phi: f64,
 }
 
+impl Compared {
+    /// The numbers by name, rounded as people need them: enough to check the decision by hand.
+    pub fn numbers(&self, asked: Timestamp) -> Vec<(&'static str, String)> {
+        let odds = self.odds.map(|odds| format!("{odds:.3}"));
+        vec![
+            ("stream", self.stream.clone()),
+            ("candidate", format!("{}/{}", self.failures, self.requests)),
+            (
+                "stable",
+                format!("{}/{}", self.stable_failures, self.stable_requests),
+            ),
+            ("theta", format!("{:.4}", self.theta)),
+            ("lnE", format!("{:.4}", self.ln_evidence)),
+            ("whole", format!("{:.4}", self.whole.0)),
+            ("needed", format!("{:.4}", self.whole.1)),
+            ("p", format!("{:.3e}", self.p_value)),
+            ("odds", odds.unwrap_or_else(|| "none".to_owned())),
+            ("phi", format!("{:.3}", self.phi)),
+            (
+                "asked",
+                asked.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+            ),
+        ]
+    }
+}
+
 /// A verdict with all that it rests on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Judgement {
@@ -196,9 +287,41 @@ pub struct Judgement {
     pub sentence: String,
     /// When Prometheus was asked.
     pub at: Timestamp,
+    /// Checks of this rollout that failed so far, where Flagger's rule judges.
+    pub strikes: Option<u32>,
+    /// What stable did before the rollout, where that was read.
+    pub load: Option<Load>,
+}
+
+/// What stable did for some time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Load {
+    /// Requests.
+    pub requests: u64,
+    /// How many of them failed.
+    pub failures: u64,
+    /// For how long.
+    pub seconds: f64,
 }
 
 impl Judgement {
+    /// The comparison with stable in numbers, by name: numbers as numbers, the rest as text.
+    pub fn numbers(&self) -> Map<String, Value> {
+        let parts = self.compared.iter().flat_map(|c| c.numbers(self.at));
+        let typed = parts.map(|(name, text)| {
+            let value = match text.parse::<f64>() {
+                // Whole numbers are written without a point, and so read back without one.
+                Ok(number) if number.fract() == 0.0 && number.abs() < 1e15 => {
+                    (number as i64).into()
+                }
+                Ok(number) => number.into(),
+                Err(_) => text.into(),
+            };
+            (name.to_owned(), value)
+        });
+        typed.collect()
+    }
+
     /// What keeps the rollout where it is: the sentence of the verdict, or with a pass the sentences of its findings.
     pub fn missing(&self) -> String {
         if self.verdict != Verdict::Pass || self.findings.is_empty() {

@@ -1,8 +1,10 @@
 //! One stream of events under comparison: failures, slow answers, answers that blame the client.
 
-use super::comparison::policy::{self, is_guarded};
+use std::collections::VecDeque;
+
+use super::comparison::policy::{self, Guarded};
 use super::comparison::{Comparison, Pod, Prior, Rule, Tick, combined};
-use super::counting::{Delta, Tally};
+use super::counting::{Delta, RECENT, Tally};
 use super::threshold;
 use crate::domain::Timestamp;
 use crate::spec::Analysis;
@@ -16,8 +18,10 @@ pub(super) struct Watch {
     test: Comparison,
     /// The candidate's counts of ticks in which stable had no request: only a limit can judge them.
     alone: Pod,
-    /// The step that `step` is about, and what the candidate had before it.
+    /// The step that `step` is about, and what candidate and stable had before it.
     step: Option<(Timestamp, Pod, Pod)>,
+    /// The last readings with what both had, so that a step that is reported a little late still finds its beginning.
+    recent: VecDeque<(Timestamp, Pod, Pod)>,
     candidate: Vec<Pod>,
     stable: Vec<Pod>,
 }
@@ -34,6 +38,7 @@ impl Watch {
             test: Comparison::new(rule),
             alone: (0, 0),
             step: None,
+            recent: VecDeque::with_capacity(RECENT + 1),
             candidate: Vec::new(),
             stable: Vec::new(),
         }
@@ -70,9 +75,17 @@ impl Watch {
         if delta.restart {
             self.test.restart();
         }
+        self.recent
+            .push_back((at, self.test.candidate(), self.test.stable()));
+        if self.recent.len() > RECENT {
+            self.recent.pop_front();
+        }
         // The first reading at or after the step is its beginning.
-        if at >= step && self.step.is_none_or(|(of, ..)| of != step) {
-            self.step = Some((step, self.test.candidate(), self.test.stable()));
+        if self.step.is_none_or(|(of, ..)| of != step) {
+            let mut readings = self.recent.iter();
+            self.step = readings
+                .find(|(at, ..)| *at >= step)
+                .map(|(_, candidate, stable)| (step, *candidate, *stable));
         }
     }
 
@@ -92,7 +105,7 @@ impl Watch {
     }
 
     /// `ln E`, without what the guards forbid to act on.
-    pub(super) fn ln_evidence(&self, step: Timestamp, floor: f64, limit: Option<f64>) -> f64 {
+    pub(super) fn ln_evidence(&self, step: Timestamp, floor: f64, limit: Option<f64>) -> Guarded {
         let own = self.test.ln_evidence();
         let alone = limit.filter(|_| self.alone.1 >= policy::MIN_FAILURES);
         let evidence = match alone {
@@ -105,10 +118,6 @@ impl Watch {
         let of_step = self
             .since_step(step)
             .map_or((0, 0), |(candidate, _)| candidate);
-        if is_guarded(self.test.candidate(), of_step, floor) {
-            evidence
-        } else {
-            evidence.min(0.0)
-        }
+        policy::guarded(evidence, self.test.candidate(), of_step, floor)
     }
 }

@@ -17,7 +17,7 @@ use super::values::{self, CanaryName};
 use super::wiring::{prometheus_settings, runtime};
 use super::{history, show};
 use crate::analysis::comparison::Rule;
-use crate::analysis::{Answer, Purpose, Query};
+use crate::analysis::{Answer, Labels, Purpose, Query};
 use crate::domain::Timestamp;
 use crate::ports::Metrics;
 use crate::prometheus::Server;
@@ -220,7 +220,7 @@ impl BacktestArgs {
             Some(Answer::Series(series)) => Ok(series
                 .into_iter()
                 .map(|one| Line {
-                    labels: one.labels,
+                    labels: owned(&one.labels),
                     samples: one
                         .samples
                         .into_iter()
@@ -322,6 +322,11 @@ fn read(path: &Path) -> Result<Vec<Line>, Failure> {
         .into_iter()
         .map(|series| line(series).map_err(failed))
         .collect()
+}
+
+fn owned(labels: &Labels) -> BTreeMap<String, String> {
+    let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+    labels.iter().map(owned).collect()
 }
 
 fn line(series: SavedSeries) -> Result<Line, String> {

@@ -1,5 +1,7 @@
 //! `serin validate`: every mistake at once.
 
+mod queries;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -8,10 +10,12 @@ use clap::builder::FalseyValueParser;
 use serde::Serialize;
 
 use super::failure::{Failure, Outcome};
-use super::flags::OutputFlag;
+use super::flags::{OutputFlag, PrometheusFlags};
 use super::output::{Console, Style};
+use super::wiring::prometheus_settings;
 use super::worktree::{Place, WorkTree};
 use crate::domain::RepoPath;
+use crate::prometheus::Server;
 use crate::spec::Severity;
 
 /// Report every mistake in the canaries below these paths, as file:line:column: message.
@@ -21,6 +25,10 @@ Examples:
   serin validate .
   serin validate clusters/prod --strict
   serin validate . --output json
+  serin validate . --prometheus http://prometheus:9090
+
+With a Prometheus, the queries that you wrote are asked once each: mistakes in their PromQL are found, results that are no
+number or no counters, too many series.
 
 Exit status 0 when all is well, 1 when there are mistakes, 2 when there is nothing at such a path.")]
 pub(super) struct ValidateArgs {
@@ -31,11 +39,13 @@ pub(super) struct ValidateArgs {
     #[arg(long, env = "SERIN_STRICT", value_parser = FalseyValueParser::new())]
     strict: bool,
     #[command(flatten)]
+    prometheus: PrometheusFlags,
+    #[command(flatten)]
     output: OutputFlag,
 }
 
 /// A mistake, for scripts.
-#[derive(Debug, Serialize)]
+#[derive(Debug, PartialEq, Serialize)]
 struct Found {
     file: String,
     line: usize,
@@ -56,6 +66,7 @@ struct Report {
 impl ValidateArgs {
     pub(super) fn execute(&self, console: &mut Console<'_>) -> Result<Outcome, Failure> {
         let mut report = Report::default();
+        let server = self.server()?;
         for (root, places) in by_repository(&self.paths)? {
             let tree = WorkTree::read(&root)?;
             // A wrong folder must not read as a good one in somebody's CI.
@@ -65,7 +76,7 @@ impl ValidateArgs {
                     empty.shown().display()
                 )));
             }
-            report.add(&tree, &places);
+            report.add(&tree, &places, server.as_ref())?;
         }
         let failed = report.errors > 0 || (self.strict && report.warnings > 0);
         console.value(self.output.output, &report, |console| report.print(console))?;
@@ -74,6 +85,18 @@ impl ValidateArgs {
         } else {
             Outcome::Done
         })
+    }
+}
+
+impl ValidateArgs {
+    /// The server to try queries out on, if there is one.
+    fn server(&self) -> Result<Option<Server>, Failure> {
+        if self.prometheus.prometheus.is_none() {
+            return Ok(None);
+        }
+        let settings = prometheus_settings(&self.prometheus.over(None)?)?;
+        let server = Server::new(settings).map_err(|error| Failure::usage(error.to_string()))?;
+        Ok(Some(server))
     }
 }
 
@@ -88,7 +111,12 @@ fn by_repository(paths: &[PathBuf]) -> Result<BTreeMap<PathBuf, Vec<Place>>, Fai
 }
 
 impl Report {
-    fn add(&mut self, tree: &WorkTree, places: &[Place]) {
+    fn add(
+        &mut self,
+        tree: &WorkTree,
+        places: &[Place],
+        server: Option<&Server>,
+    ) -> Result<(), Failure> {
         let catalog = tree.catalog();
         let covered = |file: &RepoPath| places.iter().any(|place| place.covers(file));
         let homes = catalog.canaries.values().map(|entry| match entry {
@@ -96,6 +124,20 @@ impl Report {
             Err(rejected) => &rejected.file,
         });
         self.canaries += homes.filter(|file| covered(file)).count();
+        if let Some(server) = server {
+            let sound = catalog
+                .canaries
+                .values()
+                .filter_map(|entry| entry.as_ref().ok());
+            let sound: Vec<_> = sound.filter(|canary| covered(&canary.home.file)).collect();
+            for found in queries::check(tree, &sound, server)? {
+                match found.severity {
+                    "error" => self.errors += 1,
+                    _ => self.warnings += 1,
+                }
+                self.diagnostics.push(found);
+            }
+        }
         for diagnostic in catalog.diagnostics {
             if !covered(&diagnostic.file) {
                 continue;
@@ -118,6 +160,9 @@ impl Report {
                 message: diagnostic.message,
             });
         }
+        self.diagnostics
+            .sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+        Ok(())
     }
 
     fn print(&self, console: &mut Console<'_>) -> Result<(), Failure> {

@@ -10,7 +10,14 @@ use super::schema;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AnalysisSpec {
-    /// Time between two looks at Prometheus; `15s` by default, at least `1s`.
+    /// By whose rule a candidate is judged; `serin` by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<RuleSpec>,
+    /// Failed checks that roll back, with `rule: flagger`; 1 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000))]
+    pub threshold: Option<u32>,
+    /// Time between two looks at Prometheus; `15s` by default (`1m` with `rule: flagger`), at least `1s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::duration")]
     pub every: Option<String>,
@@ -37,6 +44,9 @@ pub struct AnalysisSpec {
     /// Whose telemetry counts; `destination` by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reporter: Option<ReporterSpec>,
+    /// Queries that count requests, for telemetry other than Istio's: Linkerd's, an application's own, recording rules.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counters: Option<CountersSpec>,
     /// What counts as a failure: 5xx, gRPC's server faults and requests without an answer by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failures: Option<FailuresSpec>,
@@ -48,6 +58,64 @@ pub struct AnalysisSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::duration")]
     pub warmup: Option<String>,
+}
+
+/// The rule that a candidate is judged by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RuleSpec {
+    /// Candidate against stable and against limits, valid however often one looks.
+    Serin,
+    /// Flagger's, while you migrate: a check every `every`, by Flagger's queries over that time alone. A check fails when
+    /// a metric is beyond its limit or has no value; after `threshold` failed checks the next tick rolls back. Nothing
+    /// is compared with stable.
+    Flagger,
+}
+
+/// Queries that count requests.
+///
+/// Each yields cumulative counters (no `rate`, no `increase`), best one series per pod, with the label `pod` or
+/// `instance`. `{{ workload }}` is filled in with the workloads of stable and of the candidate in turn; `{{ namespace }}`,
+/// `{{ service }}` and `{{ canary }}` are known as well.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CountersSpec {
+    /// All requests: `sum by (pod) (response_total{direction="inbound", namespace="{{ namespace }}", deployment=~"{{ workload }}"})`.
+    #[schemars(length(min = 1, max = 10_000))]
+    pub requests: String,
+    /// Those of them that failed.
+    #[schemars(length(min = 1, max = 10_000))]
+    pub failures: String,
+    /// Those of them that were answered with the client's fault (4xx); compared as well, with little weight.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 10_000))]
+    pub rejections: Option<String>,
+    /// How long answers took; needed by a `latency` metric.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency: Option<LatencyCountersSpec>,
+}
+
+/// A histogram of latencies.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LatencyCountersSpec {
+    /// PromQL that yields cumulative buckets with the label `le`, `+Inf` among them; best without failures, which may be
+    /// fast: `sum by (pod, le) (http_request_duration_seconds_bucket{pod=~"({{ workload }})-.*", code!~"5.."})`.
+    #[schemars(length(min = 1, max = 10_000))]
+    pub buckets: String,
+    /// Unit of the bounds; `s` by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit: Option<UnitSpec>,
+}
+
+/// Unit of the bounds of a histogram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum UnitSpec {
+    /// Seconds.
+    S,
+    /// Milliseconds.
+    Ms,
 }
 
 /// What counts as a failure. What is given takes the place of the default.

@@ -147,6 +147,9 @@ mod tests {
             [
                 "spec.ladder",
                 "spec.route",
+                "spec.analysis.counters.failures",
+                "spec.analysis.counters.requests",
+                "spec.analysis.counters.latency.buckets",
                 "spec.analysis.metrics[].name",
                 "spec.freeze[].from",
                 "spec.freeze[].to",

@@ -10,8 +10,8 @@ mod spec;
 mod status;
 
 pub use analysis::{
-    AnalysisSpec, CompareSpec, FailureAction, FailuresSpec, InconclusiveAction, MetricSpec,
-    ReporterSpec,
+    AnalysisSpec, CompareSpec, CountersSpec, FailureAction, FailuresSpec, InconclusiveAction,
+    LatencyCountersSpec, MetricSpec, ReporterSpec, RuleSpec, UnitSpec,
 };
 pub use definition::{crd_yaml, spec_schema};
 pub use route::{L4RouteSpec, RouteSpec, SessionAffinitySpec, UserSpec};

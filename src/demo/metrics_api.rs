@@ -254,6 +254,8 @@ mod tests {
                 skip: false,
                 reporter: Reporter::Destination,
                 counting: crate::spec::Counting::default(),
+                counters: None,
+                rule: crate::spec::Rule::Serin,
             },
             window: Window {
                 rollout: at(60),
@@ -261,6 +263,7 @@ mod tests {
                 has_traffic: true,
                 weight: None,
                 comparable: true,
+                strikes: 0,
             },
         }
     }

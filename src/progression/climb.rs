@@ -1,22 +1,23 @@
 //! Up the ladder: starting a candidate, passing the gates of a step, the next rung, promotion.
 
 use super::decide::{Answer, Desk, with_judgement};
-use super::freeze;
-use super::replicas;
 use super::state::{
     Approval, Aspect, Cause, Decision, DrainCause, Hold, HoldReason, Phase, Readiness, Rollout,
     State, TransitionKind, WaitingOn,
 };
-use crate::analysis::{Judgement, Verdict, next_reading};
+use super::{freeze, reach, replicas};
+use crate::analysis::{Judgement, Verdict, next_look};
 use crate::domain::{Timestamp, Weight};
-use crate::spec::{Candidate, CandidateContent, OnFailure, OnInconclusive, Rung, Workload};
+use crate::spec::{
+    Candidate, CandidateContent, OnFailure, OnInconclusive, Rung, ValidatedCanary, Workload,
+};
 
 /// Nothing runs: is there something to start?
 pub(super) fn begin(desk: &Desk<'_>, state: State) -> Answer {
     let Some(proposal) = &desk.canary.proposal else {
         return settle(desk, state);
     };
-    if let Some(on) = refusal(desk, &state, proposal) {
+    if let Some(on) = refusal(desk.canary, &state, proposal, desk.now) {
         let wake_at = if let WaitingOn::Freeze { until } = &on {
             Some(*until)
         } else {
@@ -24,7 +25,7 @@ pub(super) fn begin(desk: &Desk<'_>, state: State) -> Answer {
         };
         return desk.wait(state, on, wake_at);
     }
-    if returns_to_previous(desk, &state, proposal) {
+    if returns_to_previous(desk.canary, &state, proposal, desk.now) {
         let sentence = format!(
             "{} is the version that served before, within the rollback window: it becomes stable without a ladder.",
             proposal.summary
@@ -50,7 +51,7 @@ pub(super) fn begin(desk: &Desk<'_>, state: State) -> Answer {
 /// those of the version before would be taken for the new one's as soon as the clock is set right.
 fn clock(desk: &Desk<'_>, state: &State) -> Option<Answer> {
     let words = desk.seen.clock_off.clone()?;
-    let look = next_reading(desk.now, desk.canary.analysis.every);
+    let look = next_look(&desk.canary.analysis, desk.now, desk.now);
     Some(desk.wait(state.clone(), WaitingOn::Metrics(words), Some(look)))
 }
 
@@ -60,7 +61,7 @@ pub(super) fn restart(desk: &Desk<'_>, before: &State, state: State) -> Option<A
     if desk.canary.controls.abort || desk.seen.clock_off.is_some() {
         return None;
     }
-    match refusal(desk, &state, proposal) {
+    match refusal(desk.canary, &state, proposal, desk.now) {
         Some(_) => None,
         None => Some(start(desk, before, state, proposal)),
     }
@@ -83,21 +84,38 @@ fn settle(desk: &Desk<'_>, mut state: State) -> Answer {
     )
 }
 
+/// Whether a proposal starts to climb now, so that it is worth asking what stable does before.
+pub fn is_starting(canary: &ValidatedCanary, state: &State, now: Timestamp) -> bool {
+    let is_idle = matches!(state.phase, Phase::Idle | Phase::Failed(_));
+    let controls = &canary.controls;
+    let is_free = !controls.paused && !controls.abort && !canary.analysis.skip;
+    let starts = |proposal: &Candidate| {
+        refusal(canary, state, proposal, now).is_none()
+            && !returns_to_previous(canary, state, proposal, now)
+    };
+    is_idle && is_free && canary.proposal.as_ref().is_some_and(starts)
+}
+
 /// What speaks against starting this proposal.
-fn refusal(desk: &Desk<'_>, state: &State, proposal: &Candidate) -> Option<WaitingOn> {
-    let retried = desk.canary.controls.retry > state.retry;
+fn refusal(
+    canary: &ValidatedCanary,
+    state: &State,
+    proposal: &Candidate,
+    now: Timestamp,
+) -> Option<WaitingOn> {
+    let retried = canary.controls.retry > state.retry;
     if let Some(rejection) = state.rejection(&proposal.revision)
         && !retried
     {
         return Some(WaitingOn::Retry(rejection.clone()));
     }
-    if proposal.older_than_stable && !returns_to_previous(desk, state, proposal) {
+    if proposal.older_than_stable && !returns_to_previous(canary, state, proposal, now) {
         return Some(WaitingOn::DowngradeConsent {
             candidate: proposal.summary.clone(),
-            stable: desk.canary.stable.summary.clone(),
+            stable: canary.stable.summary.clone(),
         });
     }
-    if let Workload::Managed(managed) = &desk.canary.workload
+    if let Workload::Managed(managed) = &canary.workload
         && managed.stable_value.is_none()
     {
         return Some(WaitingOn::TrackLabel {
@@ -105,15 +123,20 @@ fn refusal(desk: &Desk<'_>, state: &State, proposal: &Candidate) -> Option<Waiti
             deployment: managed.deployment.clone(),
         });
     }
-    freeze::ends(&desk.canary.controls.freeze, desk.now).map(|until| WaitingOn::Freeze { until })
+    freeze::ends(&canary.controls.freeze, now).map(|until| WaitingOn::Freeze { until })
 }
 
 /// Whether the proposal is the version before the last promotion, proposed within the rollback window.
-fn returns_to_previous(desk: &Desk<'_>, state: &State, proposal: &Candidate) -> bool {
-    match (&state.previous, desk.canary.controls.rollback_window) {
+fn returns_to_previous(
+    canary: &ValidatedCanary,
+    state: &State,
+    proposal: &Candidate,
+    now: Timestamp,
+) -> bool {
+    match (&state.previous, canary.controls.rollback_window) {
         (Some(previous), Some(window)) => {
             previous.version.revision == proposal.yields
-                && (desk.now - previous.until)
+                && (now - previous.until)
                     .to_std()
                     .is_ok_and(|age| age <= window)
         }
@@ -159,8 +182,10 @@ fn start(desk: &Desk<'_>, before: &State, mut after: State, proposal: &Candidate
         }
         _ => String::new(),
     };
+    let load = desk.seen.judgement.as_ref().and_then(|seen| seen.load);
+    let reach = load.map_or_else(String::new, |load| reach::sentence(desk.canary, load));
     let sentence = format!(
-        "{} is proposed next to {}{users}.{replaces}",
+        "{} is proposed next to {}{users}.{replaces}{reach}",
         proposal.summary, desk.canary.stable.summary
     );
     desk.commit(before, after, TransitionKind::Start, cause, sentence)
@@ -482,7 +507,7 @@ fn gate(desk: &Desk<'_>, rollout: &Rollout, judgement: Option<&Judgement>) -> Ga
     let hold = rung.map_or(std::time::Duration::ZERO, |rung| rung.hold);
     let until = after(observed, hold);
     if desk.now < until {
-        let look = next_reading(desk.now, desk.canary.analysis.every);
+        let look = next_look(&desk.canary.analysis, observed, desk.now);
         return Gate::closed(WaitingOn::HoldTime { until }, Some(until.min(look)));
     }
     let mut rule = match (rung, hold.is_zero()) {
@@ -519,7 +544,8 @@ fn evidence(
     if !rollout.has_traffic() {
         return Ok(None);
     }
-    let look = Some(next_reading(desk.now, desk.canary.analysis.every));
+    let observed = desk.seen.observed.unwrap_or(desk.now);
+    let look = Some(next_look(&desk.canary.analysis, observed, desk.now));
     let Some(judgement) = judgement else {
         let sentence = "Prometheus was not asked yet".to_owned();
         let deadline = desk.canary.analysis.deadline;
@@ -641,6 +667,8 @@ mod tests {
             findings,
             sentence: "only a failure counts".to_owned(),
             at: Timestamp::default(),
+            strikes: None,
+            load: None,
         };
         let (judgement, seen) = named_users_only(judgement);
         (judgement.map(|judgement| judgement.findings.len()), seen)

@@ -544,6 +544,8 @@ impl State {
                 verdict: judgement.verdict,
                 sentence: judgement.sentence.clone(),
                 at: judgement.at,
+                numbers: judgement.numbers(),
+                strikes: judgement.strikes.unwrap_or_default(),
             });
         }
     }

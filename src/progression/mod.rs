@@ -9,16 +9,18 @@ mod decide;
 mod freeze;
 mod invariants;
 mod people;
+mod reach;
 mod replicas;
 mod state;
 mod waiting;
 mod window;
 
+pub use climb::is_starting;
 pub use decide::{decide, decide_removal};
 pub use freeze::ends as freeze_ends;
 pub use invariants::violations;
 pub use replicas::replicas;
-pub use window::window;
+pub use window::{outlook, window};
 
 pub use state::{
     Approval, Aspect, Attribution, Cause, Decision, DrainCause, Failure, Hold, HoldReason,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::analysis::{Judgement, Verdict};
 use crate::domain::{CommitId, Person, RepoPath, Revision, Timestamp, Weight};
@@ -157,6 +157,10 @@ pub struct VerdictNote {
     pub sentence: String,
     /// When.
     pub at: Timestamp,
+    /// The comparison with stable in numbers, by name; empty where there was none.
+    pub numbers: Map<String, Value>,
+    /// Checks of this rollout that failed so far, by Flagger's rule; 0 by Serin's.
+    pub strikes: u32,
 }
 
 /// Who did something, and in which commit.

@@ -36,5 +36,18 @@ pub fn window(
         has_traffic: rollout.has_traffic(),
         weight: by_chance.then(|| rollout.weight.percent()),
         comparable: canary.ladder.iter().all(|rung| rung.matches.is_empty()),
+        strikes: state.last_verdict.as_ref().map_or(0, |note| note.strikes),
+    })
+}
+
+/// The times of a rollout that is about to start: nothing counts yet, but what stable does is worth knowing.
+pub fn outlook(canary: &ValidatedCanary, state: &State, now: Timestamp) -> Option<Window> {
+    super::is_starting(canary, state, now).then(|| Window {
+        rollout: now,
+        step: now,
+        has_traffic: false,
+        weight: None,
+        comparable: canary.ladder.iter().all(|rung| rung.matches.is_empty()),
+        strikes: 0,
     })
 }

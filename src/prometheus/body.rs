@@ -3,13 +3,15 @@
 //! The types of `prometheus-http-query` buffer every series before they know its sort, which for 200,000 series takes
 //! several times as long as the parser itself; the crate builds the requests.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 use std::fmt;
 
 use chrono::DateTime;
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 
-use crate::analysis::{AskError, Series};
+use crate::analysis::{AskError, Labels, Series};
 use crate::domain::Timestamp;
 
 /// Most warnings that are read: one is enough to refuse the answer.
@@ -37,20 +39,21 @@ pub(super) struct Data {
 /// Elements of `result`: series, or the two parts of a scalar or string.
 #[derive(Default)]
 struct Found {
-    series: Vec<Raw>,
+    series: Vec<Series>,
     number: Option<f64>,
     text: Option<String>,
-}
-
-/// A series as it is written.
-struct Raw {
-    labels: BTreeMap<String, String>,
-    samples: Vec<(f64, f64)>,
-    has_histogram: bool,
+    /// What makes the series unusable, if anything does: said only where series were asked for.
+    problem: Option<String>,
 }
 
 /// A sample: seconds, and a number in quotes.
 struct Sample(f64, f64);
+
+impl Sample {
+    fn timed(self) -> Result<(Timestamp, f64), String> {
+        Ok((time(self.0)?, self.1))
+    }
+}
 
 /// Parses a whole body. What Prometheus says of an error is an error here.
 ///
@@ -85,16 +88,17 @@ impl Envelope {
 impl Data {
     fn series(self, range: bool) -> Result<Vec<Series>, String> {
         match (self.kind.as_str(), range) {
-            ("vector", false) | ("matrix", true) => {
-                self.result.series.into_iter().map(Raw::series).collect()
-            }
+            ("vector", false) | ("matrix", true) => match self.result.problem {
+                Some(problem) => Err(problem),
+                None => Ok(self.result.series),
+            },
             ("scalar", false) => {
                 let value = self.result.text.as_deref().and_then(number);
                 let (Some(seconds), Some(value)) = (self.result.number, value) else {
                     return Err("it has a scalar without a time and a number".to_owned());
                 };
                 Ok(vec![Series {
-                    labels: BTreeMap::new(),
+                    labels: Labels::default(),
                     samples: vec![(time(seconds)?, value)],
                 }])
             }
@@ -108,25 +112,6 @@ impl Data {
                 other.chars().take(40).collect::<String>()
             )),
         }
-    }
-}
-
-impl Raw {
-    fn series(self) -> Result<Series, String> {
-        if self.has_histogram {
-            return Err("it has native histograms where numbers were asked for".to_owned());
-        }
-        let mut samples: Vec<(Timestamp, f64)> = Vec::with_capacity(self.samples.len());
-        for (seconds, value) in self.samples {
-            samples.push((time(seconds)?, value));
-        }
-        if !samples.is_sorted_by_key(|(at, _)| *at) {
-            samples.sort_by_key(|(at, _)| *at);
-        }
-        Ok(Series {
-            labels: self.labels,
-            samples,
-        })
     }
 }
 
@@ -159,7 +144,10 @@ impl<'de> Deserialize<'de> for Found {
                 let mut found = Found::default();
                 while let Some(element) = list.next_element()? {
                     match element {
-                        Element::Series(raw) => found.series.push(raw),
+                        Element::Series(Ok(series)) => found.series.push(series),
+                        Element::Series(Err(problem)) => {
+                            found.problem.get_or_insert(problem);
+                        }
                         Element::Number(number) => found.number = Some(number),
                         Element::Text(text) => found.text = Some(text),
                     }
@@ -172,7 +160,7 @@ impl<'de> Deserialize<'de> for Found {
 }
 
 enum Element {
-    Series(Raw),
+    Series(Result<Series, String>),
     Number(f64),
     Text(String),
 }
@@ -188,24 +176,28 @@ impl<'de> Deserialize<'de> for Element {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Element, A::Error> {
-                let mut raw = Raw {
-                    labels: BTreeMap::new(),
+                let mut series = Series {
+                    labels: Labels::default(),
                     samples: Vec::new(),
-                    has_histogram: false,
                 };
+                let mut problem = None;
                 while let Some(key) = fields.next_key::<Field>()? {
                     match key {
-                        Field::Metric => raw.labels = fields.next_value()?,
-                        Field::Value => {
-                            let Sample(at, value) = fields.next_value()?;
-                            raw.samples = vec![(at, value)];
-                        }
+                        Field::Metric => series.labels = fields.next_value_seed(Metric)?,
+                        Field::Value => match fields.next_value::<Sample>()?.timed() {
+                            Ok(sample) => series.samples = vec![sample],
+                            Err(words) => problem = Some(words),
+                        },
                         Field::Values => {
                             let list: Vec<Sample> = fields.next_value()?;
-                            raw.samples = list.into_iter().map(|s| (s.0, s.1)).collect();
+                            match list.into_iter().map(Sample::timed).collect() {
+                                Ok(samples) => series.samples = samples,
+                                Err(words) => problem = Some(words),
+                            }
                         }
                         Field::Histogram => {
-                            raw.has_histogram = true;
+                            let words = "it has native histograms where numbers were asked for";
+                            problem = Some(words.to_owned());
                             fields.next_value::<IgnoredAny>()?;
                         }
                         Field::Other => {
@@ -213,7 +205,10 @@ impl<'de> Deserialize<'de> for Element {
                         }
                     }
                 }
-                Ok(Element::Series(raw))
+                if !series.samples.is_sorted_by_key(|(at, _)| *at) {
+                    series.samples.sort_by_key(|(at, _)| *at);
+                }
+                Ok(Element::Series(problem.map_or(Ok(series), Err)))
             }
 
             fn visit_f64<E>(self, number: f64) -> Result<Element, E> {
@@ -235,6 +230,38 @@ impl<'de> Deserialize<'de> for Element {
         deserializer.deserialize_any(Any)
     }
 }
+
+/// Reads labels into one piece of memory.
+struct Metric;
+
+impl<'de> DeserializeSeed<'de> for Metric {
+    type Value = Labels;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Labels, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Metric {
+    type Value = Labels;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("labels")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Labels, A::Error> {
+        let mut labels = Labels::roomy();
+        while let Some(Text(name)) = map.next_key()? {
+            let Text(value) = map.next_value()?;
+            labels.set(&name, &value);
+        }
+        Ok(labels)
+    }
+}
+
+/// A text that is copied only where it has escapes.
+#[derive(serde::Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 #[derive(serde::Deserialize)]
 #[serde(field_identifier, rename_all = "lowercase")]

@@ -90,8 +90,7 @@ impl Memory {
     pub(super) fn is_due(&self, target: &Target, now: Timestamp) -> bool {
         match self.verdicts.get(&target.id) {
             Some((step, judgement)) if *step == target.window.step && judgement.at <= now => {
-                let every = target.analysis.every;
-                analysis::reading_due(judgement.at, every) < analysis::reading_due(now, every)
+                analysis::is_due(target, judgement.at, now)
             }
             _ => true,
         }

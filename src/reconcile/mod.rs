@@ -281,7 +281,7 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
         let targets: Vec<Target> = view
             .situations
             .iter()
-            .filter_map(|situation| plan::target(situation, sightings, &self.memory))
+            .filter_map(|situation| plan::target(situation, sightings, &self.memory, now))
             .filter(|target| self.memory.is_due(target, now))
             .collect();
         if targets.is_empty() {

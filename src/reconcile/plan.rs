@@ -55,31 +55,16 @@ pub(super) fn target(
     situation: &Situation,
     sightings: Option<&BTreeMap<CanaryId, Sighting>>,
     memory: &Memory,
+    now: Timestamp,
 ) -> Option<Target> {
     let sound = situation.sound()?;
     if sound.removed || sound.intervention.is_some() {
         return None;
     }
     let observed = observed(&situation.id, &sound.state, sightings, memory);
-    let window = progression::window(&sound.canary, &sound.state, observed)?;
-    let (stable, candidate) = match &sound.canary.workload {
-        Workload::Managed(managed) => (
-            vec![managed.deployment.clone()],
-            vec![crate::domain::canary_deployment(&managed.deployment)],
-        ),
-        Workload::BringYourOwn(two) => (
-            two.stable_deployments.clone(),
-            two.candidate_deployments.clone(),
-        ),
-    };
-    Some(Target {
-        id: situation.id.clone(),
-        stable,
-        candidate,
-        service: sound.canary.route.service.clone(),
-        analysis: sound.canary.analysis.clone(),
-        window,
-    })
+    let window = progression::window(&sound.canary, &sound.state, observed)
+        .or_else(|| progression::outlook(&sound.canary, &sound.state, now))?;
+    Some(Target::new(&sound.canary, window))
 }
 
 /// When the present step was observed: by the cluster, or without one when the push was accepted.
@@ -171,6 +156,7 @@ fn observation(
     sound: &Sound,
     sightings: Option<&BTreeMap<CanaryId, Sighting>>,
     memory: &Memory,
+    now: Timestamp,
 ) -> Observation {
     let observed = observed(id, &sound.state, sightings, memory);
     let sighting = sightings.and_then(|sightings| sightings.get(id));
@@ -186,7 +172,8 @@ fn observation(
         stable: sighting.map_or(Readiness::Unknown, |sighting| sighting.stable.clone()),
         candidate: sighting.map_or(Readiness::Unknown, |sighting| sighting.candidate.clone()),
         stable_replicas: sighting.and_then(|sighting| sighting.stable_replicas),
-        judgement: observed.and_then(|step| memory.verdict(id, step).cloned()),
+        // What stable did before a rollout that starts now was asked about this very moment.
+        judgement: memory.verdict(id, observed.unwrap_or(now)).cloned(),
         stale: sound.stale.clone(),
     }
 }
@@ -236,7 +223,7 @@ impl Plan {
         match &situation.standing {
             Standing::Broken(diagnostics) => Self::broken(&situation.id, diagnostics.clone()),
             Standing::Sound(sound) => {
-                let seen = observation(&situation.id, sound, sightings, memory);
+                let seen = observation(&situation.id, sound, sightings, memory, room.now);
                 Self::moving(&situation.id, sound, seen, room)
             }
         }
@@ -257,7 +244,8 @@ impl Plan {
             files: BTreeMap::new(),
             waiting: WaitingOn::Observation,
             wake_at: None,
-            judgement: seen.judgement.clone(),
+            // Before the start it is no verdict about a candidate.
+            judgement: seen.observed.and(seen.judgement.clone()),
             diagnostics: Vec::new(),
             sought: unsure.then_some(Aspect::Edit).into_iter().collect(),
             commits: Vec::new(),

@@ -70,6 +70,9 @@ pub fn write(id: &CanaryId, transition: &Transition, style: &Style) -> String {
         if let Some(compared) = &judgement.compared {
             trailer("Evidence", &numbers(compared, judgement.at));
         }
+        if let Some(strikes) = judgement.strikes {
+            trailer("Failed-Checks", &strikes.to_string());
+        }
     }
     trailer("Cause", &cause(&transition.cause));
     trailer("Version", &style.version);
@@ -137,24 +140,9 @@ fn metric(finding: &Finding) -> String {
 
 /// The comparison in numbers, `key=value …`: enough to check the decision by hand.
 fn numbers(compared: &Compared, at: Timestamp) -> String {
-    let odds = compared
-        .odds
-        .map_or_else(|| "none".to_owned(), |odds| format!("{odds:.3}"));
-    format!(
-        "stream={} candidate={}/{} stable={}/{} theta={:.4} lnE={:.4} whole={:.4} needed={:.4} p={:.3e} odds={odds} phi={:.3} asked={}",
-        one_line(&compared.stream).replace(' ', "-"),
-        compared.failures,
-        compared.requests,
-        compared.stable_failures,
-        compared.stable_requests,
-        compared.theta,
-        compared.ln_evidence,
-        compared.whole.0,
-        compared.whole.1,
-        compared.p_value,
-        compared.phi,
-        at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
-    )
+    let parts = compared.numbers(at).into_iter();
+    let parts = parts.map(|(name, value)| format!("{name}={}", one_line(&value).replace(' ', "-")));
+    parts.collect::<Vec<_>>().join(" ")
 }
 
 /// The evidence in one sentence per metric, for people.
@@ -338,6 +326,8 @@ mod tests {
                 }],
                 sentence: String::new(),
                 at: Default::default(),
+                strikes: None,
+                load: None,
             }),
         }
     }

@@ -190,10 +190,23 @@ fn state() -> impl Strategy<Value = State> {
         reason,
     });
     let previous = (version(), time()).prop_map(|(version, until)| Previous { version, until });
-    let note = (verdict(), text(), time()).prop_map(|(verdict, sentence, at)| VerdictNote {
+    let numbers = prop::collection::btree_map("[a-zA-Z]{1,8}", -1_000_i32..1_000, 0..4);
+    let numbers = numbers.prop_map(|all| {
+        let quarters = all.into_iter().map(|(name, n)| match n % 4 {
+            0 => (name, (n / 4).into()),
+            _ => (name, (f64::from(n) / 4.0).into()),
+        });
+        quarters
+            .chain([("asked".to_owned(), "1/2".into())])
+            .collect()
+    });
+    let note = (verdict(), text(), time(), numbers, 0_u32..5);
+    let note = note.prop_map(|(verdict, sentence, at, numbers, strikes)| VerdictNote {
         verdict,
         sentence,
         at,
+        numbers,
+        strikes,
     });
     (
         (0_u64..1_000_000, version(), phase, prop::option::of(held)),
@@ -317,7 +330,7 @@ proptest! {
             candidate,
             cause: by.map_or_else(|| Cause::Rule(texts[5].clone()), Cause::Person),
             sentence: texts[6].clone(),
-            judgement: Some(Judgement { verdict: Verdict::Fail, allows: Allows::ALL, compared: None, findings: vec![finding], sentence: texts[7].clone(), at: Timestamp::UNIX_EPOCH }),
+            judgement: Some(Judgement { verdict: Verdict::Fail, allows: Allows::ALL, compared: None, findings: vec![finding], sentence: texts[7].clone(), at: Timestamp::UNIX_EPOCH, strikes: None, load: None }),
         };
         let style = Style { skip_ci: skip, version: "1.0.0".to_owned() };
         let written = message::write(&id(), &transition, &style);

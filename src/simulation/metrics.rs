@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use super::lifeline::CrashPoint;
-use super::mesh::{Mesh, World};
-use crate::analysis::{Answer, AskError, Purpose, Query, Series};
-use crate::domain::{CanaryId, Timestamp};
+use super::mesh::{Mesh, Workloads, World};
+use crate::analysis::{
+    Answer, AskError, CUSTOM_LABEL, Counted, Labels, Part, Purpose, Query, Series,
+};
+use crate::domain::{CanaryId, Timestamp, canary_deployment};
 use crate::ports::Metrics;
 
 /// How Prometheus answers.
@@ -52,17 +54,29 @@ impl World {
             | PrometheusMood::Nan
             | PrometheusMood::Stale
             | PrometheusMood::Absurd => {
-                let Purpose::Requests(asked) = &query.purpose else {
-                    return Answer::Series(Vec::new());
+                let asked: Vec<CanaryId> = match &query.purpose {
+                    Purpose::Requests(ids) => ids.clone(),
+                    Purpose::Counters(_, members) => {
+                        let mut ids: Vec<_> = members.iter().map(|m| m.canary.clone()).collect();
+                        ids.dedup();
+                        ids
+                    }
+                    Purpose::Checks(id, _) => vec![id.clone()],
+                    Purpose::Latency(_) | Purpose::Custom(_) => return Answer::Series(Vec::new()),
                 };
                 if self.mood != PrometheusMood::Nan {
-                    for id in asked {
+                    for id in &asked {
                         let times = self.answered.entry(id.clone()).or_default();
                         times.push(self.now);
                     }
                 }
                 self.absurd |= self.mood == PrometheusMood::Absurd;
-                return self.series(asked, &instants(query));
+                let times = instants(query);
+                return match &query.purpose {
+                    Purpose::Counters(_, members) => self.counted(members, &times),
+                    Purpose::Checks(id, _) => self.checked(id, query.range, &times),
+                    _ => self.series(&asked, &times),
+                };
             }
         };
         Answer::Failed(failure)
@@ -90,6 +104,81 @@ impl World {
             })
         });
         Answer::Series(series.collect())
+    }
+
+    /// The workload of a version, where it is known by its name.
+    fn workload(&self, id: &CanaryId, of_candidate: bool) -> Option<String> {
+        match &self.services.get(id)?.workloads {
+            Workloads::Managed(name, _) if of_candidate => Some(canary_deployment(name)),
+            Workloads::Managed(name, _) => Some(name.clone()),
+            Workloads::BringYourOwn(_) => None,
+        }
+    }
+
+    /// Requests of a version until a moment, `failed` or not; `None` when the server has no such series.
+    fn count(&self, id: &CanaryId, workload: &str, failed: bool, at: Timestamp) -> Option<f64> {
+        let key = (id.clone(), workload.to_owned(), failed);
+        self.counters.get(&key)?.at(at, self.frozen)
+    }
+
+    /// What the queries of a spec count: without latencies, and without requests that blame the client.
+    fn counted(&self, members: &[Counted], times: &[Timestamp]) -> Answer {
+        let series = members.iter().enumerate().filter_map(|(index, member)| {
+            let workload = self.workload(&member.canary, member.of_candidate)?;
+            let samples = times.iter().filter_map(|at| {
+                let of = |failed| self.count(&member.canary, &workload, failed, *at);
+                let value = match member.part {
+                    Part::Requests => match (of(false), of(true)) {
+                        (None, None) => return None,
+                        (good, bad) => good.unwrap_or_default() + bad.unwrap_or_default(),
+                    },
+                    Part::Failures => of(true)?,
+                    Part::Rejections | Part::Buckets(_) => return None,
+                };
+                Some((*at, self.shown(value)))
+            });
+            let samples: Vec<(Timestamp, f64)> = samples.collect();
+            let labels = [
+                ("pod", workload.as_str()),
+                (CUSTOM_LABEL, &index.to_string()),
+            ];
+            (!samples.is_empty()).then(|| Series {
+                labels: labels.into_iter().collect(),
+                samples,
+            })
+        });
+        Answer::Series(series.collect())
+    }
+
+    /// The candidate's success rate in per cent over each interval before these times.
+    fn checked(
+        &self,
+        id: &CanaryId,
+        range: Option<(Timestamp, Duration)>,
+        times: &[Timestamp],
+    ) -> Answer {
+        let Some((workload, (_, every))) = self.workload(id, true).zip(range) else {
+            return Answer::Series(Vec::new());
+        };
+        let every = chrono::Duration::from_std(every).unwrap_or(chrono::Duration::seconds(60));
+        let samples = times.iter().filter_map(|at| {
+            let gained = |failed| {
+                let count = |at| self.count(id, &workload, failed, at).unwrap_or_default();
+                count(*at) - count(*at - every)
+            };
+            let (good, bad) = (gained(false), gained(true));
+            (good + bad > 0.0).then(|| (*at, self.shown(100.0 * good / (good + bad))))
+        });
+        let samples: Vec<(Timestamp, f64)> = samples.collect();
+        let one = Series {
+            labels: Labels::default(),
+            samples,
+        };
+        Answer::Series(if one.samples.is_empty() {
+            vec![]
+        } else {
+            vec![one]
+        })
     }
 
     fn shown(&self, value: f64) -> f64 {
@@ -134,10 +223,7 @@ fn series(namespace: &str, workload: &str, failed: bool, samples: Vec<(Timestamp
         ("reporter", "destination"),
     ];
     Series {
-        labels: labels
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect(),
+        labels: labels.into_iter().collect(),
         samples,
     }
 }

@@ -255,6 +255,8 @@ impl Rung {
 /// How a candidate is judged.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Analysis {
+    /// By whose rule.
+    pub rule: Rule,
     /// Time between two looks at Prometheus.
     pub every: Duration,
     /// What to measure; empty only with `skip`.
@@ -275,6 +277,52 @@ pub struct Analysis {
     pub reporter: Reporter,
     /// How requests are counted and compared in detail.
     pub counting: Counting,
+    /// Queries that count requests, for telemetry other than Istio's.
+    pub counters: Option<Counters>,
+}
+
+/// The rule that a candidate is judged by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// Serin's own.
+    Serin,
+    /// Flagger's: this many failed checks roll back.
+    Flagger {
+        /// At least 1.
+        threshold: u32,
+    },
+}
+
+/// PromQL that yields cumulative counters, one series per proxy or process. `{{ workload }}` is filled in for each
+/// version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counters {
+    /// All requests.
+    pub requests: String,
+    /// Those of them that failed.
+    pub failures: String,
+    /// Those of them that were answered with the client's fault.
+    pub rejections: Option<String>,
+    /// Answers by how long they took: buckets with a label `le`.
+    pub latency: Option<LatencyCounters>,
+}
+
+/// A histogram of latencies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LatencyCounters {
+    /// PromQL that yields its buckets.
+    pub buckets: String,
+    /// Unit of its bounds.
+    pub unit: Unit,
+}
+
+/// Unit of the bounds of a latency histogram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Unit {
+    /// As Istio's and Linkerd's.
+    Milliseconds,
+    /// As most others'.
+    Seconds,
 }
 
 /// What counts as a failure, and which differences between the versions matter.

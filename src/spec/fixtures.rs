@@ -160,6 +160,8 @@ fn analysis() -> Analysis {
         skip: true,
         reporter: Reporter::Destination,
         counting: crate::spec::Counting::default(),
+        counters: None,
+        rule: crate::spec::Rule::Serin,
     }
 }
 

@@ -28,10 +28,10 @@ mod tests;
 
 pub use adopt::{Adoption, Asked, CannotAdopt, LabelEdit, adopt};
 pub use canary::{
-    Analysis, CanaryReplicas, Candidate, CandidateContent, Controls, Counting, Freeze, Home,
-    ImageSources, Labels, ManagedWorkload, Metric, MetricSource, OnFailure, OnInconclusive,
-    Protocol, Reporter, Route, Rung, SessionAffinity, TwoVersions, UserRule, UserSource,
-    ValidatedCanary, Version, Workload,
+    Analysis, CanaryReplicas, Candidate, CandidateContent, Controls, Counters, Counting, Freeze,
+    Home, ImageSources, Labels, LatencyCounters, ManagedWorkload, Metric, MetricSource, OnFailure,
+    OnInconclusive, Protocol, Reporter, Route, Rule, Rung, SessionAffinity, TwoVersions, Unit,
+    UserRule, UserSource, ValidatedCanary, Version, Workload,
 };
 pub use catalog::{Catalog, Orphan, Rejected};
 pub use diagnostic::{Diagnostic, Severity};

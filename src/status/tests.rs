@@ -94,6 +94,8 @@ fn a_rollout_on_its_way_shows_all_there_is() {
         verdict: Verdict::Pass,
         allows: crate::analysis::Allows::ALL,
         compared: None,
+        strikes: None,
+        load: None,
         findings: vec![Finding {
             metric: "success-rate".to_owned(),
             verdict: Verdict::Pass,

@@ -10,15 +10,14 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::chart::{Curve, LinePlot, Moment};
-use super::flagger::{self, Strikes};
+use super::flagger;
 use super::interval::number;
 use super::promql::{self, Point};
 use super::scenario::Ms;
 use crate::analysis::comparison::policy::{self, Policy, Reading};
 use crate::analysis::comparison::{Comparison, Pod, Rule, Tick};
+use crate::analysis::flagger::{Strikes, passes};
 
-/// Ticks between two restarts of the test.
-const RESTART: usize = 20;
 /// gRPC statuses that are the server's fault.
 const GRPC_FAULTS: [&str; 6] = ["2", "4", "12", "13", "14", "15"];
 
@@ -329,8 +328,11 @@ fn judge(replay: &mut Replay, test: &mut Comparison, ticks: &[(Ms, Sums)], quest
     let policy = Policy::of_limit(question.limit);
     let mut recent: Vec<Pod> = Vec::new();
     let mut reading = Reading::Open;
-    for (index, (at, sums)) in ticks.iter().enumerate() {
-        if index > 0 && index % RESTART == 0 {
+    let mut restarts = 0;
+    for (tick, (at, sums)) in (0..).zip(ticks) {
+        let due = policy::restarts_until(tick);
+        if due > restarts {
+            restarts = due;
             test.restart();
             recent.clear();
         }
@@ -424,7 +426,9 @@ fn flag(counters: &[Counter<'_>], replay: &Replay, threshold: u32) -> Option<Act
         if at <= end {
             let sum = |is_5xx: bool| sum_of_rates(counters, at, is_5xx);
             let found = flagger::share(sum(false), sum(true)).map(|share| share * 100.0);
-            if !strikes.look(found) {
+            let passed = passes(found, Some(flagger::MIN_SUCCESS), None);
+            strikes.note(passed);
+            if !passed {
                 rate = found;
             }
         }

@@ -150,7 +150,13 @@ pub fn measure(jump: &Jump, what: Option<Try>, runs: u64, seed: u64) -> Delay {
             })
             .collect()
     };
-    let bare = of(Rule::plain(ALPHA), (bound / 100.0).max(10.0), (1, 1), 1);
+    let plain = Rule {
+        alpha: ALPHA,
+        is_tempered: false,
+        is_capped: false,
+        ..Rule::default()
+    };
+    let bare = of(plain, (bound / 100.0).max(10.0), (1, 1), 1);
     let rule = Rule {
         alpha: ALPHA,
         ..Rule::default()

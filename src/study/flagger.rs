@@ -9,6 +9,7 @@ use super::promql::{self, Point};
 use super::rule::{Judge, Move};
 use super::scenario::Ms;
 use super::traffic::{Counters, Pod, Side, World};
+use crate::analysis::flagger::{Strikes, passes};
 
 /// Time between two looks, and the window of the queries.
 pub const INTERVAL: Ms = 60_000;
@@ -20,37 +21,6 @@ const MAX_WEIGHT: u32 = 50;
 pub const MIN_SUCCESS: f64 = 99.0;
 /// Highest share of slow answers: the built-in metric asks for the 99th percentile.
 const MAX_SLOW: f64 = 0.01;
-
-/// The counter of bad looks, apart from any traffic: what `backtest` replays too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Strikes {
-    threshold: u32,
-    failed: u32,
-}
-
-impl Strikes {
-    /// None so far.
-    pub fn new(threshold: u32) -> Self {
-        Self {
-            threshold,
-            failed: 0,
-        }
-    }
-
-    /// Whether this tick rolls back; asked before the look.
-    pub fn is_out(&self) -> bool {
-        self.failed >= self.threshold
-    }
-
-    /// Notes a look: its success rate in per cent, `None` when the query gave no value.
-    pub fn look(&mut self, success: Option<f64>) -> bool {
-        let passed = success.is_some_and(|rate| rate >= MIN_SUCCESS);
-        if !passed {
-            self.failed += 1;
-        }
-        passed
-    }
-}
 
 /// Flagger in one rollout.
 #[derive(Debug)]
@@ -93,7 +63,9 @@ impl Judge for Flagger {
         if world.scenario().slow.is_some() && slow_share(world, now).is_none_or(|s| s > MAX_SLOW) {
             success = None;
         }
-        if !self.strikes.look(success) {
+        let passed = passes(success, Some(MIN_SUCCESS), None);
+        self.strikes.note(passed);
+        if !passed {
             return Move::Stay;
         }
         if self.weight >= MAX_WEIGHT {
@@ -104,7 +76,7 @@ impl Judge for Flagger {
 }
 
 /// `sum(rate(not 5xx)) / sum(rate(all)) * 100` over one minute of the candidate's pods; `None` when that has no value.
-fn success_rate(world: &World, now: Ms) -> Option<f64> {
+pub(super) fn success_rate(world: &World, now: Ms) -> Option<f64> {
     let candidates = || {
         world
             .pods()
@@ -159,7 +131,7 @@ mod tests {
             if strikes.is_out() {
                 return (index, true);
             }
-            strikes.look(*look);
+            strikes.note(passes(*look, Some(MIN_SUCCESS), None));
         }
         (looks.len(), strikes.is_out())
     }

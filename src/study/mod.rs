@@ -10,6 +10,8 @@ pub mod bench;
 pub mod chart;
 pub mod count;
 pub mod delay;
+#[cfg(test)]
+mod engine;
 pub mod flagger;
 pub mod interval;
 pub mod plan;

@@ -5,7 +5,8 @@
 
 use serde::Serialize;
 
-use super::flagger::{MIN_SUCCESS, Strikes};
+use super::flagger::MIN_SUCCESS;
+use crate::analysis::flagger::{Strikes, passes};
 use crate::analysis::ln_evidence;
 
 /// One commit of ours with a verdict or an end.
@@ -90,12 +91,12 @@ pub fn rollouts(entries: &[Entry], limit: f64) -> Vec<Rollout> {
         };
         let success = (requests > 0).then(|| 100.0 * (1.0 - failures as f64 / requests as f64));
         let strikes = rollout.steps.last().map_or(0, |step| step.strikes);
-        let passed = success.is_some_and(|rate| rate >= MIN_SUCCESS);
+        let passed = passes(success, Some(MIN_SUCCESS), None);
         for (strikes, slot) in [
             (one, &mut rollout.flagger_1),
             (five, &mut rollout.flagger_5),
         ] {
-            strikes.look(success);
+            strikes.note(passed);
             if strikes.is_out() && slot.is_none() {
                 *slot = Some(format!("after {} at {}", entry.what, entry.at));
             }

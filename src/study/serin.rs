@@ -13,10 +13,8 @@ use super::tries::{Frame, Try, Variant};
 use crate::analysis::comparison::policy::{self, Place, Policy};
 use crate::analysis::comparison::{self, Comparison, Tick, safety};
 
-/// Ticks between two restarts of the test when no weight begins anew: 5 min.
-const RESTART: u32 = 20;
-/// Shares of failures and of slow answers in the level of the test.
-const STREAMS: (f64, f64) = (0.6, 0.25);
+/// Readings before a rollout that show how stable's pods differ.
+const HISTORY_TICKS: Ms = 40;
 /// What the candidate's latency is not judged by: its first minute, when caches are cold.
 const COLD: Ms = 60_000;
 
@@ -79,7 +77,8 @@ pub struct Serin {
     since: Ms,
     of_step: Counted,
     of_step_slow: Counted,
-    unbroken: u32,
+    /// Restarts of the test so far.
+    restarts: u32,
 }
 
 impl Serin {
@@ -126,12 +125,14 @@ impl Serin {
             since: 0,
             of_step: (0, 0),
             of_step_slow: (0, 0),
-            unbroken: 0,
+            restarts: 0,
         };
-        let mut at = -HISTORY;
+        // As many readings as in production, the first of them for its values alone.
+        let first = -(HISTORY - SCRAPE).min(HISTORY_TICKS * serin.every);
+        let mut at = first;
         while at <= 0 {
             if let Some(reading) = serin.register.read(world, at)
-                && at > -HISTORY
+                && at > first
             {
                 serin.failures.seed(&reading.stable);
                 if let Some(variant) = &mut serin.variant {
@@ -151,9 +152,6 @@ impl Serin {
         let Some((weight, _)) = self.ladder.steps.get(next).copied() else {
             return Move::Promote;
         };
-        if self.step.is_some() {
-            self.restart();
-        }
         self.step = Some(next);
         self.since = now;
         self.of_step = (0, 0);
@@ -162,7 +160,6 @@ impl Serin {
     }
 
     fn restart(&mut self) {
-        self.unbroken = 0;
         self.failures.restart();
         if let Some(variant) = &mut self.variant {
             variant.restart();
@@ -179,10 +176,6 @@ impl Serin {
                 sum.1 += x;
             }
         };
-        self.unbroken += 1;
-        if self.unbroken > RESTART {
-            self.restart();
-        }
         let tick = Tick {
             stable: &reading.stable,
             candidate: &reading.candidate,
@@ -199,27 +192,37 @@ impl Serin {
             });
             add(&mut self.of_step_slow, &reading.candidate_slow);
         }
+        let due = policy::restarts_until(now / self.every);
+        if due > self.restarts {
+            self.restarts = due;
+            self.restart();
+        }
     }
 
     /// The evidence of all streams together, and what it means.
     fn reading(&self) -> policy::Reading {
-        if self.slow.is_none() && self.variant.is_none() {
-            return policy::reading(&self.failures, self.of_step, &self.policy);
-        }
         let own = self.variant.as_ref().map(Variant::ln_evidence);
         let own = own.unwrap_or_else(|| self.failures.ln_evidence());
-        let mut streams = vec![(STREAMS.0, own)];
+        // No client is ever blamed here; in production that stream has its share all the same.
+        let (failures, slowness, rejections) = policy::SHARES;
         let floor = self.policy.floor;
-        let mut guarded = policy::is_guarded(self.failures.candidate(), self.of_step, floor);
+        let own = policy::guarded(own, self.failures.candidate(), self.of_step, floor);
+        let mut harm = vec![(failures, own.harm), (rejections, 0.0)];
+        let mut doubt = vec![(failures, own.doubt), (rejections, 0.0)];
         if let Some(slow) = &self.slow {
-            streams.push((STREAMS.1, slow.ln_evidence()));
-            guarded |= policy::is_guarded(slow.candidate(), self.of_step_slow, floor);
+            let candidate = slow.candidate();
+            let own = policy::guarded(slow.ln_evidence(), candidate, self.of_step_slow, floor);
+            harm.push((slowness, own.harm));
+            doubt.push((slowness, own.doubt));
         }
-        let evidence = comparison::combined(&streams);
-        if evidence >= self.failures.rule().needed() && guarded {
+        if comparison::combined(&harm) >= self.failures.rule().needed() {
             return policy::Reading::Harmful;
         }
-        if evidence >= policy::LEANING.ln() {
+        let strongest = doubt
+            .iter()
+            .map(|(_, doubt)| *doubt)
+            .fold(f64::MIN, f64::max);
+        if strongest.max(comparison::combined(&doubt)) >= policy::LEANING.ln() {
             return policy::Reading::Leaning;
         }
         let limit = self.policy.limit;

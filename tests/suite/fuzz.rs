@@ -9,6 +9,7 @@
 //! That starts from another seed each time (`FUZZ_SEED=…` from that one). An input that breaks something is written into
 //! the corpus of its target, where it stays as a test once it is mended.
 
+mod judging;
 mod mutate;
 mod targets;
 
@@ -123,6 +124,11 @@ fn message() {
 fn prometheus() {
     let server = targets::Prometheus::start();
     fuzz("prometheus", |input| server.answer(input));
+}
+
+#[test]
+fn judge() {
+    fuzz("judge", judging::judging);
 }
 
 /// The harness has to see what is wrong.

@@ -1,5 +1,6 @@
 //! Judging by a real Prometheus, and what a broken one does on the wire.
 
 mod incident;
+mod queries;
 mod real;
 mod wire;

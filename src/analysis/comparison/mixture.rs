@@ -3,8 +3,12 @@
 use super::{Prior, Rule};
 use crate::analysis::threshold::ln_sum_exp;
 
-/// Odds ratios that the test is prepared for, each with the same prior weight.
+/// Odds ratios that the test is prepared for.
 pub const RATIOS: [f64; 8] = [1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0];
+/// Prior weights of the ratios: the same for each.
+pub const EVEN: [f64; 8] = [0.125; 8];
+/// The same with more for 2 to 10, which most regressions have (`study/RESEARCH.md`).
+pub const LEAN: [f64; 8] = [0.08, 0.17, 0.2, 0.2, 0.15, 0.08, 0.06, 0.06];
 
 /// Starts kept. Beyond that the older half of the restarts is thinned; a start that is dropped counts as 0, which only
 /// lowers the evidence. One every 5 min makes 2 hours at full density.
@@ -79,22 +83,26 @@ pub(super) fn thin(starts: &mut Vec<Start>) {
     });
 }
 
-/// `ln` of the mean over the ratios above the tolerance.
-pub(super) fn mean(sums: &[f64; 8], tolerance: f64) -> f64 {
-    if tolerance < 1.5 {
-        return ln_sum_exp(sums) - 8.0_f64.ln();
-    }
-    // A ratio that is tolerated is no alternative, and would break the guarantee.
-    let used: Vec<f64> = RATIOS
-        .iter()
-        .zip(sums)
-        .filter(|(rho, _)| **rho > tolerance)
+/// `ln` of the mean over the ratios above the tolerance. A ratio that is tolerated is no alternative, and would break
+/// the guarantee.
+pub(super) fn mean(sums: &[f64; 8], rule: &Rule) -> f64 {
+    let is_used = |rho: f64| rho > rule.tolerance;
+    let used = || {
+        let all = RATIOS.iter().zip(&rule.weights).zip(sums);
+        all.filter(|((rho, _), _)| is_used(**rho))
+    };
+    let top = used()
         .map(|(_, sum)| *sum)
-        .collect();
-    if used.is_empty() {
+        .fold(f64::NEG_INFINITY, f64::max);
+    if top.is_infinite() {
         return 0.0;
     }
-    ln_sum_exp(&used) - (used.len() as f64).ln()
+    let (mut whole, mut mean) = (0.0, 0.0);
+    for ((_, weight), sum) in used() {
+        whole += weight;
+        mean += weight * (sum - top).exp();
+    }
+    top + (mean / whole).ln()
 }
 
 /// `ln E` over all starts; what has not started yet counts as 1.
@@ -116,7 +124,7 @@ pub(super) fn weigh(starts: &[Start], restarts: u32, rule: &Rule) -> f64 {
         *first = to_come.ln();
     }
     for (term, start) in terms.iter_mut().skip(1).zip(starts) {
-        *term = share(start.number).ln() + mean(&start.capped(cap), rule.tolerance);
+        *term = share(start.number).ln() + mean(&start.capped(cap), rule);
     }
     ln_sum_exp(&terms)
 }
@@ -140,20 +148,20 @@ pub(super) fn note(log: &mut Vec<Entry>, entry: Entry) {
 }
 
 /// The largest odds ratio that is excluded with all that are smaller: the test of each, with the alternatives above it,
-/// has reached `needed`.
-pub(super) fn lower_bound(
-    log: &[Entry],
-    sums: &[f64; 8],
-    tolerance: f64,
-    needed: f64,
-) -> Option<f64> {
+/// has reached what a rollback needs.
+pub(super) fn lower_bound(log: &[Entry], sums: &[f64; 8], rule: &Rule) -> Option<f64> {
+    let (tolerance, needed) = (rule.tolerance, rule.needed());
     let is_excluded = |odds: f64| {
-        let above = RATIOS.iter().zip(sums).filter(|(rho, _)| **rho > odds);
-        let terms: Vec<f64> = above.map(|(_, sum)| *sum).collect();
+        let all = RATIOS.iter().zip(&rule.weights).zip(sums);
+        let above = all.filter(|((rho, _), _)| **rho > odds);
+        let terms: Vec<f64> = above.map(|((_, weight), sum)| weight.ln() + sum).collect();
         let gained: f64 = log.iter().map(|entry| entry.gain(odds, tolerance)).sum();
-        ln_sum_exp(&terms) - 8.0_f64.ln() - gained >= needed
+        ln_sum_exp(&terms) - gained >= needed
     };
-    if !is_excluded(tolerance) {
+    // What the log adds to the tolerated odds themselves is nothing; that question is asked at every look.
+    let above = RATIOS.iter().zip(sums).filter(|(rho, _)| **rho > tolerance);
+    let most = above.map(|(_, sum)| *sum).fold(f64::NEG_INFINITY, f64::max);
+    if most < needed || !is_excluded(tolerance) {
         return None;
     }
     let (mut low, mut high) = (tolerance, tolerance);

@@ -29,6 +29,7 @@
 mod dispersion;
 mod mixture;
 pub mod policy;
+pub mod reach;
 pub mod routing;
 pub mod safety;
 
@@ -38,7 +39,7 @@ mod tests;
 use dispersion::Dispersion;
 use mixture::{Entry, Start};
 
-pub use mixture::{RATIOS, combined};
+pub use mixture::{EVEN, LEAN, RATIOS, combined};
 
 /// Requests, and how many of them failed.
 pub type Pod = (u64, u64);
@@ -70,10 +71,16 @@ pub struct Rule {
     pub tolerance: f64,
     /// How restarts share the level.
     pub prior: Prior,
+    /// How the odds ratios share it: prior weights of [`RATIOS`], together 1.
+    pub weights: [f64; 8],
     /// Whether evidence is weakened by how much stable's pods differ among themselves.
     pub is_tempered: bool,
-    /// Whether the best single tick counts for at most half of the needed evidence.
+    /// How strongly: 1 is as much as the variance says.
+    pub temper: f64,
+    /// Whether the best single tick counts for at most a part of the needed evidence.
     pub is_capped: bool,
+    /// That part; below 1, so that no single tick decides.
+    pub cap: f64,
 }
 
 impl Default for Rule {
@@ -82,8 +89,11 @@ impl Default for Rule {
             alpha: 0.01,
             tolerance: 1.0,
             prior: Prior::Open,
+            weights: LEAN,
             is_tempered: true,
+            temper: 1.5,
             is_capped: true,
+            cap: 0.8,
         }
     }
 }
@@ -93,6 +103,7 @@ impl Rule {
     pub fn plain(alpha: f64) -> Self {
         Self {
             alpha,
+            weights: EVEN,
             is_tempered: false,
             is_capped: false,
             ..Self::default()
@@ -111,7 +122,7 @@ impl Rule {
 
     fn cap(&self) -> f64 {
         if self.is_capped {
-            0.5 * self.needed()
+            self.cap * self.needed()
         } else {
             f64::INFINITY
         }
@@ -199,7 +210,7 @@ impl Comparison {
         let spread = failures as f64 * self.theta * (1.0 - self.theta);
         let pods = 1.0 / count(tick.candidate) + 1.0 / count(tick.stable);
         let strength = local.map_or(0.0, |local| self.dispersion.strength(local.as_ref()));
-        self.phi = 1.0 + strength * spread * pods;
+        self.phi = 1.0 + self.rule.temper * strength * spread * pods;
         let entry = Entry {
             failed: candidate.1 as f64 / self.phi,
             all: failures as f64 / self.phi,
@@ -259,7 +270,7 @@ impl Comparison {
 
     /// The mixture over [`RATIOS`] since the start of the rollout alone: no restarts, no cap.
     pub fn ln_mixture(&self) -> f64 {
-        mixture::mean(&self.ln_ratios(), self.rule.tolerance)
+        mixture::mean(&self.ln_ratios(), &self.rule)
     }
 
     /// `ln` of the likelihood of twice the tolerated odds against equal odds: [`safety::BETA`] or less is reassuring.
@@ -270,8 +281,7 @@ impl Comparison {
     /// The largest odds ratio that is excluded, at any time, with a chance of error of at most `alpha`; `None` while
     /// even equal odds are not. "The candidate's odds of failure are at least this many times stable's."
     pub fn lower_bound(&self) -> Option<f64> {
-        let needed = self.rule.needed();
-        mixture::lower_bound(&self.log, &self.ln_ratios(), self.rule.tolerance, needed)
+        mixture::lower_bound(&self.log, &self.ln_ratios(), &self.rule)
     }
 
     /// Divisor of the evidence of the last tick that had any: 1 when stable's pods differ as chance has it.

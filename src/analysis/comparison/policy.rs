@@ -10,6 +10,25 @@ pub const MIN_FAILURES: u64 = 3;
 /// Evidence from which on a candidate is not trusted with more: one in five.
 pub const LEANING: f64 = 5.0;
 
+/// Shares of the level: failures, slow answers, answers that blame the client.
+pub const SHARES: (f64, f64, f64) = (0.6, 0.25, 0.15);
+
+/// Ticks between two restarts of the test, so that a long healthy history, or a long incident that both versions share,
+/// cannot hide what begins later: 5 min at the default of 15 s.
+const RESTART_TICKS: i64 = 20;
+/// The same during the first of these, when the weight rises quickly: one a minute.
+const FIRST_TICKS: i64 = 4;
+
+/// How many restarts of the test are due until this tick of a rollout.
+pub fn restarts_until(tick: i64) -> u32 {
+    let starts = if tick < RESTART_TICKS {
+        tick / FIRST_TICKS
+    } else {
+        RESTART_TICKS / FIRST_TICKS + tick / RESTART_TICKS - 1
+    };
+    u32::try_from(starts).unwrap_or_default()
+}
+
 /// The constants of the rule.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Policy {
@@ -51,19 +70,34 @@ pub enum Reading {
     Open,
 }
 
-/// Whether a difference is large enough to act on: failures, and their share in the rollout or in this step.
-pub fn is_guarded(candidate: Pod, step: Pod, floor: f64) -> bool {
+/// Evidence of a stream, as far as the guards let it count. They only ever lower it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Guarded {
+    /// For a rollback: a few failures at least, with a share that matters.
+    pub harm: f64,
+    /// For doubt: the share matters.
+    pub doubt: f64,
+}
+
+/// Lets evidence count only for differences that are large enough to act on; `step` are the candidate's counts since
+/// the present step began.
+pub fn guarded(evidence: f64, candidate: Pod, step: Pod, floor: f64) -> Guarded {
     let reaches = |(n, x): Pod| x as f64 >= floor * n as f64 && x > 0;
-    candidate.1 >= MIN_FAILURES && (reaches(candidate) || reaches(step))
+    let matters = reaches(candidate) || reaches(step);
+    let unless = |counts: bool| if counts { evidence } else { evidence.min(0.0) };
+    Guarded {
+        harm: unless(matters && candidate.1 >= MIN_FAILURES),
+        doubt: unless(matters),
+    }
 }
 
 /// Reads the evidence; `step` are the candidate's counts since the present step began.
 pub fn reading(test: &Comparison, step: Pod, policy: &Policy) -> Reading {
-    let evidence = test.ln_evidence();
-    if evidence >= test.rule().needed() && is_guarded(test.candidate(), step, policy.floor) {
+    let evidence = guarded(test.ln_evidence(), test.candidate(), step, policy.floor);
+    if evidence.harm >= test.rule().needed() {
         return Reading::Harmful;
     }
-    if evidence >= LEANING.ln() {
+    if evidence.doubt >= LEANING.ln() {
         return Reading::Leaning;
     }
     match safety::safe(test, policy.limit) {

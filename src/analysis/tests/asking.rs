@@ -30,7 +30,7 @@ fn one_bad_query_hurts_only_its_own_canary() {
                     return Answer::Failed(AskError::BadQuery("parse error".to_owned()));
                 }
                 let one = |index: usize| Series {
-                    labels: [(CUSTOM_LABEL.to_owned(), index.to_string())].into(),
+                    labels: [(CUSTOM_LABEL, index.to_string())].into_iter().collect(),
                     samples: vec![(query.at, 5.0)],
                 };
                 Answer::Series((0..members.len()).map(one).collect())
@@ -148,7 +148,7 @@ fn the_number_of_queries_does_not_grow_with_canaries() {
             (query.at - start).num_milliseconds() / i64::try_from(step.as_millis()).unwrap() + 1;
         let canaries = match &query.purpose {
             Purpose::Requests(ids) | Purpose::Latency(ids) => ids.len(),
-            Purpose::Custom(_) => unreachable!(),
+            Purpose::Custom(_) | Purpose::Counters(..) | Purpose::Checks(..) => unreachable!(),
         };
         assert!(
             points <= 2002 && canaries <= 10,

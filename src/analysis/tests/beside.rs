@@ -8,7 +8,7 @@ use super::*;
 /// Counters that grow tick by tick: pods of both versions, with their codes.
 struct Mesh {
     memory: Memory,
-    values: BTreeMap<BTreeMap<String, String>, f64>,
+    values: BTreeMap<Labels, f64>,
     target: Target,
     ledger: Ledger,
     second: i64,
@@ -34,7 +34,7 @@ impl Mesh {
         mesh
     }
 
-    fn add(&mut self, labels: BTreeMap<String, String>, more: u64) {
+    fn add(&mut self, labels: Labels, more: u64) {
         let value = self.values.entry(labels.clone()).or_default();
         *value += more as f64;
         if *value > 0.0 {
@@ -203,7 +203,7 @@ fn counts_of_a_candidate_that_went_silent_are_stale() {
     // The pods are gone: Prometheus shows nothing of them any more.
     mesh.memory
         .series
-        .retain(|labels, _| labels["destination_workload"] == "app");
+        .retain(|labels, _| labels.value("destination_workload") == "app");
     let mut last = None;
     for _ in 0..4 {
         mesh.second += 15;

@@ -85,7 +85,7 @@ fn requests_from_before_the_step_do_not_count_for_it() {
       success-rate inconclusive - [>= 99%] 0/0 in 15s
     ");
     assert_snapshot!(shown(&memory.tick(&mut ledger, &target, 90)), @"
-    inconclusive: success-rate: 120 of 299 requests that 99% needs, 0 failed
+    inconclusive: success-rate: 120 of 299 requests that 99% needs, 0 failed; the rest takes about 2m at this rate
       success-rate inconclusive 100% [>= 99%] 0/120 in 45s
     ");
     let rebuilt = {
@@ -195,10 +195,10 @@ fn unusable_counters_are_errors() {
         .map(|(verdict, s)| format!("{}: {s}", verdict.as_str()))
         .collect();
     assert_snapshot!(lines.join("\n"), @r#"
-    error: success-rate: Prometheus gave two values for one series of `app old `
+    error: success-rate: Prometheus gave two values for one series of `app-canary new `
     error: success-rate: Prometheus gave a series that was not asked for: {destination_workload="other",destination_workload_namespace="test",pod="a",response_code="200",response_flags="-"}; check what stands between it and Serin
-    error: success-rate: Prometheus gave a series that was not asked for: {destination_workload_namespace="test",pod="old",response_code="200",response_flags="-"}; check what stands between it and Serin
-    error: success-rate: Prometheus gave a series that was not asked for: {destination_workload="app",destination_workload_namespace="test",pod="old",response_flags="-"}; check what stands between it and Serin
+    error: success-rate: Prometheus gave a series that was not asked for: {destination_workload_namespace="test",pod="new",response_code="200",response_flags="-"}; check what stands between it and Serin
+    error: success-rate: Prometheus gave a series that was not asked for: {destination_workload="app-canary",destination_workload_namespace="test",pod="new",response_flags="-"}; check what stands between it and Serin
     error: success-rate: Prometheus gave samples from after the time that was asked for: 2023-11-14T22:13:46+00:00
     "#);
 }

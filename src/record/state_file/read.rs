@@ -404,7 +404,7 @@ fn rejection(node: &Node, problems: &mut Problems<'_>) -> Option<Rejection> {
 }
 
 fn verdict(node: &Node, problems: &mut Problems<'_>) -> Option<VerdictNote> {
-    let known = ["verdict", "sentence", "at"];
+    let known = ["verdict", "sentence", "at", "numbers", "failedChecks"];
     let fields = Fields::open(node, "lastVerdict", &known, problems)?;
     let words = VERDICTS.map(Verdict::as_str);
     let verdict = fields.required("verdict", problems, |node| {
@@ -416,10 +416,17 @@ fn verdict(node: &Node, problems: &mut Problems<'_>) -> Option<VerdictNote> {
     });
     let sentence = fields.optional("sentence", problems, text);
     let at = fields.required("at", problems, time);
+    // For people alone, so that nothing in it can be wrong.
+    let numbers = node.get("numbers").map(Node::to_json);
+    let strikes = fields.optional("failedChecks", problems, whole);
     Some(VerdictNote {
         verdict: verdict??,
         sentence: sentence.unwrap_or_default(),
         at: at?,
+        numbers: numbers
+            .and_then(|value| value.as_object().cloned())
+            .unwrap_or_default(),
+        strikes: strikes.map_or(0, |n| u32::try_from(n).unwrap_or(u32::MAX)),
     })
 }
 

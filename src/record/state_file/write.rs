@@ -135,11 +135,18 @@ impl Writer {
         self.put("retry", state.retry);
         self.put("resume", state.resume);
         let verdict = state.last_verdict.as_ref().map(|note| {
-            json!({
+            let mut fields = json!({
                 "verdict": note.verdict.as_str(),
                 "sentence": note.sentence,
                 "at": time(note.at),
-            })
+            });
+            if !note.numbers.is_empty() {
+                fields["numbers"] = note.numbers.clone().into();
+            }
+            if note.strikes > 0 {
+                fields["failedChecks"] = note.strikes.into();
+            }
+            fields
         });
         self.put_some("lastVerdict", verdict);
     }

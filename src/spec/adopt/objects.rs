@@ -13,11 +13,12 @@ use crate::domain::RepoPath;
 use crate::yaml::node;
 
 /// Kinds that are looked at, with the group of their `apiVersion`.
-const KINDS: [(&str, &str); 11] = [
+const KINDS: [(&str, &str); 12] = [
     ("apps", "Deployment"),
     ("apps", "StatefulSet"),
     ("apps", "DaemonSet"),
     ("argoproj.io", "Rollout"),
+    ("flagger.app", "Canary"),
     ("", "Service"),
     ("policy", "PodDisruptionBudget"),
     ("autoscaling", "HorizontalPodAutoscaler"),

@@ -56,6 +56,7 @@ pub(super) fn of(
             }
         }
     }
+    remarks.extend(near("Canary").filter_map(|other| flagger(other, &deployment.name)));
     remarks.extend(near("NetworkPolicy").filter_map(|policy| network(policy, stable, &candidate)));
     for kind in ["VirtualService", "DestinationRule"] {
         let others =
@@ -70,6 +71,25 @@ pub(super) fn of(
         }));
     }
     remarks
+}
+
+/// Flagger steers the same Deployment: what its rule is called here.
+fn flagger(other: &Object<'_>, deployment: &str) -> Option<String> {
+    let is_flaggers = text_at(&other.value, "/apiVersion").starts_with("flagger.app/");
+    if !is_flaggers || text_at(&other.value, "/spec/targetRef/name") != deployment {
+        return None;
+    }
+    let analysis = &other.value["spec"]["analysis"];
+    let interval = analysis["interval"].as_str().unwrap_or("1m");
+    let threshold = analysis["threshold"]
+        .as_u64()
+        .filter(|n| *n > 0)
+        .unwrap_or(1);
+    Some(format!(
+        "Flagger's Canary {} steers this Deployment too: remove it first; to judge by its rule, write `rule: flagger`, \
+         `threshold: {threshold}` and `every: {interval}` into `analysis`",
+        at(other)
+    ))
 }
 
 fn at(object: &Object<'_>) -> String {

@@ -7,14 +7,18 @@ use serde_json::Value;
 
 use super::super::mistake::{Mistakes, listed, quoted, suggestion};
 use super::super::{
-    Analysis, Counting, Metric, MetricSource, OnFailure, OnInconclusive, Reporter, duration,
+    Analysis, Counting, Metric, MetricSource, OnFailure, OnInconclusive, Reporter, Rule, duration,
 };
-use super::part;
-use crate::crd::{AnalysisSpec, FailureAction, InconclusiveAction, MetricSpec, ReporterSpec};
+use super::{counters, part};
+use crate::crd::{
+    AnalysisSpec, FailureAction, InconclusiveAction, MetricSpec, ReporterSpec, RuleSpec,
+};
 use crate::yaml::node::Node;
 
 /// Time between two looks at Prometheus when the spec does not say: the usual scrape interval.
 const DEFAULT_EVERY: Duration = Duration::from_secs(15);
+/// Time between two checks of Flagger's rule when the spec does not say: that of Flagger's tutorial.
+const FLAGGERS_INTERVAL: Duration = Duration::from_secs(60);
 /// Chance of rolling back a candidate that is no worse than stable when the spec does not say.
 const DEFAULT_ALPHA: f64 = 0.01;
 /// Lowest success rate in per cent when the spec names no metric.
@@ -40,12 +44,18 @@ pub(super) fn read(spec: &Node, mistakes: &mut Mistakes) -> Analysis {
     let node = spec.get("analysis");
     let metrics = node.and_then(|node| node.get("metrics"));
     let written = metrics.map_or(&[][..], Node::items);
+    let analysis: AnalysisSpec = node.and_then(without_metrics).unwrap_or_default();
+    let counters = counters::read(node, &analysis, mistakes);
+    let is_istios = counters.is_none();
     let read: Vec<Metric> = written
         .iter()
-        .filter_map(|item| metric(item, mistakes))
+        .filter_map(|item| metric(item, is_istios, mistakes))
         .collect();
     check_unique(written, mistakes);
-    let analysis: AnalysisSpec = node.and_then(without_metrics).unwrap_or_default();
+    let rule = rule(node, &analysis, mistakes);
+    if let Some(counters) = &counters {
+        counters::check_latency(counters, written, mistakes);
+    }
     let skip = analysis.skip.unwrap_or(false);
     if let Some(metrics) = metrics.filter(|list| list.items().is_empty() && !skip)
         && metrics.as_str().is_none()
@@ -77,7 +87,11 @@ pub(super) fn read(spec: &Node, mistakes: &mut Mistakes) -> Analysis {
     let counting = counting(node, &analysis, warmup, mistakes);
     let compare = analysis.compare.unwrap_or_default();
     Analysis {
-        every: every.unwrap_or(DEFAULT_EVERY),
+        rule,
+        every: every.unwrap_or(match rule {
+            Rule::Serin => DEFAULT_EVERY,
+            Rule::Flagger { .. } => FLAGGERS_INTERVAL,
+        }),
         metrics: if metrics.is_none() && !skip {
             vec![default_metric()]
         } else {
@@ -90,7 +104,7 @@ pub(super) fn read(spec: &Node, mistakes: &mut Mistakes) -> Analysis {
         on_inconclusive,
         deadline,
         alpha: compare.alpha.unwrap_or(DEFAULT_ALPHA),
-        compare: compare.enabled.unwrap_or(true),
+        compare: rule == Rule::Serin && compare.enabled.unwrap_or(true),
         skip,
         reporter: match analysis.reporter {
             None | Some(ReporterSpec::Destination) => Reporter::Destination,
@@ -98,6 +112,33 @@ pub(super) fn read(spec: &Node, mistakes: &mut Mistakes) -> Analysis {
             Some(ReporterSpec::Waypoint) => Reporter::Waypoint,
         },
         counting,
+        counters,
+    }
+}
+
+/// By whose rule. What Flagger does not have is refused rather than ignored.
+fn rule(node: Option<&Node>, analysis: &AnalysisSpec, mistakes: &mut Mistakes) -> Rule {
+    let mut refuse = |keys: &[&str], why: &str| {
+        for key in keys {
+            if let Some((key, _)) = node.and_then(|node| node.entry(key)) {
+                let name = key.as_str().unwrap_or_default();
+                mistakes.error(key, format!("`{name}` does not go with {why}"));
+            }
+        }
+    };
+    match analysis.rule {
+        None | Some(RuleSpec::Serin) => {
+            let why = "Serin's own rule, which counts requests rather than checks; it goes with `rule: flagger`";
+            refuse(&["threshold"], why);
+            Rule::Serin
+        }
+        Some(RuleSpec::Flagger) => {
+            let keys = ["compare", "counters", "failures", "stepRequests", "warmup"];
+            refuse(&keys, "`rule: flagger`, which knows nothing like it");
+            Rule::Flagger {
+                threshold: analysis.threshold.unwrap_or(1).max(1),
+            }
+        }
     }
 }
 
@@ -191,7 +232,7 @@ fn check_unique(metrics: &[Node], mistakes: &mut Mistakes) {
     }
 }
 
-fn metric(item: &Node, mistakes: &mut Mistakes) -> Option<Metric> {
+fn metric(item: &Node, is_istios: bool, mistakes: &mut Mistakes) -> Option<Metric> {
     if let Some((name, node)) = item
         .get("name")
         .and_then(|node| Some((node.as_str()?, node)))
@@ -221,7 +262,7 @@ fn metric(item: &Node, mistakes: &mut Mistakes) -> Option<Metric> {
     } else if is("success-rate") {
         success_rate(item, &metric, mistakes)
     } else if is("latency") {
-        latency(item, &metric, mistakes)
+        latency(item, &metric, is_istios, mistakes)
     } else {
         let place = item.get("name").unwrap_or(item);
         mistakes.error(
@@ -289,7 +330,12 @@ fn success_rate(item: &Node, metric: &MetricSpec, mistakes: &mut Mistakes) -> Op
     Some(MetricSource::SuccessRate { min })
 }
 
-fn latency(item: &Node, metric: &MetricSpec, mistakes: &mut Mistakes) -> Option<MetricSource> {
+fn latency(
+    item: &Node,
+    metric: &MetricSpec,
+    is_istios: bool,
+    mistakes: &mut Mistakes,
+) -> Option<MetricSource> {
     refuse(
         item,
         &["min"],
@@ -319,7 +365,9 @@ fn latency(item: &Node, metric: &MetricSpec, mistakes: &mut Mistakes) -> Option<
             return None;
         }
     };
-    check_bucket(max, item.get("max").unwrap_or(item), mistakes);
+    if is_istios {
+        check_bucket(max, item.get("max").unwrap_or(item), mistakes);
+    }
     Some(MetricSource::Latency { quantile, max })
 }
 
@@ -352,7 +400,8 @@ fn custom(
     mistakes: &mut Mistakes,
 ) -> Option<MetricSource> {
     refuse(item, &["quantile"], "a `query`", mistakes);
-    check_placeholders(item.get("query").unwrap_or(item), query, mistakes);
+    let place = item.get("query").unwrap_or(item);
+    check_placeholders(place, query, &PLACEHOLDERS, mistakes);
     let max = match &metric.max {
         None => None,
         Some(Value::Number(number)) => number.as_f64(),
@@ -381,9 +430,14 @@ fn custom(
     })
 }
 
-fn check_placeholders(place: &Node, query: &str, mistakes: &mut Mistakes) {
+pub(super) fn check_placeholders(
+    place: &Node,
+    query: &str,
+    known: &[&str],
+    mistakes: &mut Mistakes,
+) {
     if query.trim().is_empty() {
-        mistakes.error(place, "`query` is empty");
+        mistakes.error(place, "the query is empty");
     }
     let mut rest = query;
     while let Some((_, after)) = rest.split_once("{{") {
@@ -392,14 +446,14 @@ fn check_placeholders(place: &Node, query: &str, mistakes: &mut Mistakes) {
             return;
         };
         let name = name.trim();
-        if !PLACEHOLDERS.contains(&name) {
+        if !known.contains(&name) {
             mistakes.error(
                 place,
                 format!(
                     "unknown placeholder {} in the query{}; known are {}",
                     quoted(&format!("{{{{ {name} }}}}")),
-                    suggestion(name, PLACEHOLDERS),
-                    listed(PLACEHOLDERS)
+                    suggestion(name, known.iter().copied()),
+                    listed(known.iter().copied())
                 ),
             );
         }

@@ -4,6 +4,7 @@
 
 mod analysis;
 mod controls;
+mod counters;
 mod ladder;
 mod route;
 mod users;

@@ -463,7 +463,7 @@ app/canary.yaml:22:28: unknown placeholder `{{ namspace }}` in the query (did yo
 app/canary.yaml:23:50: `min` is 5 and `max` is 1: no value is within both
 app/canary.yaml:24:35: `max` of a query is a number, in the unit that the query yields
 app/canary.yaml:25:7: a metric needs a limit: `min`, `max`, or both
-app/canary.yaml:25:25: `query` is empty
+app/canary.yaml:25:25: the query is empty
 app/canary.yaml:26:14: the metric's name is `bad name`, expected letters, digits, `-`, `_` and `.`
 app/canary.yaml:26:57: `spec.analysis.metrics[14].minRequests` is 0, expected 1 to 1000000000
 -> test/podinfo rejected

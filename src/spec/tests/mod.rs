@@ -8,6 +8,7 @@ use super::{Candidate, Catalog, ParseCache, ValidatedCanary};
 use crate::domain::{BlobId, RepoPath, Revision};
 
 mod identity;
+mod judging;
 mod mistakes;
 mod repository;
 mod robust;

@@ -36,6 +36,8 @@ fn git_sees_the_trailers_that_were_meant_and_no_others() {
         }),
         sentence: forged(),
         judgement: Some(Judgement {
+            load: None,
+            strikes: None,
             verdict: Verdict::Fail,
             allows: Allows::ALL,
             compared: None,

@@ -13,7 +13,7 @@ use serin::spec::{Analysis, Metric, MetricSource, OnFailure, OnInconclusive, Rep
 
 use crate::support::prometheus::{NAMESPACE, Prometheus, TrafficSource, instant, pause};
 
-fn target(app: &str, rollout: Timestamp, metrics: Vec<MetricSource>) -> Target {
+pub(super) fn target(app: &str, rollout: Timestamp, metrics: Vec<MetricSource>) -> Target {
     let metrics = metrics.into_iter().enumerate();
     Target {
         id: CanaryId::new(NAMESPACE, app),
@@ -40,6 +40,8 @@ fn target(app: &str, rollout: Timestamp, metrics: Vec<MetricSource>) -> Target {
                 warmup: Duration::ZERO,
                 ..Default::default()
             },
+            counters: None,
+            rule: serin::spec::Rule::Serin,
         },
         window: Window {
             rollout,
@@ -47,6 +49,7 @@ fn target(app: &str, rollout: Timestamp, metrics: Vec<MetricSource>) -> Target {
             has_traffic: true,
             weight: None,
             comparable: true,
+            strikes: 0,
         },
     }
 }
@@ -207,7 +210,7 @@ async fn canaries_are_judged_by_a_real_server() {
     let [serin::analysis::Answer::Series(shown)] = answers.as_slice() else {
         panic!("{query}: {answers:?}");
     };
-    assert_eq!(shown[0].labels["response_code"], "503", "{shown:?}");
+    assert_eq!(shown[0].labels.value("response_code"), "503", "{shown:?}");
     let query = &judged["slow"].findings[1].query;
     let answers = server.ask(&[instant(query, SystemClock.now())]).await;
     let [serin::analysis::Answer::Series(shown)] = answers.as_slice() else {

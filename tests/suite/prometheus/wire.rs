@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use insta::assert_snapshot;
 use serin::analysis::{Answer, AskError, Purpose, Query};
+use serin::clock::{Clock, SystemClock};
 use serin::domain::Timestamp;
 use serin::ports::Metrics;
 use serin::prometheus::{Auth, ClientCertificate, Secret, Server, Settings};
@@ -282,7 +284,7 @@ async fn answers_that_cannot_be_read() {
             .await
             .starts_with("Prometheus gave an unusable answer")
     );
-    assert_snapshot!(said(Script::Huge(66)).await, @"Prometheus gave an unusable answer: it is larger than 64 MiB");
+    assert_snapshot!(said(Script::Huge(100)).await, @"Prometheus gave an unusable answer: it is larger than 64 MiB");
     assert!(
         said(Script::Bytes("SSH-2.0-OpenSSH_9.2\r\n".to_owned()))
             .await
@@ -293,6 +295,26 @@ async fn answers_that_cannot_be_read() {
             .await
             .starts_with("Prometheus cannot be reached")
     );
+}
+
+/// A clock that is off would take samples for those of another time; half a minute is within two scrapes.
+#[tokio::test]
+async fn a_server_whose_clock_is_off_is_not_believed() {
+    let dated = async |ahead: i64| {
+        let date = SystemClock.now() + TimeDelta::seconds(ahead);
+        let date = date.format("%a, %d %b %Y %H:%M:%S GMT");
+        let text = response("200 OK", "application/json", ONE);
+        let text = text.replacen("\r\n", &format!("\r\ndate: {date}\r\n"), 1);
+        said(Script::Bytes(text)).await
+    };
+    for (ahead, words) in [(125, "s ahead"), (-125, "s behind")] {
+        let said = dated(ahead).await;
+        assert!(said.starts_with("the clock of Prometheus is 12"), "{said}");
+        assert!(said.contains(words), "{said}");
+    }
+    for ahead in [0, 25, -25] {
+        assert!(dated(ahead).await.starts_with("[Series"));
+    }
 }
 
 #[tokio::test]
