@@ -33,7 +33,7 @@ pub use custom::BAD_LOOKS;
 pub use evidence::{Counts, Evidence, Ledger, reading_due};
 pub use judge::{is_due, judge, next_look};
 pub use labels::Labels;
-pub use plan::plan;
+pub use plan::{clock_query, plan};
 pub use reading::absorb;
 pub use threshold::{BETA, MIN_FAILURES, ln_evidence, requests_needed};
 pub use trial::{Complaint, Trial, Written, trials};

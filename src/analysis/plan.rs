@@ -81,6 +81,17 @@ fn due(target: &Target, ledger: &Ledger, kind: Kind, now: Timestamp) -> Option<S
     }
 }
 
+/// A question whose answer does not matter: whoever answers it says what time it is there.
+pub fn clock_query(now: Timestamp) -> Query {
+    Query {
+        promql: "vector(1)".to_owned(),
+        at: whole_second(now),
+        range: None,
+        lookback: None,
+        purpose: Purpose::Custom(Vec::new()),
+    }
+}
+
 /// The first reading that matters for a target: what stable did before the rollout shows how its pods differ.
 pub(super) fn first_reading(target: &Target) -> Timestamp {
     let every = target.analysis.every;

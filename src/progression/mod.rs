@@ -10,6 +10,7 @@ mod freeze;
 mod invariants;
 mod people;
 mod reach;
+mod replicas;
 mod state;
 mod waiting;
 mod window;
@@ -18,10 +19,11 @@ pub use climb::is_starting;
 pub use decide::{decide, decide_removal};
 pub use freeze::ends as freeze_ends;
 pub use invariants::violations;
+pub use replicas::replicas;
 pub use window::{outlook, window};
 
 pub use state::{
-    Approval, Attribution, Cause, Decision, DrainCause, Failure, Hold, HoldReason, Intervention,
-    Observation, Phase, Previous, Readiness, Rejection, Rollout, State, Transition, TransitionKind,
-    VerdictNote, WaitingOn,
+    Approval, Aspect, Attribution, Cause, Decision, DrainCause, Failure, Hold, HoldReason,
+    Intervention, Observation, Phase, Previous, Readiness, Rejection, Rollout, State, Transition,
+    TransitionKind, VerdictNote, WaitingOn,
 };

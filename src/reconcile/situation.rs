@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::domain::{BlobId, CanaryId, CommitId, Person, RepoPath, Timestamp, files};
+use crate::lease::Share;
 use crate::manifests::{self, Committed, Manifests};
 use crate::ports::{self, ForeignCommit, Lineage, Snapshot, Wanted, Watch};
 use crate::progression::{Attribution, Intervention, Phase, State};
@@ -30,6 +31,8 @@ pub(super) struct View {
     pub(super) skipped: Vec<(String, String)>,
     /// Deployments whose new manifests wait, by namespace and name.
     pub(super) held_back: BTreeSet<(String, String)>,
+    /// Canaries that other engines work on.
+    pub(super) elsewhere: Arc<BTreeSet<CanaryId>>,
     /// Mistakes in files of which nobody can tell whose they are.
     pub(super) mistakes: Vec<Diagnostic>,
 }
@@ -58,21 +61,24 @@ pub(super) struct Sound {
     pub(super) removed: bool,
     pub(super) state: State,
     pub(super) intervention: Option<Intervention>,
-    pub(super) author: Option<Attribution>,
+    /// How many commits of people on the folder there are since ours: with several, the newest need not be the one.
+    pub(super) rivals: usize,
     /// The generated files at HEAD.
     pub(super) files: Files,
     /// Those of them that differ from what spec and state render to.
     pub(super) stale: Vec<RepoPath>,
-    origin: Origin,
+    pub(super) origin: Origin,
 }
 
 /// Everything besides the spec that a [`Sound`] is made of: equal origins and equal specs give equal situations.
 #[derive(Debug, PartialEq, Eq)]
-struct Origin {
+pub(super) struct Origin {
     blobs: Vec<Option<BlobId>>,
-    ours: Option<CommitId>,
-    folder: Option<CommitId>,
-    input: Option<CommitId>,
+    pub(super) ours: Option<CommitId>,
+    /// The newest commit of somebody else on the folder.
+    pub(super) folder: Option<CommitId>,
+    /// The newest commit of somebody else on an input.
+    pub(super) input: Option<CommitId>,
 }
 
 impl View {
@@ -142,6 +148,7 @@ pub(super) struct Reading {
     tree: Tree,
     skipped: Vec<(String, String)>,
     catalog: Arc<Catalog>,
+    share: Share,
     recalled: BTreeMap<CanaryId, ValidatedCanary>,
 }
 
@@ -166,13 +173,14 @@ fn held_back(situations: &[Situation]) -> BTreeSet<(String, String)> {
 }
 
 impl Reading {
-    pub(super) fn of(snapshot: Snapshot, cache: &mut ParseCache) -> Self {
+    pub(super) fn of(snapshot: Snapshot, cache: &mut ParseCache, share: Share) -> Self {
         let skipped = snapshot.skipped.clone();
         let (tree, catalog) = read(snapshot, cache);
         Self {
             tree,
             skipped,
             catalog,
+            share,
             recalled: BTreeMap::new(),
         }
     }
@@ -195,6 +203,7 @@ impl Reading {
             folder: orphan.folder.clone(),
             inputs: Vec::new(),
         }));
+        watches.retain(|watch| self.share.has(&watch.canary.namespace));
         watches
     }
 
@@ -213,24 +222,14 @@ impl Reading {
             .collect()
     }
 
-    /// Reads the spec of a removed canary from the tree that still had it.
+    /// Takes a removed canary in as it was when its spec was still there.
     pub(super) fn recall(
         &mut self,
         orphan: &Orphan,
-        before: Snapshot,
         lineages: &BTreeMap<CanaryId, Lineage>,
-        memory: &mut BTreeMap<CanaryId, (CommitId, ValidatedCanary)>,
+        memory: &BTreeMap<CanaryId, (CommitId, ValidatedCanary)>,
     ) {
         let id = &orphan.id;
-        let commit = before.commit.clone();
-        let catalog = read(before, &mut ParseCache::default()).1;
-        if let Some(Ok(mut canary)) = catalog.canaries.get(id).cloned() {
-            canary.proposal = None;
-            // Its switches went with it: a pause that nobody can end any more must not keep traffic on the candidate.
-            canary.controls.paused = false;
-            canary.controls.abort = false;
-            memory.insert(id.clone(), (commit, canary));
-        }
         // A commit of ours may itself come after the removal (the drain); then the spec is remembered from before.
         // A copy of its folder elsewhere is nothing that Serin made, and stays.
         if let Some((_, canary)) = memory.get(id)
@@ -259,7 +258,9 @@ impl Reading {
                     .iter()
                     .map(|(id, canary)| (id, Ok(canary), true)),
             );
+        let (share, is_ours) = (self.share, |id: &CanaryId| self.share.has(&id.namespace));
         let mut situations: Vec<Situation> = entries
+            .filter(|(id, ..)| is_ours(id))
             .map(|(id, entry, removed)| {
                 let standing = match entry {
                     Ok(canary) => Draft {
@@ -278,17 +279,41 @@ impl Reading {
             })
             .collect();
         situations.sort_by(|one, other| one.id.cmp(&other.id));
+        let known = self.catalog.canaries.keys();
+        let elsewhere = known.filter(|id| !is_ours(id)).cloned().collect();
         let wanted = situations.iter().filter_map(|s| s.committed(head));
         View {
             head: head.clone(),
             wanted: wanted.collect(),
             held_back: held_back(&situations),
-            mistakes: mistakes(&self.catalog),
+            // One engine says them for all.
+            mistakes: if share.is_first() {
+                mistakes(&self.catalog)
+            } else {
+                Vec::new()
+            },
+            elsewhere: Arc::new(elsewhere),
             skipped: self.skipped,
             tree: self.tree,
             situations,
         }
     }
+}
+
+/// The spec of a removed canary from a tree that still had it; `parsed` is the memory of the present one.
+pub(super) fn last_spec(
+    orphan: &Orphan,
+    before: &Snapshot,
+    parsed: &ParseCache,
+) -> Option<ValidatedCanary> {
+    let catalog = Catalog::read_remembering(&before.files, &before.skipped, &mut parsed.beside());
+    let found = catalog.canaries.get(&orphan.id)?;
+    let mut canary = found.as_ref().ok()?.clone();
+    canary.proposal = None;
+    // Its switches went with it: a pause that nobody can end any more must not keep traffic on the candidate.
+    canary.controls.paused = false;
+    canary.controls.abort = false;
+    Some(canary)
 }
 
 /// Errors that belong to no canary: a spec so broken that it does not even say its name is among them.
@@ -313,15 +338,8 @@ impl View {
 }
 
 fn read(snapshot: Snapshot, cache: &mut ParseCache) -> (Tree, Arc<Catalog>) {
-    let skipped = snapshot.skipped;
-    let files = snapshot.files.into_iter();
-    let tree: Tree = Arc::new(
-        files
-            .map(|(path, file)| (path, (file.blob, file.content)))
-            .collect(),
-    );
-    let catalog = Catalog::read_remembering(&tree, &skipped, cache);
-    (tree, catalog)
+    let catalog = Catalog::read_remembering(&snapshot.files, &snapshot.skipped, cache);
+    (snapshot.files, catalog)
 }
 
 /// All that HEAD says about one canary whose spec is sound.
@@ -399,7 +417,7 @@ impl Draft<'_> {
             removed: self.removed,
             state,
             intervention,
-            author: lineage.input.as_ref().map(attribution),
+            rivals: lineage.folder.len(),
             files,
             stale,
             origin,
@@ -493,7 +511,7 @@ fn same(ours: &BTreeMap<RepoPath, Vec<u8>>, head: &Files) -> bool {
             .all(|((path, one), (other_path, other))| path == other_path && **one == **other)
 }
 
-fn attribution(commit: &ForeignCommit) -> Attribution {
+pub(super) fn attribution(commit: &ForeignCommit) -> Attribution {
     Attribution {
         person: commit.author.clone(),
         commit: commit.id.clone(),
