@@ -552,7 +552,7 @@ mod tests {
         assert_eq!(replay.stable, (4 * 751 * 40, 4 * 40));
         let serin = replay.serin.clone().unwrap();
         assert_eq!((serin.seconds, serin.failures), (30, 40));
-        insta::assert_snapshot!(serin.sentence, @"the candidate fails 14.6 times as often as stable at least (99% sure): 40 of 600 against 8 of 6008 requests, 30 s after its first one");
+        insta::assert_snapshot!(serin.sentence, @"the candidate fails 13.8 times as often as stable at least (99% sure): 40 of 600 against 8 of 6008 requests, 30 s after its first one");
         assert_eq!(replay.flagger_1.unwrap().seconds, 120);
         assert_eq!(replay.flagger_5.unwrap().seconds, 360);
     }

@@ -81,7 +81,17 @@ counters:
   rejections: ' '
 metrics:
 - {name: latency, max: 300ms}
-")), @"");
+")), @"
+app/canary.yaml:9:5: `reporter` is about Istio's counters, and `counters` take their place: say it in the queries
+app/canary.yaml:10:5: `failures` is about Istio's counters, and `counters` take their place: say it in the queries
+app/canary.yaml:12:17: the query calls `rate`: counters are read as they are, and Serin takes the differences itself
+app/canary.yaml:13:17: the query does not name `{{ workload }}`: it is asked for stable and for the candidate, and would count the same twice
+app/canary.yaml:13:17: unknown placeholder `{{ window }}` in the query; known are `namespace`, `workload`, `service`, `canary`
+app/canary.yaml:14:19: the query does not name `{{ workload }}`: it is asked for stable and for the candidate, and would count the same twice
+app/canary.yaml:14:19: the query is empty
+app/canary.yaml:16:14: a latency needs a histogram, and `counters` take the place of Istio's: give `counters.latency.buckets`
+-> test/podinfo rejected
+");
     insta::assert_snapshot!(check(&spec("
 counters: {requests: 'x{{ workload }}'}
 ")), @r#"
