@@ -64,9 +64,15 @@ pub fn is_not_in_git(status: &CanaryStatus) -> bool {
     status.message.as_deref() == Some(conditions::NOT_IN_GIT) || status.conditions.is_empty()
 }
 
-/// A sentence without the numbers in it.
-fn wordless(text: &str) -> String {
-    text.chars().filter(|c| !c.is_ascii_digit()).collect()
+/// What a workload or the cluster says, without the numbers in it: somebody may have to act on the words. Of other
+/// sentences the reason says enough.
+fn words(reason: &str, text: &str) -> String {
+    match reason {
+        "CandidateNotReady" | "StableNotReady" | "ApplyFailed" => {
+            text.chars().filter(|c| !c.is_ascii_digit()).collect()
+        }
+        _ => String::new(),
+    }
 }
 
 /// Whether the difference between two statuses is worth a request now, or can wait for the next change: numbers of an
@@ -74,13 +80,13 @@ fn wordless(text: &str) -> String {
 pub fn differs_in_substance(previous: &CanaryStatus, next: &CanaryStatus) -> bool {
     let substance = |status: &CanaryStatus| {
         let mut status = status.clone();
-        status.message = status.message.as_deref().map(wordless);
+        status.message = None;
         for metric in &mut status.analysis {
             metric.value = None;
             metric.samples = 0;
         }
         for condition in &mut status.conditions {
-            condition.message = wordless(&condition.message);
+            condition.message = words(&condition.reason, &condition.message);
         }
         status
     };

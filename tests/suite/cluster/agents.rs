@@ -2,7 +2,7 @@
 //! nothing is measured before the cluster shows it.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
@@ -77,7 +77,7 @@ async fn remove(kube: &Client, [version, kind, namespace, name]: &[String; 4]) {
 }
 
 /// Objects of the newest commit that is this old, namespaces first; without what is only for tools.
-fn tree(remote: &PathBuf, home: &PathBuf, lag: Duration) -> Vec<Value> {
+fn tree(remote: &Path, home: &Path, lag: Duration) -> Vec<Value> {
     let git = |arguments: &[&str]| {
         let output = program("git", home)
             .arg("--git-dir")
@@ -118,7 +118,7 @@ fn tree(remote: &PathBuf, home: &PathBuf, lag: Duration) -> Vec<Value> {
 
 /// Makes the definitions of both agents known.
 pub(crate) async fn define(kube: &Client) {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/agents");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/agents");
     for (file, version, kind) in [
         (
             "gitrepositories",
@@ -268,6 +268,13 @@ async fn somebody_else_applies_every_second_and_nothing_flaps() {
     let served = Recorder::follow(&world.kube, key);
     let text = canary(&ns, NEXT, "[{header: x-user, exact: [alexis]}]", LADDER);
     world.commit(&world.someone("alex"), "podinfo 6.9.0", CANARY, &text);
+    for percent in [10, 60, 100] {
+        let has_weight = |vs: Option<&Value>| vs.is_some_and(|vs| weight(vs) == Some(percent));
+        world
+            .kube
+            .until(key, "at the next weight", has_weight)
+            .await;
+    }
     world
         .kube
         .until(deployment(&ns, "podinfo"), "promoted", is_promoted)

@@ -1,8 +1,26 @@
 //! What the leading engine was measured to get wrong, on the same kind of control plane.
 //!
-//! Hand edits: weights, other fields and routes, at rest and in a step, are in `drift`; a deleted namespace at rest, in
-//! a step, and while nobody looked, in `namespaces`. Crash points: `rollout` kills the engine after every commit. Here
-//! is the rest: what is deleted by hand while a version fails, and what a restart remembers.
+//! Each row of its two tables is a test. What is edited or deleted by hand (table 4):
+//!
+//! | Row | Test |
+//! |---|---|
+//! | idle: weights 0 -> 30; another field edited; VirtualService deleted | `drift::an_edited_weight_is_taken_back_and_a_deleted_route_comes_back` |
+//! | … then a new image | `a_weight_set_by_hand_is_no_head_start` |
+//! | idle: primary deleted (5 replicas); Canary deleted | `at_rest_nothing_that_is_deleted_stays_away` |
+//! | idle: namespace deleted | `namespaces::a_deleted_namespace_comes_back_with_everything_in_it` |
+//! | at 10 %: weight set to 50 or 100; at 30 %: weight set to 0, another field edited | `drift::edits_in_the_middle_of_a_rollout_change_nothing_for_long` |
+//! | at 20 %, v2 failing: primary deleted | `stable_deleted_while_the_candidate_fails_comes_back_as_stable` |
+//! | at 20 %, v2 failing: namespace deleted, Git re-applied | `a_namespace_deleted_while_the_candidate_fails_comes_back_with_stable` |
+//!
+//! What a restart remembers (table 5):
+//!
+//! | Row | Test |
+//! |---|---|
+//! | killed before any write of any phase | `rollout::killed_again_and_again_it_goes_on_with_one_commit_per_step` |
+//! | SIGTERM at 20 %, and any moment | `a_stop_in_any_moment_loses_nothing` |
+//! | killed at 30 %, failing, down 30 s | `a_restart_rolls_a_failing_candidate_back_at_once` |
+//! | killed at 40 %, failing, not restarted | `leases::a_killed_leader_is_followed_and_the_failing_candidate_taken_back` |
+//! | interval 60 s, killed after every step | `time_at_a_weight_outlives_every_kill` |
 
 use std::time::{Duration, Instant};
 

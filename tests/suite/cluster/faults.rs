@@ -164,7 +164,7 @@ async fn an_api_server_that_is_away_in_the_middle_of_a_rollout() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn credentials_that_are_rotated_are_used_without_a_restart() {
-    let mut world = World::new("rotated", idle, "").await;
+    let world = World::new("rotated", idle, "").await;
     let ns = world.namespace.clone();
     let account = format!("{ns}-accounts");
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": account}});
@@ -181,7 +181,7 @@ async fn credentials_that_are_rotated_are_used_without_a_restart() {
     let mut serin = start.start();
     let key = routes(&ns, "podinfo");
     let before = world.kube.until(key, "there", |vs| vs.is_some()).await;
-    // The old account goes, as a revoked token does, a moment before the new one is in place.
+    // The old account goes, as a revoked token does, a while before the new one is in place.
     world
         .kube
         .delete(("v1", "ServiceAccount", &account, "first"))
@@ -200,7 +200,6 @@ async fn credentials_that_are_rotated_are_used_without_a_restart() {
     let is_back = |vs: Option<&Value>| vs.is_some_and(|vs| vs["spec"] == before["spec"]);
     world.kube.until(key, "what it was", is_back).await;
     serin.says("the credentials for the cluster changed");
-    let _ = &mut world;
 }
 
 #[tokio::test(flavor = "multi_thread")]
