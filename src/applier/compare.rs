@@ -94,6 +94,27 @@ pub fn differences(kind: &Kind, wanted: &Value, live: &Value) -> Vec<String> {
     found
 }
 
+/// Paths of what `live` has and `wanted` does not; lists are compared as a whole elsewhere.
+pub fn extras(wanted: &Value, live: &Value, name: &str) -> Vec<Vec<String>> {
+    let mut found = Vec::new();
+    add_extras(wanted, live, &[name.to_owned()], &mut found);
+    found
+}
+
+fn add_extras(wanted: &Value, live: &Value, path: &[String], found: &mut Vec<Vec<String>>) {
+    let (Value::Object(wanted), Value::Object(live)) = (wanted, live) else {
+        return;
+    };
+    for (key, live) in live {
+        let here = [path, std::slice::from_ref(key)].concat();
+        match wanted.get(key) {
+            Some(wanted) => add_extras(wanted, live, &here, found),
+            None if is_empty(live) => {}
+            None => found.push(here),
+        }
+    }
+}
+
 fn walk(wanted: &Value, live: &Value, path: &str, kind: &Kind, found: &mut Vec<String>) {
     if found.len() >= MOST_NAMED || is_equal(wanted, live) {
         return;
@@ -291,6 +312,20 @@ mod tests {
             json!({"spec": {"http": [{"name": "a", "route": [], "timeout": "1s"}], "exportTo": ["*"]}}),
             &[r#"spec.http[0].timeout: "1s", not in Git"#],
         );
+    }
+
+    #[test]
+    fn what_others_added_is_found_at_every_depth() {
+        let wanted = json!({"host": "a", "trafficPolicy": {"loadBalancer": {"simple": "RANDOM"}}});
+        let live = json!({
+            "host": "a", "exportTo": ["."], "subsets": [], "workloadSelector": {},
+            "trafficPolicy": {"loadBalancer": {"simple": "RANDOM"}, "tls": {"mode": "DISABLE"}},
+        });
+        let found: Vec<String> = extras(&wanted, &live, "spec")
+            .iter()
+            .map(|path| path.join("."))
+            .collect();
+        assert_eq!(found, ["spec.exportTo", "spec.trafficPolicy.tls"]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::compare::{differences, project};
+use super::compare::{differences, extras, project};
 use super::object::{Object, ObjectKey, annotation, text};
 use super::ready::Rollout;
 use super::{ledger::CRD, order};
@@ -45,6 +45,8 @@ pub struct Live {
     pub last_writer: Option<(String, Option<Timestamp>)>,
     /// How it compares.
     pub verdict: Verdict,
+    /// Fields that others added to an object that Serin renders as a whole, by path.
+    pub added: Vec<Vec<String>>,
     /// What only some kinds have.
     pub nature: Nature,
 }
@@ -69,8 +71,8 @@ pub enum Nature {
     Deployment(Rollout),
     /// A DestinationRule: host and subsets.
     Rule(String, BTreeSet<String>),
-    /// A VirtualService: subsets by host.
-    Routes(BTreeMap<String, BTreeSet<String>>),
+    /// A VirtualService: subsets by host, and the hosts that it routes in the mesh.
+    Routes(BTreeMap<String, BTreeSet<String>>, BTreeSet<String>),
     /// A definition of a kind; whether it is established.
     Definition(bool),
     /// A Namespace and its labels.
@@ -90,10 +92,22 @@ impl Live {
     ) -> (Self, Option<Accepted>) {
         let kind_and_version = (text(object, "/apiVersion"), text(object, "/kind"));
         let metadata = |pointer: &str| text(object, pointer).to_owned();
-        let (verdict, projection) = match wanted {
+        let (mut verdict, projection) = match wanted {
             None => (Verdict::Unknown, None),
             Some(wanted) => compared(object, wanted, accepted),
         };
+        let added = wanted.map_or_else(Vec::new, |wanted| added(object, wanted));
+        if !added.is_empty() {
+            let words = added
+                .iter()
+                .map(|path| format!("{}: not in Git", path.join(".")));
+            verdict = match verdict {
+                Verdict::Differs(found) => {
+                    Verdict::Differs(found.into_iter().chain(words).collect())
+                }
+                Verdict::Unknown | Verdict::Same => Verdict::Differs(words.collect()),
+            };
+        }
         let live = Self {
             uid: metadata("/metadata/uid"),
             resource_version: metadata("/metadata/resourceVersion"),
@@ -111,6 +125,7 @@ impl Live {
             since: since(object),
             last_writer: last_writer(object),
             verdict,
+            added,
             nature: Nature::of(object, kind_and_version),
         };
         (live, projection)
@@ -122,7 +137,7 @@ impl Live {
             Nature::Deployment(rollout) => Some(rollout),
             Nature::Plain
             | Nature::Rule(..)
-            | Nature::Routes(_)
+            | Nature::Routes(..)
             | Nature::Definition(_)
             | Nature::Namespace(_) => None,
         }
@@ -162,6 +177,18 @@ fn compared(
     (verdict, Some(projection))
 }
 
+/// Fields of a route or a rule of ours that Git does not have. Whoever adds `gateways` to it moves traffic as much as
+/// somebody who edits a weight. Labels and annotations are anybody's.
+fn added(object: &Value, wanted: &Object) -> Vec<Vec<String>> {
+    if wanted.canary.is_none() || wanted.key.kind.group != "networking.istio.io" {
+        return Vec::new();
+    }
+    match (wanted.manifest.get("spec"), object.get("spec")) {
+        (Some(wanted), Some(live)) => extras(wanted, live, "spec"),
+        _ => Vec::new(),
+    }
+}
+
 impl Nature {
     fn of(object: &Value, (api_version, kind): (&str, &str)) -> Self {
         let group = api_version.split_once('/').map_or("", |(group, _)| group);
@@ -171,7 +198,9 @@ impl Nature {
                 let (host, subsets) = order::subsets_had(object);
                 Self::Rule(host, subsets)
             }
-            ("networking.istio.io", "VirtualService") => Self::Routes(order::subsets_named(object)),
+            ("networking.istio.io", "VirtualService") => {
+                Self::Routes(order::subsets_named(object), order::mesh_hosts(object))
+            }
             (CRD, "CustomResourceDefinition") => {
                 let conditions = object
                     .pointer("/status/conditions")

@@ -74,6 +74,16 @@ pub fn is_cluster_scoped(kind: &Kind) -> bool {
     }
 }
 
+/// Kinds of which all objects are watched, whoever made them: subsets, readiness, what is about to be taken over. Of
+/// other kinds only what is ours.
+pub fn is_watched_whole(kind: &Kind) -> bool {
+    kind.is("", "Namespace")
+        || kind.is("apps", "Deployment")
+        || kind.is("networking.istio.io", "DestinationRule")
+        || kind.is("networking.istio.io", "VirtualService")
+        || kind.is("apiextensions.k8s.io", "CustomResourceDefinition")
+}
+
 /// Subsets by host that a VirtualService leads to.
 pub fn subsets_named(virtual_service: &Value) -> BTreeMap<String, BTreeSet<String>> {
     let mut found = BTreeMap::new();
@@ -95,6 +105,21 @@ fn destinations(value: &Value, found: &mut BTreeMap<String, BTreeSet<String>>) {
         }
         Value::Array(items) => items.iter().for_each(|item| destinations(item, found)),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// Hosts that a VirtualService routes inside of the mesh. At a gateway several may share a host; in the mesh one wins.
+pub fn mesh_hosts(virtual_service: &Value) -> BTreeSet<String> {
+    let texts = |pointer: &str| {
+        let list = virtual_service.pointer(pointer).and_then(Value::as_array);
+        let texts = list.into_iter().flatten().filter_map(Value::as_str);
+        texts.map(str::to_owned).collect::<BTreeSet<String>>()
+    };
+    let gateways = texts("/spec/gateways");
+    if gateways.is_empty() || gateways.contains("mesh") {
+        texts("/spec/hosts")
+    } else {
+        BTreeSet::new()
     }
 }
 

@@ -4,6 +4,7 @@
 //! asked what to do next (`next`, in `schedule`) and how things stand (`view`). Failure unit is one object; the newest
 //! commit wins and ends every wait.
 
+mod blocks;
 mod schedule;
 mod view;
 
@@ -51,6 +52,8 @@ pub struct Policy {
     pub prune: bool,
     /// Whether Namespaces and definitions go as well.
     pub prune_namespaces: bool,
+    /// The other repositories that are applied from the same configuration: their labels and their names.
+    pub siblings: BTreeMap<String, String>,
     /// The part of the objects that this engine keeps.
     pub share: Share,
 }
@@ -98,6 +101,8 @@ pub struct Drifted {
     pub differences: Vec<String>,
     /// Field manager of whoever wrote last, when the object still said.
     pub by: Option<String>,
+    /// `apiVersion` of the object.
+    pub api_version: String,
     /// When it was seen.
     pub seen: Timestamp,
 }
@@ -107,6 +112,8 @@ pub struct Drifted {
 pub struct Repaired {
     /// What it was.
     pub drift: Drifted,
+    /// Identity of the object as it is now.
+    pub uid: String,
     /// When it was mended.
     pub at: Timestamp,
 }
@@ -137,6 +144,12 @@ struct Entry {
     /// What its pods say, and when they were asked last.
     pods: Option<(Readiness, Timestamp)>,
     told_stuck: bool,
+    /// Conflicts in a row.
+    conflicts: u32,
+    /// When it was last asked for, because no watch shows what others have in its place.
+    looked_at: Option<Timestamp>,
+    /// An incarnation that is known to be gone: late news of it are no news.
+    buried: Option<String>,
     /// Labels of a Namespace, as they were last.
     labels: BTreeMap<String, String>,
 }
@@ -169,6 +182,8 @@ pub struct Ledger {
     rules: BTreeMap<String, BTreeMap<ObjectKey, BTreeSet<String>>>,
     /// Subsets that live routes name, by host.
     routes: BTreeMap<String, BTreeMap<ObjectKey, BTreeSet<String>>>,
+    /// Live routes of the mesh, by host.
+    hosts: BTreeMap<String, BTreeSet<ObjectKey>>,
     /// Heads that were followed so far.
     heads: u64,
     /// Somebody may know a newer head than we do.
@@ -231,8 +246,9 @@ impl Ledger {
 
     /// A head was fetched or pushed: this is what it wants.
     pub fn follow(&mut self, desired: Arc<Desired>, now: Timestamp) {
-        self.heads += 1;
         let is_new = self.desired.commit != desired.commit;
+        // The same tree, read anew, says nothing about what others may have pushed since.
+        self.heads += u64::from(is_new || self.heads == 0);
         for problem in &desired.problems {
             if !self.desired.problems.contains(problem) {
                 self.notices.push(Notice::Unreadable {
@@ -346,6 +362,10 @@ impl Ledger {
         let key = key_of(object);
         let entry = self.entries.entry(key.clone()).or_default();
         let (live, projection) = Live::of(object, entry.wanted.as_deref(), entry.accepted.as_ref());
+        // Answers to our own calls and watches overtake one another.
+        if entry.buried.as_ref() == Some(&live.uid) {
+            return;
+        }
         if let Some(old) = &entry.live
             && old.uid == live.uid
             && old.is_newer_than(&live)
@@ -365,7 +385,10 @@ impl Ledger {
             return;
         };
         let was = entry.live.as_ref();
-        if was.is_none_or(|was| was.sequence != live.sequence || was.uid != live.uid) {
+        let is_same = |was: &Live| {
+            was.sequence == live.sequence && was.applied == live.applied && was.uid == live.uid
+        };
+        if !was.is_some_and(is_same) {
             entry.seen_at = heads;
         }
         if live.terminating {
@@ -436,8 +459,15 @@ impl Ledger {
             self.routes
                 .values_mut()
                 .for_each(|routes| drop(routes.remove(key)));
-            if let Some(Nature::Routes(hosts)) = nature {
-                for (host, subsets) in hosts {
+            for routing in self.hosts.values_mut() {
+                routing.remove(key);
+            }
+            if let Some(Nature::Routes(subsets, hosts)) = nature {
+                for host in hosts {
+                    let host = full_host(host, &namespace);
+                    self.hosts.entry(host).or_default().insert(key.clone());
+                }
+                for (host, subsets) in subsets {
                     let host = full_host(host, &namespace);
                     self.routes
                         .entry(host)
@@ -446,6 +476,7 @@ impl Ledger {
                 }
             }
             self.routes.retain(|_, routes| !routes.is_empty());
+            self.hosts.retain(|_, routing| !routing.is_empty());
         }
     }
 
@@ -454,6 +485,7 @@ impl Ledger {
         let Some(entry) = self.entries.get_mut(key) else {
             return;
         };
+        entry.buried = Some(uid.to_owned());
         if entry.live.as_ref().is_none_or(|live| live.uid != uid) {
             return;
         }
@@ -569,7 +601,13 @@ impl Ledger {
             entry.failure = None;
             entry.blocked = None;
             if let Some(drift) = entry.drift.take() {
-                let repaired = Repaired { drift, at: now };
+                let uid = entry.live.as_ref().map(|live| live.uid.clone());
+                let uid = uid.unwrap_or_default();
+                let repaired = Repaired {
+                    drift,
+                    uid,
+                    at: now,
+                };
                 self.notices.push(Notice::Repaired(repaired));
             }
             self.due.remove(&(wanted.tier, key.clone()));
@@ -645,6 +683,7 @@ fn drift_of(key: &ObjectKey, wanted: &Object, live: Option<&Live>, now: Timestam
     Drifted {
         object: key.clone(),
         canary: wanted.canary.clone(),
+        api_version: wanted.api_version.clone(),
         differences,
         by: live
             .and_then(|live| live.last_writer.as_ref())

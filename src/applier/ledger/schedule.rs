@@ -1,26 +1,27 @@
 //! What to do next, and what stands in the way.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::sync::Arc;
 
 use chrono::Duration;
 use serde_json::{Value, json};
 
-use super::{Entry, Failure, Ledger, Mode, Notice};
-use crate::applier::live::Nature;
-use crate::applier::object::{Object, ObjectKey, REPAIR_ANNOTATION};
-use crate::applier::order::{Tier, full_host, subsets_had, subsets_named};
+use super::blocks::{Block, READY_BEFORE_TRAFFIC};
+use super::{Failure, Ledger, Notice};
+use crate::applier::live::Live;
+use crate::applier::object::{Object, ObjectKey, text};
+use crate::applier::order::{Tier, is_watched_whole};
 use crate::domain::Timestamp;
 use crate::progression::Readiness;
 
-/// Longest time that a route waits for the workloads that it leads to when it is made, in seconds. A workload that does
-/// not come up must not keep the others from being reached for ever.
-const READY_BEFORE_TRAFFIC: i64 = 30;
 /// How long a deletion may take before what it waits for is named, in seconds.
 const STUCK_AFTER: i64 = 30;
 /// First and longest wait after a refusal, in seconds.
-const RETRY: (i64, i64) = (2, 300);
+const RETRY: (i64, i64) = (2, 60);
+/// Longest wait that a server may ask for, in seconds.
+const LONGEST_ASKED: i64 = 60;
+/// Conflicts in a row that are no reason to wait: objects of busy controllers change all the time.
+const MOST_CONFLICTS: u32 = 8;
 /// Between two looks at pods that do not become ready, in seconds.
 const BETWEEN_LOOKS: i64 = 5;
 /// Until an object that somebody else made is looked at again, in seconds.
@@ -38,6 +39,20 @@ pub enum Action {
         /// The version that it was compared with, when the write has to be bound to it.
         bound_to: Option<String>,
     },
+    /// Ask for an object that no watch shows.
+    Look {
+        /// The object.
+        object: Arc<Object>,
+    },
+    /// Take fields away that others added to an object, which an apply would leave.
+    Strip {
+        /// The object.
+        object: Arc<Object>,
+        /// The fields, by path.
+        fields: Vec<Vec<String>>,
+        /// The version that it was compared with.
+        bound_to: String,
+    },
     /// Delete an object.
     Delete {
         /// Which.
@@ -54,36 +69,15 @@ pub enum Action {
     },
 }
 
-/// What stands in the way of a write.
-enum Block {
-    /// Somebody may know a newer head: Git is asked first.
-    Fetch,
-    /// Somebody else made an object where one of ours would be.
-    Foreign,
-    /// Anything else, for people.
-    Words(String),
-}
-
-impl fmt::Display for Block {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Fetch => {
-                f.write_str("its number is not that of the last known commit: Git is asked first")
-            }
-            Self::Foreign => f.write_str(
-                "it is there already and was not made by Serin: delete it, or offer it with the annotation \
-                 serin.dev/adopt: \"true\"",
-            ),
-            Self::Words(words) => f.write_str(words),
-        }
-    }
-}
-
 /// How an action ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
     /// The server wrote it; the object as it is now.
     Applied(Box<Value>),
+    /// The server took the fields away; the object as it is now.
+    Stripped(Box<Value>),
+    /// What was asked for, if it is there.
+    Looked(Option<Box<Value>>),
     /// The object changed since it was compared; as it is now, if it is there.
     Conflict(Option<Box<Value>>),
     /// The server accepted the deletion, or there was nothing to delete.
@@ -94,6 +88,8 @@ pub enum Outcome {
         words: String,
         /// Whether the fault lies in the connection or in a state that passes.
         passing: bool,
+        /// Seconds that the server asks to wait.
+        not_before: Option<u32>,
     },
     /// What the pods say.
     Pods(Option<Readiness>),
@@ -133,8 +129,11 @@ impl Ledger {
                     blocked.push((key.clone(), Block::Fetch.to_string()));
                     continue;
                 }
-                Some(Block::Foreign) => {
-                    foreign.push(key.clone());
+                Some(Block::Foreign(words)) => {
+                    match self.has_to_look(key, now) {
+                        true => chosen.push(key.clone()),
+                        false => foreign.push((key.clone(), words)),
+                    }
                     continue;
                 }
                 Some(other) => {
@@ -154,8 +153,8 @@ impl Ledger {
             }
         }
         self.wants_fetch |= wants_fetch;
-        for key in foreign {
-            self.refuse(&key, Block::Foreign.to_string(), BETWEEN_OFFERS, now);
+        for (key, words) in foreign {
+            self.refuse(&key, words, BETWEEN_OFFERS, now);
         }
         for (key, words) in blocked {
             if let Some(entry) = self.entries.get_mut(&key) {
@@ -164,194 +163,47 @@ impl Ledger {
         }
         room -= chosen.len();
         for key in chosen {
-            actions.extend(self.begin(&key));
+            actions.extend(self.begin(&key, now));
         }
         actions.extend(self.deletions(room));
         actions
     }
 
-    fn begin(&mut self, key: &ObjectKey) -> Option<Action> {
+    /// Whether somebody else's object may be in the place of ours, where no watch shows it.
+    fn has_to_look(&self, key: &ObjectKey, now: Timestamp) -> bool {
+        let is_hidden = !self.policy.siblings.is_empty() && !is_watched_whole(&key.kind);
+        let entry = self.entries.get(key);
+        is_hidden
+            && entry.is_some_and(|entry| {
+                let is_ours = |live: &Live| live.owner.as_ref() == Some(&self.policy.owner);
+                let is_recent = |at: &Timestamp| now - *at < Duration::seconds(BETWEEN_OFFERS);
+                !entry.live.as_ref().is_some_and(is_ours)
+                    && !entry.looked_at.as_ref().is_some_and(is_recent)
+            })
+    }
+
+    fn begin(&mut self, key: &ObjectKey, now: Timestamp) -> Option<Action> {
+        let has_to_look = self.has_to_look(key, now);
         let entry = self.entries.get_mut(key)?;
         let object = Arc::clone(entry.wanted.as_ref()?);
         entry.in_flight = Some(object.hash.clone());
         entry.blocked = None;
         self.in_flight += 1;
-        let version = entry
-            .live
-            .as_ref()
-            .map(|live| live.resource_version.clone());
+        if has_to_look {
+            return Some(Action::Look { object });
+        }
+        let live = entry.live.as_ref();
+        if let Some(live) = live.filter(|live| !live.added.is_empty()) {
+            return Some(Action::Strip {
+                fields: live.added.clone(),
+                bound_to: live.resource_version.clone(),
+                object,
+            });
+        }
         Some(Action::Apply {
-            bound_to: version.filter(|_| object.sequence.is_some()),
+            bound_to: live.map(|live| live.resource_version.clone()),
             object,
         })
-    }
-
-    /// Why nothing can be done about an object now; `None`: it can.
-    fn blocked(&self, key: &ObjectKey, now: Timestamp) -> Option<Block> {
-        let entry = self.entries.get(key)?;
-        let object = entry.wanted.as_ref()?;
-        if let Some(failure) = entry
-            .failure
-            .as_ref()
-            .filter(|failure| failure.retry_at > now)
-        {
-            return Some(Block::Words(failure.words.clone()));
-        }
-        if entry.live.as_ref().is_some_and(|live| live.terminating) {
-            let words = "it is being deleted, and made again when it is gone";
-            return Some(Block::Words(words.to_owned()));
-        }
-        let is_foreign = entry
-            .live
-            .as_ref()
-            .is_some_and(|live| live.owner.is_none() && live.canary.is_none() && !live.is_offered);
-        if is_foreign && object.canary.is_some() {
-            return Some(Block::Foreign);
-        }
-        let words = self
-            .left_alone(entry, object)
-            .or_else(|| self.namespace_blocks(key))
-            .or_else(|| self.definition_blocks(key));
-        if let Some(words) = words {
-            return Some(Block::Words(words));
-        }
-        let counter = entry.live.as_ref().and_then(|live| live.sequence);
-        let differs = counter.is_some() && object.sequence.is_some() && counter != object.sequence;
-        if differs && entry.seen_at == self.heads {
-            return Some(Block::Fetch);
-        }
-        let words = match object.tier {
-            Tier::DestinationRule => self.rule_blocks(key, object),
-            Tier::VirtualService => self
-                .subsets_block(key, object)
-                .or_else(|| self.workloads_block(key, entry, now)),
-            Tier::Namespace
-            | Tier::Definition
-            | Tier::Configuration
-            | Tier::Service
-            | Tier::Workload
-            | Tier::Admission => None,
-        };
-        words.map(Block::Words)
-    }
-
-    /// Drift that is not to be mended, and changes that have to wait.
-    fn left_alone(&self, entry: &Entry, object: &Object) -> Option<String> {
-        let may_repair =
-            self.policy.mode == Mode::Enforce && !object.is_disabled(REPAIR_ANNOTATION);
-        let was_applied = entry
-            .live
-            .as_ref()
-            .is_some_and(|live| live.applied.as_ref() == Some(&object.hash));
-        let is_edit = was_applied && entry.drift.is_some();
-        let was_deleted = entry.live.is_none() && entry.drift.is_some();
-        if !may_repair && (is_edit || was_deleted) {
-            return Some(
-                "it was changed in the cluster and is not repaired, as configured".to_owned(),
-            );
-        }
-        let namespace = object.key.namespace.clone().unwrap_or_default();
-        let is_held = object.key.kind.is("apps", "Deployment")
-            && entry.live.is_some()
-            && self
-                .desired
-                .held_back
-                .contains(&(namespace, object.key.name.clone()));
-        is_held.then(|| {
-            "its candidate still has traffic: the change waits until it has none".to_owned()
-        })
-    }
-
-    fn namespace_blocks(&self, key: &ObjectKey) -> Option<String> {
-        let name = key.namespace.as_deref()?;
-        let namespace = ObjectKey::of_namespace(name);
-        if self.blind.contains_key(&namespace.kind) {
-            return None;
-        }
-        match self
-            .entries
-            .get(&namespace)
-            .and_then(|entry| entry.live.as_ref())
-        {
-            Some(live) if live.terminating => Some(format!(
-                "namespace {name} is being deleted, and made again when it is gone"
-            )),
-            Some(_) => None,
-            None if self.synced.contains(&namespace.kind) => {
-                Some(format!("namespace {name} is missing"))
-            }
-            None => Some("namespaces were not seen yet".to_owned()),
-        }
-    }
-
-    fn definition_blocks(&self, key: &ObjectKey) -> Option<String> {
-        let definition = self.definitions.get(&key.kind)?;
-        let live = self.entries.get(definition)?.live.as_ref();
-        match live.map(|live| &live.nature) {
-            Some(Nature::Definition(true)) => None,
-            _ => Some(format!("{definition} is not established yet")),
-        }
-    }
-
-    /// A rule keeps its subsets for as long as routes name them.
-    fn rule_blocks(&self, key: &ObjectKey, object: &Object) -> Option<String> {
-        let namespace = key.namespace.clone().unwrap_or_default();
-        let (host, had) = subsets_had(&object.manifest);
-        let routes = self.routes.get(&full_host(&host, &namespace))?;
-        routes.iter().find_map(|(route, named)| {
-            let missing = named.iter().find(|subset| !had.contains(*subset))?;
-            // A route that stays what it is will never let go; only those that are about to change are waited for.
-            let changes = self.due.contains(&(Tier::VirtualService, route.clone()));
-            changes.then(|| format!("{route} still names the subset {missing}"))
-        })
-    }
-
-    /// A route never names a subset that the cluster lacks.
-    fn subsets_block(&self, key: &ObjectKey, object: &Object) -> Option<String> {
-        let namespace = key.namespace.clone().unwrap_or_default();
-        for (host, named) in subsets_named(&object.manifest) {
-            let rules = self.rules.get(&full_host(&host, &namespace));
-            let had: BTreeSet<&String> = rules
-                .into_iter()
-                .flat_map(BTreeMap::values)
-                .flatten()
-                .collect();
-            if let Some(missing) = named.iter().find(|subset| !had.contains(subset)) {
-                return Some(format!(
-                    "no DestinationRule in the cluster has the subset {missing} of {host} yet"
-                ));
-            }
-        }
-        None
-    }
-
-    /// Where there is no route yet, workloads are ready before traffic is led to them.
-    fn workloads_block(&self, key: &ObjectKey, entry: &Entry, now: Timestamp) -> Option<String> {
-        let missing_since = entry.out_since.filter(|_| entry.live.is_none())?;
-        if now - missing_since >= Duration::seconds(READY_BEFORE_TRAFFIC) {
-            return None;
-        }
-        self.wanted_deployments(key.namespace.as_deref()?)
-            .find_map(|(deployment, entry)| {
-                let readiness = entry.live.as_ref().and_then(|live| live.deployment());
-                match readiness.map(|rollout| &rollout.readiness) {
-                    Some(readiness) if readiness.is_ready() => None,
-                    _ => Some(format!("{deployment} is not ready yet")),
-                }
-            })
-    }
-
-    fn wanted_deployments<'a>(
-        &'a self,
-        namespace: &'a str,
-    ) -> impl Iterator<Item = (&'a ObjectKey, &'a Entry)> {
-        let first = ObjectKey::namespaced(super::Kind::new("apps", "Deployment"), namespace, "");
-        self.entries
-            .range(first..)
-            .take_while(move |(key, _)| {
-                key.kind.is("apps", "Deployment") && key.namespace.as_deref() == Some(namespace)
-            })
-            .filter(|(_, entry)| entry.wanted.is_some())
     }
 
     /// Namespaces that are missing and that no file declares: they come back with the labels that they had.
@@ -390,6 +242,8 @@ impl Ledger {
         if self.doomed.is_empty() {
             return actions;
         }
+        let heads = self.heads;
+        let mut wants_fetch = false;
         let places: Vec<(Tier, ObjectKey)> = self.doomed.iter().rev().cloned().collect();
         let mut last: BTreeMap<Option<String>, Tier> = BTreeMap::new();
         for (tier, key) in places {
@@ -418,6 +272,11 @@ impl Ledger {
             if waits || highest > tier || is_wide || !rest_is_there || room == 0 {
                 continue;
             }
+            // Somebody who knows a newer head may have made it just now.
+            if entry.seen_at == heads {
+                wants_fetch = true;
+                continue;
+            }
             room -= 1;
             entry.in_flight = Some(String::new());
             self.in_flight += 1;
@@ -426,6 +285,7 @@ impl Ledger {
                 uid: live.uid.clone(),
             });
         }
+        self.wants_fetch |= wants_fetch;
         actions
     }
 
@@ -468,6 +328,7 @@ impl Ledger {
             Outcome::Applied(object) => {
                 let written = entry.in_flight.take();
                 entry.failure = None;
+                entry.conflicts = 0;
                 let is_current = entry.wanted.as_ref().map(|w| &w.hash) == written.as_ref();
                 if is_current {
                     // The server has the last word on how it writes what we asked for.
@@ -477,13 +338,23 @@ impl Ledger {
                 }
                 self.saw(&object, now);
             }
-            Outcome::Conflict(object) => {
+            Outcome::Looked(object) => {
                 entry.in_flight = None;
+                entry.failure = None;
+                entry.looked_at = Some(now);
                 match object {
                     Some(object) => self.saw(&object, now),
-                    None => self.lose(key, now),
+                    None if entry.live.is_some() => self.lose(key, now),
+                    None => {}
                 }
             }
+            Outcome::Stripped(object) => {
+                entry.in_flight = None;
+                entry.failure = None;
+                entry.conflicts = 0;
+                self.saw(&object, now);
+            }
+            Outcome::Conflict(object) => self.conflict(key, object.as_deref(), now),
             Outcome::Deleted => {
                 entry.in_flight = None;
                 entry.failure = None;
@@ -492,11 +363,42 @@ impl Ledger {
                     self.lose(key, now);
                 }
             }
-            Outcome::Failed { words, passing } => self.failed(key, words, passing, now),
+            Outcome::Failed {
+                words,
+                passing,
+                not_before,
+            } => self.failed(key, words, (passing, not_before), now),
         }
     }
 
-    fn failed(&mut self, key: &ObjectKey, words: String, passing: bool, now: Timestamp) {
+    /// Somebody else wrote it first: it is compared anew. When that is all that ever happens, it waits like any failure.
+    fn conflict(&mut self, key: &ObjectKey, object: Option<&Value>, now: Timestamp) {
+        let Some(entry) = self.entries.get_mut(key) else {
+            return;
+        };
+        let version = |live: &Live| live.resource_version.clone();
+        let before = entry.live.as_ref().map(version);
+        entry.conflicts += 1;
+        let is_stubborn = entry.conflicts > MOST_CONFLICTS;
+        let found = object.map(|object| text(object, "/metadata/resourceVersion").to_owned());
+        if is_stubborn || (found.is_some() && found == before) {
+            let words = "the cluster says again and again that somebody else changed it meanwhile";
+            return self.failed(key, words.to_owned(), (true, None), now);
+        }
+        entry.in_flight = None;
+        match object {
+            Some(object) => self.saw(object, now),
+            None => self.lose(key, now),
+        }
+    }
+
+    fn failed(
+        &mut self,
+        key: &ObjectKey,
+        words: String,
+        (passing, not_before): (bool, Option<u32>),
+        now: Timestamp,
+    ) {
         let Some(entry) = self.entries.get_mut(key) else {
             return;
         };
@@ -511,6 +413,8 @@ impl Ledger {
         let tries = entry.failure.as_ref().map_or(0, |failure| failure.tries);
         let (first, longest) = if passing { (1, 10) } else { RETRY };
         let wait = (first << tries.min(8)).min(longest);
+        let asked = not_before.map_or(0, |seconds| i64::from(seconds).min(LONGEST_ASKED));
+        let wait = wait.max(asked);
         let tries = tries + 1;
         self.refuse(key, words, wait, now);
         if let Some(failure) = self

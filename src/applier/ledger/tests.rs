@@ -3,6 +3,8 @@
 use super::*;
 use serde_json::json;
 
+mod races;
+
 /// A server that takes everything, and counts.
 struct Server {
     ledger: Ledger,
@@ -141,6 +143,29 @@ impl Server {
                 let written = self.store(&object.key, manifest);
                 self.ledger
                     .done(&object.key, Outcome::Applied(Box::new(written)), self.now);
+            }
+            Action::Look { object } => {
+                let live = self.objects.get(&object.key).cloned().map(Box::new);
+                self.ledger
+                    .done(&object.key, Outcome::Looked(live), self.now);
+            }
+            Action::Strip {
+                object,
+                fields,
+                bound_to,
+            } => {
+                let mut live = self.objects[&object.key].clone();
+                assert_eq!(live["metadata"]["resourceVersion"], *bound_to);
+                for path in &fields {
+                    let (last, above) = path.split_last().unwrap();
+                    let place = live.pointer_mut(&format!("/{}", above.join("/"))).unwrap();
+                    place.as_object_mut().unwrap().remove(last);
+                    let path = path.join(".");
+                    self.written.push(format!("strip {path} of {}", object.key));
+                }
+                let live = self.store(&object.key, live);
+                self.ledger
+                    .done(&object.key, Outcome::Stripped(Box::new(live)), self.now);
             }
             Action::Delete { key, .. } => {
                 self.written.push(format!("delete {key}"));
@@ -380,6 +405,7 @@ fn a_refusal_is_told_once_and_the_newest_commit_ends_the_wait() {
     let refused = || Outcome::Failed {
         words: "no".to_owned(),
         passing: false,
+        not_before: None,
     };
     server.ledger.done(&object.key, refused(), at(0));
     assert!(server.ledger.next(at(1)).is_empty());

@@ -44,6 +44,10 @@ impl Ledger {
                 continue;
             };
             let parked = self.is_parked(key);
+            if let Some(other) = self.rival(key) {
+                let words = format!("{other} routes the same host and was not made by Serin");
+                view.drift.get_or_insert(words);
+            }
             if let Some(since) = entry.in_sync_since.filter(|_| !parked) {
                 newest = newest.max(Some(since));
                 continue;
@@ -62,6 +66,20 @@ impl Ledger {
             view.in_sync_since = newest;
         }
         view
+    }
+
+    /// Whether everything was seen that canaries are made of, or is known not to be visible.
+    pub fn has_looked(&self) -> bool {
+        let kinds = [
+            ("", "Namespace"),
+            ("apps", "Deployment"),
+            ("networking.istio.io", "DestinationRule"),
+            ("networking.istio.io", "VirtualService"),
+        ];
+        kinds.iter().all(|(group, kind)| {
+            let kind = Kind::new(*group, *kind);
+            self.synced.contains(&kind) || self.blind.contains_key(&kind)
+        })
     }
 
     fn is_parked(&self, key: &ObjectKey) -> bool {
