@@ -166,17 +166,16 @@ fn cluster_settings(
         return None;
     };
     let conduct = &config.cluster.conduct;
-    let identity = serde_json::json!([
-        repository.url.to_string(),
-        repository.branch,
-        repository.path.as_ref().map(RepoPath::as_str),
-    ]);
+    let siblings = config.repositories.iter();
+    let siblings = siblings.map(|other| (owner(other), other.name()));
+    let owner = owner(repository);
     Some(cluster::Settings {
         access: access.clone(),
         impersonate: repository.impersonate.clone(),
         namespaces: repository.namespaces.clone(),
         policy: Policy {
-            owner: Revision::of(&identity).as_str().to_owned(),
+            siblings: siblings.filter(|(other, _)| *other != owner).collect(),
+            owner,
             mode: conduct.mode(),
             external: conduct.applier == Applier::External,
             prune: conduct.prune,
@@ -187,6 +186,16 @@ fn cluster_settings(
         deadline: conduct.timeout,
         scratch: cache.join(share.called("kustomize")),
     })
+}
+
+/// Value of the label on everything that is applied for a repository.
+fn owner(repository: &RepositoryConfig) -> String {
+    let identity = serde_json::json!([
+        repository.url.to_string(),
+        repository.branch,
+        repository.path.as_ref().map(RepoPath::as_str),
+    ]);
+    Revision::of(&identity).as_str().to_owned()
 }
 
 fn branch_settings(repository: &RepositoryConfig, local: PathBuf) -> git::Settings {

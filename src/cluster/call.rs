@@ -5,8 +5,8 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Preconditions};
-use kube::core::ApiResource;
-use serde_json::Value;
+use kube::core::{ApiResource, TypeMeta};
+use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::watch::Resources;
@@ -34,6 +34,25 @@ impl Caller {
             Action::Apply { object, bound_to } => {
                 let outcome = self.apply(&object, bound_to.as_deref()).await;
                 (object.key.clone(), outcome)
+            }
+            Action::Strip {
+                object,
+                fields,
+                bound_to,
+            } => {
+                let outcome = self.strip(&object, &fields, &bound_to).await;
+                (object.key.clone(), outcome)
+            }
+            Action::Look { object } => {
+                let key = object.key.clone();
+                let outcome = match self.api(&key, Some(&object.api_version)) {
+                    None => unknown(&key),
+                    Some(api) => match self.look(&api, &key).await {
+                        Ok(found) => Outcome::Looked(found.map(Box::new)),
+                        Err(fault) => fault.outcome(),
+                    },
+                };
+                (key, outcome)
             }
             Action::Delete { key, uid } => {
                 let outcome = self.delete(&key, uid).await;
@@ -84,15 +103,53 @@ impl Caller {
         }
     }
 
-    /// Somebody wrote it in the meantime: as it is now.
-    async fn look_again(&self, api: &Api<DynamicObject>, key: &ObjectKey) -> Outcome {
-        match self.within(api.get_opt(&key.name)).await {
-            Ok(object) => {
-                let value = object.and_then(|object| serde_json::to_value(object).ok());
-                Outcome::Conflict(value.map(Box::new))
-            }
+    /// Takes away fields that others added: an apply leaves alone what it does not name.
+    async fn strip(&self, object: &Object, fields: &[Vec<String>], bound_to: &str) -> Outcome {
+        let key = &object.key;
+        let Some(api) = self.api(key, Some(&object.api_version)) else {
+            return unknown(key);
+        };
+        let patch = without(fields, bound_to);
+        let parameters = PatchParams {
+            field_manager: Some(MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        let patch = Patch::Merge(&patch);
+        match self.within(api.patch(&key.name, &parameters, &patch)).await {
+            Ok(written) => match serde_json::to_value(written) {
+                Ok(value) => Outcome::Stripped(Box::new(value)),
+                Err(error) => failed(error.to_string(), false),
+            },
+            Err(Fault::Api(status)) if status.code == 409 => self.look_again(&api, key).await,
             Err(fault) => fault.outcome(),
         }
+    }
+
+    /// Somebody wrote it in the meantime: as it is now.
+    async fn look_again(&self, api: &Api<DynamicObject>, key: &ObjectKey) -> Outcome {
+        match self.look(api, key).await {
+            Ok(found) => Outcome::Conflict(found.map(Box::new)),
+            Err(fault) => fault.outcome(),
+        }
+    }
+
+    /// An object as it is now, asked for as a list of one: a right that watching needs as well.
+    async fn look(
+        &self,
+        api: &Api<DynamicObject>,
+        key: &ObjectKey,
+    ) -> Result<Option<Value>, Fault> {
+        let one = ListParams::default().fields(&format!("metadata.name={}", key.name));
+        let list = self.within(api.list(&one)).await?;
+        let api_version = list.types.api_version;
+        let object = list.items.into_iter().next();
+        Ok(object.and_then(|mut object| {
+            object.types = Some(TypeMeta {
+                api_version,
+                kind: key.kind.kind.clone(),
+            });
+            serde_json::to_value(object).ok()
+        }))
     }
 
     async fn delete(&self, key: &ObjectKey, uid: String) -> Outcome {
@@ -168,16 +225,45 @@ impl Fault {
                     .any(|reason| reason == "NamespaceTerminating");
                 // A field that the schema does not know is a mistake in the manifest, whatever the status says.
                 let is_typo = status.message.contains("field not declared in schema");
-                let is_passing = matches!(status.code, 404 | 409 | 429 | 500..=599);
+                // Credentials that were just rotated are refused for a moment.
+                let is_passing = matches!(status.code, 401 | 404 | 409 | 429 | 500..=599);
                 let passing = is_ending || (is_passing && !is_typo);
-                failed(status.message, passing)
+                let asked = status
+                    .details
+                    .as_ref()
+                    .map(|details| details.retry_after_seconds);
+                Outcome::Failed {
+                    words: status.message,
+                    passing,
+                    not_before: asked.filter(|seconds| *seconds > 0),
+                }
             }
         }
     }
 }
 
 fn failed(words: String, passing: bool) -> Outcome {
-    Outcome::Failed { words, passing }
+    Outcome::Failed {
+        words,
+        passing,
+        not_before: None,
+    }
+}
+
+/// A merge patch that takes fields away.
+fn without(fields: &[Vec<String>], bound_to: &str) -> Value {
+    let mut patch = json!({"metadata": {"resourceVersion": bound_to}});
+    for path in fields {
+        let mut place = &mut patch;
+        for name in path {
+            if !place[name.as_str()].is_object() {
+                place[name.as_str()] = json!({});
+            }
+            place = &mut place[name.as_str()];
+        }
+        *place = Value::Null;
+    }
+    patch
 }
 
 fn unknown(key: &ObjectKey) -> Outcome {
@@ -202,4 +288,19 @@ pub(super) fn words(error: &kube::Error) -> String {
         source = cause.source();
     }
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_taken_away_one_by_one() {
+        let path = |text: &str| text.split('.').map(str::to_owned).collect::<Vec<_>>();
+        let fields = [path("spec.gateways"), path("spec.trafficPolicy.tls")];
+        assert_eq!(
+            without(&fields, "7"),
+            json!({"metadata": {"resourceVersion": "7"}, "spec": {"gateways": null, "trafficPolicy": {"tls": null}}})
+        );
+    }
 }

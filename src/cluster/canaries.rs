@@ -1,22 +1,26 @@
 //! The `Canary` objects in the cluster: what they show is written here, nothing is read from them but whether they exist.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind};
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::runtime::reflector::{ObjectRef, Store, reflector, store::Writer};
 use kube::runtime::{WatchStreamExt, watcher};
 use serde_json::json;
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use super::events::Events;
+use super::watch::Steady;
+use crate::applier::ObjectKey;
 use crate::crd::{self, CanaryStatus};
-use crate::domain::{CanaryId, Timestamp};
-use crate::ports::{Note, Severity};
+use crate::domain::{CanaryId, OWNER_LABEL, Timestamp};
+use crate::ports::Note;
 
 /// Field manager of the status.
 const MANAGER: &str = "serin/status";
@@ -28,10 +32,37 @@ pub struct Canaries {
     client: kube::Client,
     resource: ApiResource,
     store: Store<DynamicObject>,
-    recorder: Recorder,
+    events: Events,
     deadline: Duration,
     /// When a status was written last.
     written: BTreeMap<CanaryId, Timestamp>,
+    news: Arc<News>,
+}
+
+/// Which canaries changed in the cluster since somebody asked.
+#[derive(Debug, Default)]
+pub struct News {
+    changed: Mutex<BTreeSet<CanaryId>>,
+    told: Notify,
+}
+
+impl News {
+    /// Ready when something changed.
+    pub async fn come(&self) {
+        self.told.notified().await;
+    }
+
+    /// What changed since the last call.
+    pub fn take(&self) -> BTreeSet<CanaryId> {
+        std::mem::take(&mut *self.changed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn note(&self, object: &DynamicObject) {
+        let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        changed.extend(id_of(object));
+        drop(changed);
+        self.told.notify_one();
+    }
 }
 
 /// One object as the watch shows it.
@@ -59,28 +90,57 @@ impl Canaries {
         let writer = Writer::new(resource.clone());
         let store = writer.as_reader();
         let stream = reflector(writer, watcher::watcher(api, watcher::Config::default()));
+        let news = Arc::new(News::default());
+        let heard = Arc::clone(&news);
         let following = async move {
             // The definition may come with the first commit that is applied: until then there is nothing to see.
-            let mut stream = pin!(stream.default_backoff());
+            let mut stream = pin!(stream.backoff(Steady::default()));
             while let Some(event) = stream.next().await {
-                if let Err(error) = event {
-                    tracing::debug!(%error, "the watch of canaries was interrupted");
+                match event {
+                    Ok(
+                        watcher::Event::Apply(object)
+                        | watcher::Event::InitApply(object)
+                        | watcher::Event::Delete(object),
+                    ) => heard.note(&object),
+                    Ok(watcher::Event::Init | watcher::Event::InitDone) => {}
+                    Err(error) => {
+                        tracing::debug!(%error, "the watch of canaries was interrupted");
+                    }
                 }
             }
         };
-        let reporter = Reporter {
-            controller: "serin".to_owned(),
-            instance: Some(me.to_owned()),
-        };
         let canaries = Self {
-            recorder: Recorder::new(client.clone(), reporter),
+            events: Events::new(client.clone(), me, deadline),
             client,
             resource,
             store,
             deadline,
             written: BTreeMap::new(),
+            news,
         };
         (canaries, following)
+    }
+
+    /// What changes from here on.
+    pub fn news(&self) -> Arc<News> {
+        Arc::clone(&self.news)
+    }
+
+    /// Waits until everything was seen once, but not for long: the definition may not be there yet.
+    pub async fn settle(&self) {
+        timeout(self.deadline, self.store.wait_until_ready())
+            .await
+            .ok();
+    }
+
+    /// Which repository the object of a canary was applied for, as its label says.
+    pub fn owner(&self, id: &CanaryId) -> Option<String> {
+        self.object(id)?
+            .metadata
+            .labels
+            .as_ref()?
+            .get(OWNER_LABEL)
+            .cloned()
     }
 
     /// The object of a canary; `None` while the cluster shows none.
@@ -162,7 +222,7 @@ impl Canaries {
     ///
     /// # Errors
     /// The server's words.
-    pub async fn note(&self, note: &Note) -> Result<(), String> {
+    pub async fn note(&self, note: &Note, now: Timestamp) -> Result<(), String> {
         let Some(object) = self.object(&note.canary) else {
             return Ok(());
         };
@@ -175,21 +235,28 @@ impl Canaries {
             resource_version: object.metadata.resource_version.clone(),
             field_path: None,
         };
-        let event = Event {
-            type_: match note.severity {
-                Severity::Normal => EventType::Normal,
-                Severity::Warning => EventType::Warning,
-            },
-            reason: note.reason.to_owned(),
-            note: Some(note.text.clone()),
-            action: note.action.to_owned(),
-            secondary: None,
+        self.events.publish(note, &reference, now).await
+    }
+
+    /// Shows an event on any object that Serin applied.
+    ///
+    /// # Errors
+    /// The server's words.
+    pub async fn note_on(
+        &self,
+        (api_version, key, uid): (&str, &ObjectKey, &str),
+        note: &Note,
+        now: Timestamp,
+    ) -> Result<(), String> {
+        let reference = ObjectReference {
+            api_version: Some(api_version.to_owned()),
+            kind: Some(key.kind.kind.clone()),
+            name: Some(key.name.clone()),
+            namespace: key.namespace.clone(),
+            uid: Some(uid.to_owned()),
+            ..ObjectReference::default()
         };
-        match timeout(self.deadline, self.recorder.publish(&event, &reference)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(super::call::words(&error)),
-            Err(_) => Err("the cluster did not answer in time".to_owned()),
-        }
+        self.events.publish(note, &reference, now).await
     }
 }
 

@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use kube::config::{KubeConfigOptions, Kubeconfig};
-
 use super::poke::Agent;
+use super::renew::Source;
 use crate::applier::Policy;
 
 /// Where the address and the credentials of a cluster come from.
@@ -60,12 +59,12 @@ pub enum ConnectError {
 
 /// A client with these credentials, acting as whom the settings name. It asks the server nothing yet.
 pub(super) async fn client(settings: &Settings) -> Result<kube::Client, ConnectError> {
-    let mut config = configuration(&settings.access, settings.deadline).await?;
-    if let Some((namespace, name)) = &settings.impersonate {
-        let user = format!("system:serviceaccount:{namespace}:{name}");
-        config.auth_info.impersonate = Some(user);
-    }
-    kube::Client::try_from(config).map_err(|error| ConnectError::Client(error.to_string()))
+    let source = Source {
+        access: settings.access.clone(),
+        impersonate: settings.impersonate.clone(),
+        deadline: settings.deadline,
+    };
+    source.client().await
 }
 
 /// A client with Serin's own rights. It asks the server nothing yet.
@@ -73,26 +72,10 @@ pub(super) async fn client(settings: &Settings) -> Result<kube::Client, ConnectE
 /// # Errors
 /// The credentials cannot be read.
 pub async fn client_of(access: &Access, deadline: Duration) -> Result<kube::Client, ConnectError> {
-    let config = configuration(access, deadline).await?;
-    kube::Client::try_from(config).map_err(|error| ConnectError::Client(error.to_string()))
-}
-
-async fn configuration(access: &Access, deadline: Duration) -> Result<kube::Config, ConnectError> {
-    let mut config = match access {
-        Access::InCluster => kube::Config::incluster()?,
-        Access::Kubeconfig { path, context } => {
-            let file = match path {
-                Some(path) => Kubeconfig::read_from(path)?,
-                None => Kubeconfig::read()?,
-            };
-            let options = KubeConfigOptions {
-                context: context.clone(),
-                ..KubeConfigOptions::default()
-            };
-            kube::Config::from_custom_kubeconfig(file, &options).await?
-        }
+    let source = Source {
+        access: access.clone(),
+        impersonate: None,
+        deadline,
     };
-    // Watches are silent for minutes; single calls have their own deadline.
-    config.connect_timeout = Some(deadline);
-    Ok(config)
+    source.client().await
 }

@@ -11,7 +11,7 @@ use super::connect::Settings;
 use super::kustomize::Kustomize;
 use super::watch::{Resources, Seen, Watcher};
 use crate::applier::desired::{self, Desired};
-use crate::applier::order::is_cluster_scoped;
+use crate::applier::order::{is_cluster_scoped, is_watched_whole};
 use crate::applier::{Kind, Ledger, ObjectKey, Outcome, ReadCache, Scopes};
 use crate::clock::Clock;
 use crate::domain::{CommitId, OWNER_LABEL};
@@ -270,12 +270,7 @@ impl<K: Clock + 'static> Keeper<K> {
         for (kind, api_version) in wanted {
             if self.watched.insert(kind.clone()) {
                 let selector = format!("{OWNER_LABEL}={}", self.settings.policy.owner);
-                // Of these others' objects matter too: subsets, readiness, what is about to be taken over.
-                let sees_all = ALWAYS
-                    .iter()
-                    .any(|(version, name)| kind == Kind::of(version, name))
-                    || kind.is("apiextensions.k8s.io", "CustomResourceDefinition");
-                let selector = (!sees_all).then_some(selector);
+                let selector = (!is_watched_whole(&kind)).then_some(selector);
                 let watcher = self.watcher.clone();
                 self.watches.spawn(watcher.run(kind, api_version, selector));
             }

@@ -44,17 +44,13 @@ impl Kubernetes {
         witness: Arc<dyn Witness>,
     ) -> Result<Self, ConnectError> {
         let client = connect::client(&settings).await?;
+        // Agents are told by Serin itself, whomever the repository is applied as.
+        let own = connect::client_of(&settings.access, settings.deadline).await?;
         let shared = Arc::new(Shared::new(Ledger::new(settings.policy.clone())));
         let (trees, receiver) = watch::channel(Tree::default());
         let external = settings.policy.external;
         let (agents, deadline) = (Arc::new(settings.agents.clone()), settings.deadline);
-        let keeper = Keeper::new(
-            settings,
-            client.clone(),
-            clock,
-            Arc::clone(&shared),
-            witness,
-        );
+        let keeper = Keeper::new(settings, client, clock, Arc::clone(&shared), witness);
         tokio::spawn(keeper.run(receiver));
         Ok(Self {
             shared,
@@ -62,7 +58,7 @@ impl Kubernetes {
             followed: None,
             external,
             agents,
-            client,
+            client: own,
             deadline,
             poking: None,
         })
@@ -99,6 +95,11 @@ impl Kubernetes {
     /// Whether the keeper works on the newest tree.
     fn is_current(&self, ledger: &Ledger) -> bool {
         self.followed.is_some() && ledger.commit() == self.followed.as_ref()
+    }
+
+    /// Whether what it knows can be relied on.
+    fn has_looked(&self, ledger: &Ledger) -> bool {
+        self.is_current(ledger) && ledger.has_looked()
     }
 
     fn sighting(&self, ledger: &mut Ledger, wanted: &Wanted<'_>) -> Sighting {
@@ -194,10 +195,11 @@ impl Cluster for Kubernetes {
         _now: Timestamp,
     ) -> Option<BTreeMap<CanaryId, Sighting>> {
         let shared = Arc::clone(&self.shared);
-        // A tree that was handed over just now is read in a moment; a pass that did not wait would see nothing.
+        // A tree that was handed over just now is read in a moment, and after a start the watches tell in a moment what
+        // there is; a pass that did not wait would see nothing.
         let mut changed = shared.changed.subscribe();
         let caught_up = async {
-            while !self.is_current(&shared.ledger()) && changed.changed().await.is_ok() {}
+            while !self.has_looked(&shared.ledger()) && changed.changed().await.is_ok() {}
         };
         timeout(PATIENCE, caught_up).await.ok();
         let mut ledger = shared.ledger();

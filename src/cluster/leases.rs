@@ -3,14 +3,20 @@
 //! Every write is bound to the version that was read, so that of two replicas that take the same Lease one is refused.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff;
 use kube::api::{Api, DeleteParams, ListParams, ObjectList, PostParams};
+use kube::runtime::{WatchStreamExt, watcher};
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use super::watch::Steady;
 use crate::domain::Timestamp;
 use crate::lease::{Balance, Claim, Record, Sighted, acts_until, balance, claim, held_by, may_act};
 
@@ -116,6 +122,34 @@ impl Leases {
             }
         }
         Ok(())
+    }
+
+    /// Told whenever somebody gives a Lease back, so that nobody waits for the next tick to take it; the future watches.
+    pub fn freed(
+        &self,
+    ) -> (
+        Arc<Notify>,
+        impl Future<Output = ()> + Send + 'static + use<>,
+    ) {
+        let told = Arc::new(Notify::new());
+        let tell = Arc::clone(&told);
+        let selector = format!("{GROUP_LABEL}={}", self.group);
+        let config = watcher::Config::default().labels(&selector);
+        let stream = watcher::watcher(self.api.clone(), config);
+        let watching = async move {
+            let mut stream = pin!(stream.backoff(Steady::default()));
+            while let Some(event) = stream.next().await {
+                let is_free = match event {
+                    Ok(watcher::Event::Apply(lease)) => record(&lease).holder.is_none(),
+                    Ok(watcher::Event::Delete(_)) => true,
+                    Ok(_) | Err(_) => false,
+                };
+                if is_free {
+                    tell.notify_one();
+                }
+            }
+        };
+        (told, watching)
     }
 
     /// Replicas that are alive, this one included.

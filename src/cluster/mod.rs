@@ -7,11 +7,13 @@
 mod call;
 mod canaries;
 mod connect;
+mod events;
 mod keeper;
 mod kubernetes;
 mod kustomize;
 mod leases;
 mod poke;
+mod renew;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -20,7 +22,7 @@ use crate::domain::{CanaryId, Timestamp};
 use crate::manifests::{Applied, Committed, Manifests};
 use crate::ports::{ApplyError, Cluster, Sighting, Tree, Wanted};
 
-pub use canaries::Canaries;
+pub use canaries::{Canaries, News};
 pub use connect::{Access, ConnectError, Settings, client_of};
 pub use kubernetes::Kubernetes;
 pub use leases::{LeaseError, Leases};

@@ -105,7 +105,10 @@ pub(super) async fn poke(
     let (resource, namespace, name) = agent.target();
     let api: Api<DynamicObject> = Api::namespaced_with(client, namespace, &resource);
     let patch = agent.patch(commit, now);
-    let parameters = PatchParams::default();
+    let parameters = PatchParams {
+        field_manager: Some("serin/poke".to_owned()),
+        ..PatchParams::default()
+    };
     match timeout(
         deadline,
         api.patch_metadata(name, &parameters, &Patch::Merge(&patch)),

@@ -10,6 +10,7 @@ use kube::api::{Api, DynamicObject};
 use kube::core::{ApiResource, GroupVersionKind, TypeMeta};
 use kube::discovery::{self, Scope};
 use kube::runtime::WatchStreamExt;
+use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event};
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc};
@@ -20,6 +21,33 @@ use crate::applier::{Kind, ObjectKey};
 
 /// Between two tries to find a kind that the cluster does not know: its definition may come without us.
 const BETWEEN_TRIES: Duration = Duration::from_secs(10);
+
+/// First and longest wait before an interrupted watch is taken up again. It doubles, and a watch that works starts anew:
+/// after an outage of hours everything is seen again within this long.
+const WAITS: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+
+/// Waits between the tries of an interrupted watch.
+#[derive(Debug, Default)]
+pub(super) struct Steady {
+    last: Option<Duration>,
+}
+
+impl Iterator for Steady {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let (first, longest) = WAITS;
+        let next = self.last.map_or(first, |last| (last * 2).min(longest));
+        self.last = Some(next);
+        Some(next)
+    }
+}
+
+impl Backoff for Steady {
+    fn reset(&mut self) {
+        self.last = None;
+    }
+}
 
 /// What a watch tells.
 #[derive(Debug)]
@@ -167,7 +195,7 @@ struct One {
 
 impl One {
     async fn follow(mut self, api: Api<DynamicObject>, config: watcher::Config) {
-        let stream = watcher::watcher(api, config).default_backoff();
+        let stream = watcher::watcher(api, config).backoff(Steady::default());
         let mut stream = pin!(stream);
         while let Some(event) = stream.next().await {
             let told = match event {

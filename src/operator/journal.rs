@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use crate::applier::Notice;
+use crate::applier::ledger::Repaired;
 use crate::domain::CanaryId;
 use crate::instruments::{Instruments, Repair};
 use crate::ports::Witness;
@@ -22,6 +24,8 @@ const MOST_MISTAKES: usize = 20;
 pub struct Journal {
     /// The metrics.
     pub instruments: Option<Arc<Instruments>>,
+    /// Whoever shows repairs as events; what it cannot take now is only logged.
+    pub repairs: Option<mpsc::Sender<Repaired>>,
 }
 
 impl Witness for Journal {
@@ -38,6 +42,9 @@ impl Witness for Journal {
                         false => Repair::Edited,
                     };
                     instruments.repaired(&drift.object.kind.kind, what);
+                }
+                if let Some(repairs) = &self.repairs {
+                    repairs.try_send(repaired.clone()).ok();
                 }
             }
             Notice::Drifted(drift) => {
@@ -64,7 +71,7 @@ impl Witness for Journal {
 pub(super) struct Told {
     problem: Option<String>,
     mistakes: Vec<Diagnostic>,
-    waiting: BTreeMap<CanaryId, &'static str>,
+    waiting: BTreeMap<CanaryId, (&'static str, String)>,
     planned: BTreeMap<CanaryId, Vec<String>>,
 }
 
@@ -108,7 +115,13 @@ impl Told {
         }
         for report in &pass.canaries {
             let reason = report.waiting.reason();
-            if self.waiting.insert(report.id.clone(), reason) != Some(reason) {
+            // What keeps a workload from being ready is news as well, but not how many of its pods are.
+            let words = match &report.waiting {
+                WaitingOn::Candidate(_) | WaitingOn::Stable(_) => report.waiting.to_string(),
+                _ => String::new(),
+            };
+            let said = (reason, words.replace(|c: char| c.is_ascii_digit(), ""));
+            if self.waiting.insert(report.id.clone(), said.clone()) != Some(said) {
                 info!(canary = %report.id, reason, "{}", report.waiting);
             }
             self.tell_planned(report);

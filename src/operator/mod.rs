@@ -133,6 +133,7 @@ pub async fn run(
         health.watch(&wiring.name, longest_pass(&wiring), SystemClock.now());
         let witness = Arc::new(Journal {
             instruments: Some(Arc::clone(&instruments)),
+            repairs: show.as_ref().map(Show::repairs),
         });
         // What is wrong with the settings is said at the start, not when the turn comes.
         let ready = match electing {

@@ -108,6 +108,8 @@ pub(super) async fn start(
 /// Keeps the Leases until everybody who works under them has stopped, then gives them back.
 async fn keep(mut leases: Leases, work: Vec<String>, held: watch::Sender<Held>, clock: impl Clock) {
     let mut failing = false;
+    let (freed, watching) = leases.freed();
+    let watching = tokio::spawn(watching);
     loop {
         let began = clock.now();
         match leases.tick(&work, began).await {
@@ -140,8 +142,10 @@ async fn keep(mut leases: Leases, work: Vec<String>, held: watch::Sender<Held>, 
         let next = clock.now() + chrono::Duration::from_std(RENEWAL).unwrap_or_default();
         tokio::select! {
             () = clock.sleep_until(next) => {}
+            () = freed.notified() => {}
             () = held.closed() => break,
         }
     }
+    watching.abort();
     leases.release_all().await;
 }

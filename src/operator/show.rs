@@ -1,33 +1,51 @@
 //! Statuses and events of the `Canary` objects: what a pass found, shown where `kubectl` looks.
 //!
 //! Nothing is read back from here, and nothing waits for it: a status that cannot be written is written after the next
-//! pass.
+//! pass. Between passes a watch says which objects changed, so that a new one, or one that somebody edits, has its status
+//! at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tokio::sync::Mutex;
-use tracing::{debug, warn};
+use chrono::TimeDelta;
+use tokio::sync::{Mutex, mpsc};
+use tracing::warn;
 
 use super::replicas::Settings;
 use super::{StartError, Wiring};
+use crate::applier::ledger::Repaired;
+use crate::clock::{Clock, SystemClock};
 use crate::cluster::{self, Canaries};
 use crate::crd::CanaryStatus;
-use crate::domain::{CanaryId, Timestamp};
+use crate::domain::{CanaryId, CommitId, Timestamp};
+use crate::ports::Note;
 use crate::reconcile::{CanaryReport, Pass};
 use crate::status::{self, Subject};
 
+/// Repairs that wait to be shown as events; more than these at once are only logged and counted.
+const MOST_REPAIRS: usize = 256;
+/// Changes of objects that come this close together are looked at together, in milliseconds.
+const TOGETHER: i64 = 100;
+
 /// Shared by all loops of a process.
 #[derive(Clone)]
-pub(super) struct Show(Arc<Mutex<Shown>>);
+pub(super) struct Show {
+    shown: Arc<Mutex<Shown>>,
+    repairs: mpsc::Sender<Repaired>,
+}
 
 struct Shown {
     canaries: Canaries,
+    is_settled: bool,
     /// What each canary's status was derived from last, by the repository that it comes from.
     known: BTreeMap<CanaryId, Known>,
     /// Repositories that have been read, and what others work on there; until all were, a canary may yet be found in one.
     read: BTreeMap<String, Read>,
     repositories: usize,
+    /// Labels of what each repository applies.
+    owners: BTreeMap<String, String>,
+    /// Clashes of names that were told, with the repository that has to give way.
+    clashes: BTreeSet<(CanaryId, String)>,
 }
 
 /// A repository, or a share of one, that was read.
@@ -41,7 +59,10 @@ struct Read {
 struct Known {
     repository: String,
     report: CanaryReport,
+    head: Option<CommitId>,
     version: Option<String>,
+    /// It was committed just now: the next pass shows it together with what the cluster makes of it.
+    waits: bool,
 }
 
 impl Show {
@@ -54,25 +75,57 @@ impl Show {
             return Ok(None);
         };
         // With Serin's own account, whatever repositories are applied as.
-        let names: BTreeSet<&str> = wirings
-            .iter()
-            .map(|wiring| wiring.repository.as_str())
-            .collect();
         let client = cluster::client_of(&settings.access, settings.deadline).await?;
         let me = replicas.map_or("serin", |replicas| replicas.identity.as_str());
         let (canaries, watching) = Canaries::watch(client, me, settings.deadline);
         tokio::spawn(watching);
-        Ok(Some(Self(Arc::new(Mutex::new(Shown {
+        let news = canaries.news();
+        let names: BTreeSet<&str> = wirings
+            .iter()
+            .map(|wiring| wiring.repository.as_str())
+            .collect();
+        let owners = wirings.iter().filter_map(|wiring| {
+            let cluster = wiring.cluster.as_ref()?;
+            Some((wiring.name.clone(), cluster.policy.owner.clone()))
+        });
+        let shown = Arc::new(Mutex::new(Shown {
             canaries,
+            is_settled: false,
             known: BTreeMap::new(),
             read: BTreeMap::new(),
             repositories: names.len(),
-        })))))
+            owners: owners.collect(),
+            clashes: BTreeSet::new(),
+        }));
+        let refreshed = Arc::clone(&shown);
+        tokio::spawn(async move {
+            loop {
+                news.come().await;
+                let together = SystemClock.now() + TimeDelta::milliseconds(TOGETHER);
+                SystemClock.sleep_until(together).await;
+                let now = SystemClock.now();
+                refreshed.lock().await.refresh(&news.take(), now).await;
+            }
+        });
+        let (repairs, mut mended) = mpsc::channel(MOST_REPAIRS);
+        let told = Arc::clone(&shown);
+        tokio::spawn(async move {
+            while let Some(repaired) = mended.recv().await {
+                let now = SystemClock.now();
+                told.lock().await.repaired(&repaired, now).await;
+            }
+        });
+        Ok(Some(Self { shown, repairs }))
+    }
+
+    /// Whoever repairs says so here.
+    pub(super) fn repairs(&self) -> mpsc::Sender<Repaired> {
+        self.repairs.clone()
     }
 
     /// Somebody else works on this one now: what was known of it says nothing any more.
     pub(super) async fn forget(&self, name: &str) {
-        let mut shown = self.0.lock().await;
+        let mut shown = self.shown.lock().await;
         if shown.read.remove(name).is_some() {
             shown.known.retain(|_, known| known.repository != name);
         }
@@ -81,22 +134,37 @@ impl Show {
     /// Shows what a pass over a repository found.
     pub(super) async fn pass(&self, wiring: &Wiring, pass: &Pass, now: Timestamp) {
         let repository = wiring.name.as_str();
-        let mut shown = self.0.lock().await;
+        let mut shown = self.shown.lock().await;
+        if !shown.is_settled {
+            // What was shown before a restart is not said again.
+            shown.canaries.settle().await;
+            shown.is_settled = true;
+        }
         for report in &pass.canaries {
-            shown.report(repository, pass, report, now).await;
+            shown
+                .report(repository, pass.head.as_ref(), report, now)
+                .await;
         }
         if pass.head.is_some() {
+            let present: BTreeSet<&CanaryId> =
+                pass.canaries.iter().map(|report| &report.id).collect();
+            let is_gone = |id: &CanaryId, known: &mut Known| {
+                known.repository == repository && !present.contains(id)
+            };
+            let gone = shown.known.extract_if(.., is_gone);
+            let gone: Vec<CanaryId> = gone.map(|(id, _)| id).collect();
+            // What moved to another share of the same repository is not gone.
+            for id in gone.iter().filter(|id| !pass.elsewhere.contains(*id)) {
+                shown.stranger(id, now).await;
+            }
             let read = Read {
                 repository: wiring.repository.clone(),
                 elsewhere: Arc::clone(&pass.elsewhere),
             };
-            shown.read.insert(repository.to_owned(), read);
-            let present: BTreeSet<&CanaryId> =
-                pass.canaries.iter().map(|report| &report.id).collect();
-            shown
-                .known
-                .retain(|id, known| known.repository != repository || present.contains(id));
-            shown.strangers(now).await;
+            if shown.read.insert(repository.to_owned(), read).is_none() {
+                let all = shown.canaries.ids();
+                shown.strangers(&all, now).await;
+            }
         }
     }
 }
@@ -105,55 +173,134 @@ impl Shown {
     async fn report(
         &mut self,
         repository: &str,
-        pass: &Pass,
+        head: Option<&CommitId>,
         report: &CanaryReport,
         now: Timestamp,
     ) {
-        let before = self.known.get(&report.id);
-        if let Some(other) = before.filter(|known| known.repository != repository) {
-            // Whoever was first keeps it: the objects in the cluster are theirs.
-            warn!(canary = %report.id, repository = %other.repository, "is in another repository as well: give one of them another name");
-            return;
+        if let Some(other) = self.holder(repository, &report.id) {
+            return self.clash(&report.id, &other, repository, now).await;
         }
+        let before = self.known.get(&report.id);
+        let is_first = before.is_none();
         for note in status::notes(before.map(|known| &known.report), report) {
-            if let Err(words) = self.canaries.note(&note).await {
-                debug!(canary = %report.id, "failed to show an event: {words}");
+            if !(is_first && self.said(&note)) {
+                self.note(&note, now).await;
             }
         }
         let version = self.canaries.version(&report.id);
-        let is_known = before.is_some_and(|known| {
+        let is_known = self.known.get(&report.id).is_some_and(|known| {
             known.version == version && status::is_same_report(&known.report, report)
         });
-        // What was committed just now is shown together with what the cluster makes of it: the next pass is near.
-        let waits = !report.moves.is_empty() && report.observed.is_none();
-        if is_known || waits {
-            if waits {
-                self.know(repository, report, None);
-            }
+        if is_known {
             return;
         }
-        let shown = self.canaries.shown(&report.id);
+        let waits = !report.moves.is_empty() && report.observed.is_none();
+        let known = Known {
+            repository: repository.to_owned(),
+            report: report.clone(),
+            head: head.cloned(),
+            version: None,
+            waits,
+        };
+        self.known.insert(report.id.clone(), known);
+        if !waits {
+            self.show(&report.id, now).await;
+        }
+    }
+
+    /// The repository that a canary of this name belongs to, when it is not this one.
+    fn holder(&self, repository: &str, id: &CanaryId) -> Option<String> {
+        let ours = self.owners.get(repository);
+        match self.canaries.owner(id) {
+            Some(owner) if Some(&owner) == ours => None,
+            Some(owner) => {
+                let mut others = self.owners.iter();
+                let other = others.find(|(_, other)| **other == owner);
+                other.map(|(name, _)| name.clone())
+            }
+            None => {
+                let known = self.known.get(id).map(|known| known.repository.clone());
+                known.filter(|known| known != repository)
+            }
+        }
+    }
+
+    /// Says once that a canary's name is taken.
+    async fn clash(&mut self, id: &CanaryId, other: &str, repository: &str, now: Timestamp) {
+        let of_ours = |known: &Known| known.repository == repository;
+        if self.known.get(id).is_some_and(of_ours) {
+            self.known.remove(id);
+        }
+        if self.clashes.insert((id.clone(), repository.to_owned())) {
+            warn!(canary = %id, repository = %other, "is in another repository as well: give one of them another name");
+            let note = status::of_clash(id, other, repository);
+            self.note(&note, now).await;
+        }
+    }
+
+    /// Whether the object shows already what a note says, from before a restart.
+    fn said(&self, note: &Note) -> bool {
+        let shown = self.canaries.shown(&note.canary);
+        let status = shown.and_then(|shown| shown.status);
+        let mut conditions = status.into_iter().flat_map(|status| status.conditions);
+        note.action != "Commit" && conditions.any(|condition| condition.reason == note.reason)
+    }
+
+    async fn note(&self, note: &Note, now: Timestamp) {
+        if let Err(words) = self.canaries.note(note, now).await {
+            warn!(canary = %note.canary, "failed to show an event: {words}");
+        }
+    }
+
+    async fn repaired(&self, repaired: &Repaired, now: Timestamp) {
+        let note = status::of_repair(repaired);
+        let drift = &repaired.drift;
+        if drift.canary.is_some() {
+            return self.note(&note, now).await;
+        }
+        let object = (
+            drift.api_version.as_str(),
+            &drift.object,
+            repaired.uid.as_str(),
+        );
+        if let Err(words) = self.canaries.note_on(object, &note, now).await {
+            warn!(object = %drift.object, "failed to show an event: {words}");
+        }
+    }
+
+    /// Objects changed: those that are known get the status that belongs to them, and others that of strangers.
+    async fn refresh(&mut self, changed: &BTreeSet<CanaryId>, now: Timestamp) {
+        let mut others = Vec::new();
+        for id in changed {
+            match self.known.get(id) {
+                Some(known) if known.waits || known.version == self.canaries.version(id) => {}
+                Some(_) => self.show(id, now).await,
+                None => others.push(id.clone()),
+            }
+        }
+        self.strangers(&others, now).await;
+    }
+
+    /// Writes the status of a known canary, where it differs.
+    async fn show(&mut self, id: &CanaryId, now: Timestamp) {
+        let Some(known) = self.known.get(id) else {
+            return;
+        };
+        let shown = self.canaries.shown(id);
         let previous = shown.as_ref().and_then(|shown| shown.status.as_ref());
         let subject = Subject {
-            report,
-            head: pass.head.as_ref(),
-            observed_weight: report.observed.map(|weight| weight.percent()),
+            report: &known.report,
+            head: known.head.as_ref(),
+            observed_weight: known.report.observed.map(|weight| weight.percent()),
             generation: shown.as_ref().and_then(|shown| shown.generation),
             now,
         };
         let next = status::derive(previous, &subject);
-        self.write(&report.id, &next, now).await;
-        let version = self.canaries.version(&report.id);
-        self.know(repository, report, version);
-    }
-
-    fn know(&mut self, repository: &str, report: &CanaryReport, version: Option<String>) {
-        let known = Known {
-            repository: repository.to_owned(),
-            report: report.clone(),
-            version,
-        };
-        self.known.insert(report.id.clone(), known);
+        self.write(id, &next, now).await;
+        let version = self.canaries.version(id);
+        if let Some(known) = self.known.get_mut(id) {
+            known.version = version;
+        }
     }
 
     async fn write(&mut self, id: &CanaryId, next: &CanaryStatus, now: Timestamp) {
@@ -164,8 +311,9 @@ impl Shown {
         }
     }
 
-    /// Objects that no repository has: somebody made them by hand, and nothing will ever come of them.
-    async fn strangers(&mut self, now: Timestamp) {
+    /// Objects that no repository has: somebody made them by hand, and nothing will ever come of them. Those that another
+    /// Serin of the same cluster applies or shows are its own.
+    async fn strangers(&mut self, ids: &[CanaryId], now: Timestamp) {
         let read: BTreeSet<&str> = self
             .read
             .values()
@@ -174,19 +322,24 @@ impl Shown {
         if read.len() < self.repositories {
             return;
         }
-        let strangers: Vec<CanaryId> = self
-            .canaries
-            .ids()
-            .into_iter()
-            .filter(|id| !self.known.contains_key(id))
-            .filter(|id| !self.read.values().any(|read| read.elsewhere.contains(id)))
-            .collect();
-        for id in strangers {
-            let Some(shown) = self.canaries.shown(&id) else {
+        for id in ids {
+            let is_elsewhere = self.read.values().any(|read| read.elsewhere.contains(id));
+            let is_owned = self.canaries.owner(id).is_some();
+            if self.known.contains_key(id) || is_elsewhere || is_owned {
                 continue;
-            };
+            }
+            let shown = self.canaries.shown(id);
+            let status = shown.and_then(|shown| shown.status);
+            if status.as_ref().is_none_or(status::is_not_in_git) {
+                self.stranger(id, now).await;
+            }
+        }
+    }
+
+    async fn stranger(&mut self, id: &CanaryId, now: Timestamp) {
+        if let Some(shown) = self.canaries.shown(id) {
             let next = status::not_in_git(shown.status.as_ref(), shown.generation, now);
-            self.write(&id, &next, now).await;
+            self.write(id, &next, now).await;
         }
     }
 }

@@ -130,6 +130,8 @@ fn health(subject: &Subject<'_>) -> Health {
         | WaitingOn::PlanMode
         | WaitingOn::PushRefused(_)
         | WaitingOn::HistoryRewritten { .. }
+        | WaitingOn::HeadUnverified { .. }
+        | WaitingOn::Signatures(_)
         | WaitingOn::TrackLabel { .. }
         | WaitingOn::Retry(_) => return Health::Stuck,
         _ => {}

@@ -1,5 +1,7 @@
 //! Events: what happened to a canary, said once, when it happened.
 
+use crate::applier::ledger::Repaired;
+use crate::domain::CanaryId;
 use crate::ports::{Note, Severity};
 use crate::progression::{Transition, TransitionKind, WaitingOn};
 use crate::reconcile::CanaryReport;
@@ -53,6 +55,41 @@ pub fn notes(previous: Option<&CanaryReport>, report: &CanaryReport) -> Vec<Note
     notes
 }
 
+/// What is said about an object that was changed or deleted by hand and is what Git says again.
+pub fn of_repair(repaired: &Repaired) -> Note {
+    let drift = &repaired.drift;
+    let object = &drift.object;
+    let was = if drift.differences.is_empty() {
+        "was deleted, and is there again".to_owned()
+    } else {
+        let by = drift.by.as_deref().unwrap_or("somebody");
+        let differences = drift.differences.join("; ");
+        format!("was changed by {by} ({differences}), and is what Git says again")
+    };
+    let namespace = object.namespace.clone().unwrap_or_default();
+    let own = || CanaryId::new(namespace, object.name.clone());
+    Note {
+        canary: drift.canary.clone().unwrap_or_else(own),
+        severity: Severity::Warning,
+        reason: "DriftRepaired",
+        action: "Repair",
+        text: short(format!("{object} {was}")),
+    }
+}
+
+/// What is said when two repositories have a canary of the same name.
+pub fn of_clash(canary: &CanaryId, other: &str, ours: &str) -> Note {
+    Note {
+        canary: canary.clone(),
+        severity: Severity::Warning,
+        reason: "NameClash",
+        action: "Wait",
+        text: short(format!(
+            "the repositories {other} and {ours} both have a canary of this name; the one of {ours} is not applied:              give it another name"
+        )),
+    }
+}
+
 fn severity(step: &Transition) -> Severity {
     match step.kind {
         TransitionKind::RollBack | TransitionKind::Halt => Severity::Warning,
@@ -98,6 +135,8 @@ fn is_news(waiting: &WaitingOn) -> bool {
             | WaitingOn::PushRefused(_)
             | WaitingOn::Remote(_)
             | WaitingOn::HistoryRewritten { .. }
+            | WaitingOn::HeadUnverified { .. }
+            | WaitingOn::Signatures(_)
             | WaitingOn::Spec(_)
             | WaitingOn::Invariant(_)
     )

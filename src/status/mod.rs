@@ -9,7 +9,7 @@ mod events;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff;
 
-pub use events::notes;
+pub use events::{notes, of_clash, of_repair};
 
 use crate::analysis::Judgement;
 use crate::crd::{CanaryStatus, MetricStatus};
@@ -59,6 +59,22 @@ pub fn derive(previous: Option<&CanaryStatus>, subject: &Subject<'_>) -> CanaryS
     status
 }
 
+/// Whether a status says that no repository has the object.
+pub fn is_not_in_git(status: &CanaryStatus) -> bool {
+    status.message.as_deref() == Some(conditions::NOT_IN_GIT) || status.conditions.is_empty()
+}
+
+/// What a workload or the cluster says, without the numbers in it: somebody may have to act on the words. Of other
+/// sentences the reason says enough.
+fn words(reason: &str, text: &str) -> String {
+    match reason {
+        "CandidateNotReady" | "StableNotReady" | "ApplyFailed" => {
+            text.chars().filter(|c| !c.is_ascii_digit()).collect()
+        }
+        _ => String::new(),
+    }
+}
+
 /// Whether the difference between two statuses is worth a request now, or can wait for the next change: numbers of an
 /// analysis that goes on change with every look.
 pub fn differs_in_substance(previous: &CanaryStatus, next: &CanaryStatus) -> bool {
@@ -70,7 +86,7 @@ pub fn differs_in_substance(previous: &CanaryStatus, next: &CanaryStatus) -> boo
             metric.samples = 0;
         }
         for condition in &mut status.conditions {
-            condition.message.clear();
+            condition.message = words(&condition.reason, &condition.message);
         }
         status
     };

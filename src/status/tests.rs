@@ -258,6 +258,21 @@ fn numbers_alone_can_wait() {
 }
 
 #[test]
+fn what_a_workload_says_cannot_wait() {
+    let not_ready = |words: &str| {
+        let mut report = progressing();
+        report.waiting = WaitingOn::Candidate(words.to_owned());
+        status(None, &report, 0)
+    };
+    let (one, two) = (
+        not_ready("0 of 2 pods are ready"),
+        not_ready("1 of 2 pods are ready"),
+    );
+    assert!(!differs_in_substance(&one, &two));
+    assert!(differs_in_substance(&one, &not_ready("ImagePullBackOff")));
+}
+
+#[test]
 fn events_are_said_once() {
     let mut advanced = progressing();
     let step = Transition {
