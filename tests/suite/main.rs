@@ -23,6 +23,7 @@ mod istio_schema;
 #[cfg(feature = "otel")]
 mod otel;
 mod prometheus;
+#[allow(dead_code, reason = "the other test binary uses the rest")]
 mod rig;
 mod scenarios;
 mod signing;

@@ -12,7 +12,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{
+    Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams,
+};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::GroupVersionKind;
 use serde_json::{Value, json};
@@ -201,7 +203,11 @@ impl ControlPlane {
         std::fs::write(folder.join("tokens"), tokens).unwrap();
         let policy = json!({
             "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
-            "rules": [{"level": "Metadata", "users": COUNTED}, {"level": "None"}],
+            "rules": [
+                {"level": "Metadata", "users": COUNTED},
+                {"level": "Metadata", "userGroups": ["system:serviceaccounts"]},
+                {"level": "None"},
+            ],
         });
         std::fs::write(folder.join("audit-policy"), policy.to_string()).unwrap();
         let tls = |name: &str| {
@@ -308,11 +314,21 @@ impl ControlPlane {
 
     /// A kubeconfig file for whoever has this token.
     pub(crate) fn kubeconfig(&self, token: &str) -> PathBuf {
-        let path = self.folder.join(format!("kubeconfig-{token}"));
+        self.kubeconfig_of(token, token)
+    }
+
+    /// A kubeconfig file of this name for whoever has this token.
+    pub(crate) fn kubeconfig_of(&self, name: &str, token: &str) -> PathBuf {
+        self.kubeconfig_for(name, token, &self.server)
+    }
+
+    /// The same for a server in front of this one.
+    pub(crate) fn kubeconfig_for(&self, name: &str, token: &str, server: &str) -> PathBuf {
+        let path = self.folder.join(format!("kubeconfig-{name}"));
         let ca = tests().join("data/tls/ca.pem");
         let config = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "rig",
-            "clusters": [{"name": "rig", "cluster": {"server": self.server, "certificate-authority": ca}}],
+            "clusters": [{"name": "rig", "cluster": {"server": server, "certificate-authority": ca}}],
             "users": [{"name": "rig", "user": {"token": token}}],
             "contexts": [{"name": "rig", "context": {"cluster": "rig", "user": "rig"}}],
         });
@@ -326,6 +342,17 @@ impl ControlPlane {
     /// The kubeconfig file of somebody who may do everything.
     pub(crate) fn admin(&self) -> PathBuf {
         self.kubeconfig(ADMIN)
+    }
+
+    /// The calls of a service account so far, as the API server wrote them down.
+    pub(crate) fn audited(&self, namespace: &str, account: &str) -> Vec<Value> {
+        let user = format!("system:serviceaccount:{namespace}:{account}");
+        let log = std::fs::read_to_string(self.folder.join("audit.log")).unwrap();
+        let lines = log.lines().filter(|line| line.contains(&user));
+        let calls = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        calls
+            .filter(|call| call["user"]["username"] == user)
+            .collect()
     }
 
     /// What a program said.
@@ -390,7 +417,13 @@ impl ControlPlane {
             .collect();
         let canary = tests().join("../crds/canary.yaml");
         let canary = std::fs::read_to_string(canary).unwrap();
-        definitions.push(serde_yaml::from_str(&canary).unwrap());
+        let mut canary: Value = serde_yaml::from_str(&canary).unwrap();
+        // The definition is there before the chart is: whoever installs the chart tells Helm that it may have it.
+        canary["metadata"]["labels"] = json!({"app.kubernetes.io/managed-by": "Helm"});
+        canary["metadata"]["annotations"] = json!({
+            "meta.helm.sh/release-name": "serin", "meta.helm.sh/release-namespace": "serin-system",
+        });
+        definitions.push(canary);
         for definition in &definitions {
             client.put(definition).await;
         }
@@ -460,7 +493,7 @@ pub(crate) fn deployment<'a>(namespace: &'a str, name: &'a str) -> Key<'a> {
 pub(crate) struct Client(pub(crate) kube::Client);
 
 impl Client {
-    fn api(&self, (api_version, kind, namespace, _): Key<'_>) -> Api<DynamicObject> {
+    pub(crate) fn api(&self, (api_version, kind, namespace, _): Key<'_>) -> Api<DynamicObject> {
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
         if namespace.is_empty() {
@@ -475,6 +508,113 @@ impl Client {
         let found = self.api(key).get_opt(key.3).await;
         let found = found.unwrap_or_else(|error| panic!("{key:?}: {error}"));
         found.map(|object| serde_json::to_value(object).unwrap())
+    }
+
+    /// All objects of a kind in a namespace.
+    pub(crate) async fn list(&self, api_version: &str, kind: &str, namespace: &str) -> Vec<Value> {
+        let api = self.api((api_version, kind, namespace, ""));
+        let found = api.list(&ListParams::default()).await.unwrap();
+        let objects = found.items.into_iter();
+        objects
+            .map(|object| serde_json::to_value(object).unwrap())
+            .collect()
+    }
+
+    /// A token of a service account, for an hour.
+    pub(crate) async fn token(&self, namespace: &str, account: &str) -> String {
+        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token");
+        let asked = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 3600}});
+        let request = axum::http::Request::post(path)
+            .header("content-type", "application/json")
+            .body(serde_json::to_vec(&asked).unwrap())
+            .unwrap();
+        let answer: Value = self.0.request(request).await.unwrap();
+        answer["status"]["token"].as_str().unwrap().to_owned()
+    }
+
+    /// A service account that may do what these rules say, in one namespace or (without) everywhere; its token.
+    pub(crate) async fn account(
+        &self,
+        (namespace, account): (&str, &str),
+        within: Option<&str>,
+        rules: Value,
+    ) -> String {
+        const RBAC: &str = "rbac.authorization.k8s.io";
+        let name = format!("{namespace}-{account}");
+        let (kind, binding) = match within {
+            Some(_) => ("Role", "RoleBinding"),
+            None => ("ClusterRole", "ClusterRoleBinding"),
+        };
+        let metadata = json!({"name": name, "namespace": within});
+        let role = json!({"apiVersion": format!("{RBAC}/v1"), "kind": kind, "metadata": metadata, "rules": rules});
+        let bound = json!({
+            "apiVersion": format!("{RBAC}/v1"), "kind": binding, "metadata": metadata,
+            "roleRef": {"apiGroup": RBAC, "kind": kind, "name": name},
+            "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": namespace}],
+        });
+        let own = ("v1", "ServiceAccount", namespace, account);
+        if self.get(own).await.is_none() {
+            self.put(&json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": account, "namespace": namespace}}))
+                .await;
+        }
+        self.put(&role).await;
+        self.put(&bound).await;
+        self.token(namespace, account).await
+    }
+
+    /// Makes an object that other tests may have made, too.
+    pub(crate) async fn put_once(&self, object: &Value) {
+        let parsed: DynamicObject = serde_json::from_value(object.clone()).unwrap();
+        let api_version = object["apiVersion"].as_str().unwrap();
+        let kind = object["kind"].as_str().unwrap();
+        let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
+        let api = self.api((api_version, kind, namespace, ""));
+        match api.create(&PostParams::default(), &parsed).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// A definition of a kind that takes any spec, and that the server serves.
+    pub(crate) async fn define(&self, group: &str, version: &str, kind: &str, plural: &str) {
+        let name = format!("{plural}.{group}");
+        let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+        self.put_once(&json!({
+            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "metadata": {"name": name},
+            "spec": {
+                "group": group, "scope": "Namespaced",
+                "names": {"plural": plural, "singular": kind.to_lowercase(), "kind": kind, "listKind": format!("{kind}List")},
+                "versions": [{"name": version, "served": true, "storage": true, "schema": {"openAPIV3Schema": open}}],
+            },
+        }))
+        .await;
+        let api_version = format!("{group}/{version}");
+        let begun = Instant::now();
+        let api = self.api((&api_version, kind, "", ""));
+        while let Err(error) = api.list(&ListParams::default()).await {
+            assert!(begun.elapsed() < LONGEST_WAIT, "{kind}: {error}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Writes an object as an agent does, under its own name.
+    pub(crate) async fn apply(&self, manager: &str, object: &Value) -> Result<Value, kube::Error> {
+        let text = |pointer: &str| {
+            let found = object.pointer(pointer).and_then(Value::as_str);
+            found.unwrap_or_default()
+        };
+        let key = (
+            text("/apiVersion"),
+            text("/kind"),
+            text("/metadata/namespace"),
+            text("/metadata/name"),
+        );
+        let parameters = PatchParams::apply(manager).force();
+        let patch = Patch::Apply(object);
+        let written = self.api(key).patch(key.3, &parameters, &patch).await?;
+        Ok(serde_json::to_value(written).unwrap())
     }
 
     /// Makes an object.

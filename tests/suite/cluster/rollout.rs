@@ -18,13 +18,19 @@ fn steps(world: &World) -> BTreeMap<String, usize> {
     count
 }
 
-fn image(deployment: &Value) -> &str {
+/// Fails when a step was committed more than once.
+pub(crate) fn no_step_twice(world: &World) {
+    let repeated: Vec<(String, usize)> = steps(world).into_iter().filter(|(_, n)| *n > 1).collect();
+    assert!(repeated.is_empty(), "{repeated:?}");
+}
+
+pub(crate) fn image(deployment: &Value) -> &str {
     deployment["spec"]["template"]["spec"]["containers"][0]["image"]
         .as_str()
         .unwrap_or_default()
 }
 
-fn is_promoted(found: Option<&Value>) -> bool {
+pub(crate) fn is_promoted(found: Option<&Value>) -> bool {
     found.is_some_and(|d| image(d).ends_with(":6.9.0") && d["status"]["availableReplicas"] == 2)
 }
 
@@ -71,9 +77,7 @@ async fn from_proposal_to_promotion() {
         .await;
     let after = world.kube.get(key).await.unwrap();
     assert_eq!(weight(&after), Some(0));
-    let repeated: Vec<(String, usize)> =
-        steps(&world).into_iter().filter(|(_, n)| *n > 1).collect();
-    assert!(repeated.is_empty(), "{repeated:?}");
+    no_step_twice(&world);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -110,9 +114,7 @@ async fn killed_again_and_again_it_goes_on_with_one_commit_per_step() {
         .kube
         .until(deployment(&ns, "podinfo-canary"), "gone", |d| d.is_none())
         .await;
-    let repeated: Vec<(String, usize)> =
-        steps(&world).into_iter().filter(|(_, n)| *n > 1).collect();
-    assert!(repeated.is_empty(), "{repeated:?}");
+    no_step_twice(&world);
 }
 
 #[tokio::test(flavor = "multi_thread")]

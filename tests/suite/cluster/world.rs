@@ -107,6 +107,8 @@ pub(crate) struct World {
     pub(crate) namespace: String,
     pub(crate) kube: Client,
     pub(crate) git: Rig,
+    /// Where the engine asks how a candidate does.
+    pub(crate) prometheus: String,
     start: Start,
     _measured: Option<(Prometheus, Mesh)>,
 }
@@ -127,11 +129,13 @@ impl World {
             .map(|(p, t)| (p.as_str(), t.as_str()))
             .collect();
         let git = Rig::with(&files);
-        let start = start(&git, "http://127.0.0.1:9", conduct);
+        let prometheus = "http://127.0.0.1:9".to_owned();
+        let start = start(&git, &prometheus, conduct);
         Self {
             namespace,
             kube,
             git,
+            prometheus,
             start,
             _measured: None,
         }
@@ -143,6 +147,7 @@ impl World {
         let mut world = Self::new(test, files, conduct).await;
         let traffic = Arc::new(TrafficSource::start_in(&world.namespace).await);
         let prometheus = Prometheus::start(&traffic).await;
+        world.prometheus.clone_from(&prometheus.url);
         world.start = start(&world.git, &prometheus.url, conduct);
         let routed = Routed {
             remote: world.git.remote(),
@@ -158,6 +163,39 @@ impl World {
     /// Starts Serin, or starts it again.
     pub(crate) fn serin(&mut self) -> Serin {
         self.start.start()
+    }
+
+    /// A configuration for this branch. `cluster` are the fields of `cluster`, `more` is of the repository.
+    pub(crate) fn config(&self, cluster: &str, more: &str) -> String {
+        config(&self.git, &self.prometheus, cluster, more)
+    }
+
+    /// Another `serin run` of this name, with its own copy, log and configuration.
+    pub(crate) fn another(&self, name: &str, config: &str) -> Start {
+        let path = self.git.path(&format!("{name}.yaml"));
+        std::fs::write(&path, config).unwrap();
+        Start::with_config(&self.git.path(""), name, &path)
+    }
+
+    /// `kubectl`, as somebody who may do everything; what it prints.
+    pub(crate) async fn kubectl(&self, arguments: &[&str]) -> String {
+        let arguments: Vec<String> = arguments.iter().map(|a| (*a).to_owned()).collect();
+        let home = self.git.home();
+        let output = tokio::task::spawn_blocking(move || {
+            let program = format!("{}/kubectl", crate::rig::kubectl_folder());
+            std::process::Command::new(program)
+                .arg("--kubeconfig")
+                .arg(control_plane().admin())
+                .args(&arguments)
+                .env("HOME", home)
+                .output()
+                .unwrap()
+        })
+        .await
+        .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        String::from_utf8(output.stdout).unwrap()
     }
 
     /// Somebody with a clone.
@@ -177,19 +215,28 @@ impl World {
     }
 }
 
-fn start(git: &Rig, prometheus: &str, conduct: &str) -> Start {
-    let config = format!(
+fn config(git: &Rig, prometheus: &str, cluster: &str, more: &str) -> String {
+    format!(
         "\
-repositories: [{{url: '{}', branch: main, poll: 1s, pushInterval: 1s}}]
+repositories: [{{url: '{}', branch: main, poll: 1s, pushInterval: 1s{more}}}]
 prometheus: {{url: '{prometheus}'}}
-cluster: {{kubeconfig: '{}'{conduct}}}
+cluster: {{{cluster}}}
 ",
         git.remote().display(),
-        control_plane().admin().display(),
-    );
+    )
+}
+
+fn start(git: &Rig, prometheus: &str, conduct: &str) -> Start {
+    let kubeconfig = control_plane().admin();
+    let cluster = format!("kubeconfig: '{}'{conduct}", kubeconfig.display());
     let path = git.path("serin.yaml");
-    std::fs::write(&path, config).unwrap();
+    std::fs::write(&path, config(git, prometheus, &cluster, "")).unwrap();
     Start::with_config(&git.path(""), "serin", &path)
+}
+
+/// The fields of `cluster` for a kubeconfig file.
+pub(crate) fn by(kubeconfig: &std::path::Path) -> String {
+    format!("kubeconfig: '{}'", kubeconfig.display())
 }
 
 /// Waits a moment.

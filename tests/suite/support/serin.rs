@@ -144,6 +144,16 @@ impl Serin {
         self.child.try_wait().unwrap()
     }
 
+    /// Stops it as a debugger does: it does not run, and does not know of it.
+    pub(crate) fn freeze(&self) {
+        kill_process(self.pid(), Signal::STOP).unwrap();
+    }
+
+    /// Lets it run on.
+    pub(crate) fn thaw(&self) {
+        kill_process(self.pid(), Signal::CONT).unwrap();
+    }
+
     /// Asks it to end, and waits for it.
     pub(crate) fn stop(mut self) -> ExitStatus {
         kill_process(self.pid(), Signal::TERM).unwrap();
