@@ -17,6 +17,9 @@ use crate::progression::Readiness;
 /// Longest time that a route waits for the workloads that it leads to when it is made, in seconds. A workload that does
 /// not come up must not keep the others from being reached for ever.
 const READY_BEFORE_TRAFFIC: i64 = 30;
+/// How long a rule keeps a subset that routes named until now, in seconds: a proxy that still follows them would find nothing.
+/// istiod tells proxies within 100 ms as shipped, and within 10 s at the very latest.
+const PROXIES_CATCH_UP: i64 = 5;
 /// How long a deletion may take before what it waits for is named, in seconds.
 const STUCK_AFTER: i64 = 30;
 /// First and longest wait after a refusal, in seconds.
@@ -201,7 +204,7 @@ impl Ledger {
         for key in chosen {
             actions.extend(self.begin(&key));
         }
-        actions.extend(self.deletions(room));
+        actions.extend(self.deletions(room, now));
         actions
     }
 
@@ -256,7 +259,7 @@ impl Ledger {
             return Some(Block::Fetch);
         }
         let words = match object.tier {
-            Tier::DestinationRule => self.rule_blocks(key, object),
+            Tier::DestinationRule => self.rule_blocks(key, object, now),
             Tier::VirtualService => self
                 .subsets_block(key, object)
                 .or_else(|| self.workloads_block(key, entry, now)),
@@ -328,10 +331,32 @@ impl Ledger {
         }
     }
 
-    /// A rule keeps its subsets for as long as routes name them.
-    fn rule_blocks(&self, key: &ObjectKey, object: &Object) -> Option<String> {
+    /// Whether proxies may still follow routes that named a subset of this live rule.
+    fn is_still_followed(&self, rule: &ObjectKey, now: Timestamp) -> bool {
+        let namespace = rule.namespace.as_deref().unwrap_or_default();
+        let live = self.entries.get(rule).and_then(|entry| entry.live.as_ref());
+        match live.map(|live| &live.nature) {
+            Some(Nature::Rule(host, _)) => {
+                let let_go = self.let_go.get(&full_host(host, namespace));
+                let_go.is_some_and(|at| now - *at < Duration::seconds(PROXIES_CATCH_UP))
+            }
+            _ => false,
+        }
+    }
+
+    /// A rule keeps its subsets for as long as routes name them, and a moment longer.
+    fn rule_blocks(&self, key: &ObjectKey, object: &Object, now: Timestamp) -> Option<String> {
         let namespace = key.namespace.clone().unwrap_or_default();
         let (host, had) = subsets_had(&object.manifest);
+        let live = self.entries.get(key).and_then(|entry| entry.live.as_ref());
+        if let Some(Nature::Rule(_, now_has)) = live.map(|live| &live.nature)
+            && let Some(dropped) = now_has.iter().find(|subset| !had.contains(*subset))
+            && self.is_still_followed(key, now)
+        {
+            return Some(format!(
+                "proxies may still follow routes to the subset {dropped}"
+            ));
+        }
         let routes = self.routes.get(&full_host(&host, &namespace))?;
         routes.iter().find_map(|(route, named)| {
             let missing = named.iter().find(|subset| !had.contains(*subset))?;
@@ -420,7 +445,7 @@ impl Ledger {
     }
 
     /// What Git no longer has goes in the reverse order, once everything that stays is what Git says.
-    fn deletions(&mut self, mut room: usize) -> Vec<Action> {
+    fn deletions(&mut self, mut room: usize, now: Timestamp) -> Vec<Action> {
         let mut actions = Vec::new();
         if self.doomed.is_empty() {
             return actions;
@@ -456,12 +481,14 @@ impl Ledger {
                     .any(|(_, other)| other.namespace == key.namespace),
             };
             let is_wide = key.namespace.is_none() && last.len() > 1;
+            let is_followed =
+                place == Removal::DestinationRule && self.is_still_followed(&key, now);
             let Some(entry) = self.entries.get_mut(&key) else {
                 continue;
             };
             let Some(live) = &entry.live else { continue };
             let waits = live.terminating || entry.in_flight.is_some() || entry.failure.is_some();
-            if waits || highest > place || is_wide || !rest_is_there || room == 0 {
+            if waits || highest > place || is_wide || is_followed || !rest_is_there || room == 0 {
                 continue;
             }
             room -= 1;
@@ -644,6 +671,13 @@ impl Ledger {
         for key in idle {
             self.timed.remove(&key);
         }
+        self.let_go.retain(|_, since| {
+            let until = *since + Duration::seconds(PROXIES_CATCH_UP);
+            if until > now {
+                wake = Some(wake.map_or(until, |wake| wake.min(until)));
+            }
+            until > now
+        });
         wake
     }
 }
