@@ -52,6 +52,8 @@ use stories::{Story, When};
 const AT_ONCE: usize = 3;
 /// Longest time for one story. Each takes well under a minute; the rest is for machines that compile beside it.
 const LONGEST: Duration = Duration::from_secs(240);
+/// The same for what kills programs, twice.
+const LONGEST_ALONE: Duration = Duration::from_secs(400);
 /// The same for stories that measure.
 const LONGEST_ASKED: Duration = Duration::from_secs(1500);
 
@@ -143,7 +145,8 @@ async fn perform(story: &Story, bed: Arc<Bed>) -> bool {
     let task = tokio::spawn((story.run)(bed));
     let abort = task.abort_handle();
     let longest = match story.when {
-        When::Together | When::Alone => LONGEST,
+        When::Together => LONGEST,
+        When::Alone => LONGEST_ALONE,
         When::Asked => LONGEST_ASKED,
     };
     let how = match tokio::time::timeout(longest, task).await {

@@ -5,6 +5,7 @@ use std::fmt;
 
 use chrono::Duration;
 
+use super::schedule::PROXIES_CATCH_UP;
 use super::{Entry, Ledger, Mode};
 use crate::applier::live::{Live, Nature};
 use crate::applier::object::{Kind, Object, ObjectKey, REPAIR_ANNOTATION};
@@ -66,7 +67,7 @@ impl Ledger {
             return Some(Block::Fetch);
         }
         let words = match object.tier {
-            Tier::DestinationRule => self.rule_blocks(key, object),
+            Tier::DestinationRule => self.rule_blocks(key, object, now),
             Tier::VirtualService => self
                 .subsets_block(key, object)
                 .or_else(|| self.workloads_block(key, entry, now)),
@@ -197,10 +198,32 @@ impl Ledger {
         }
     }
 
-    /// A rule keeps its subsets for as long as routes name them.
-    fn rule_blocks(&self, key: &ObjectKey, object: &Object) -> Option<String> {
+    /// Whether proxies may still follow routes that named a subset of this live rule.
+    pub(super) fn is_still_followed(&self, rule: &ObjectKey, now: Timestamp) -> bool {
+        let namespace = rule.namespace.as_deref().unwrap_or_default();
+        let live = self.entries.get(rule).and_then(|entry| entry.live.as_ref());
+        match live.map(|live| &live.nature) {
+            Some(Nature::Rule(host, _)) => {
+                let let_go = self.let_go.get(&full_host(host, namespace));
+                let_go.is_some_and(|at| now - *at < Duration::seconds(PROXIES_CATCH_UP))
+            }
+            _ => false,
+        }
+    }
+
+    /// A rule keeps its subsets for as long as routes name them, and a moment longer.
+    fn rule_blocks(&self, key: &ObjectKey, object: &Object, now: Timestamp) -> Option<String> {
         let namespace = key.namespace.clone().unwrap_or_default();
         let (host, had) = subsets_had(&object.manifest());
+        let live = self.entries.get(key).and_then(|entry| entry.live.as_ref());
+        if let Some(Nature::Rule(_, now_has)) = live.map(|live| &live.nature)
+            && let Some(dropped) = now_has.iter().find(|subset| !had.contains(*subset))
+            && self.is_still_followed(key, now)
+        {
+            return Some(format!(
+                "proxies may still follow routes to the subset {dropped}"
+            ));
+        }
         let routes = self.routes.get(&full_host(&host, &namespace))?;
         routes.iter().find_map(|(route, named)| {
             let missing = named.iter().find(|subset| !had.contains(*subset))?;

@@ -184,6 +184,8 @@ pub struct Ledger {
     routes: BTreeMap<String, BTreeMap<ObjectKey, BTreeSet<String>>>,
     /// Live routes of the mesh, by host.
     hosts: BTreeMap<String, BTreeSet<ObjectKey>>,
+    /// When routes last stopped naming a subset of a host: proxies hear of it a little later.
+    let_go: BTreeMap<String, Timestamp>,
     /// Heads that were followed so far.
     heads: u64,
     /// Somebody may know a newer head than we do.
@@ -416,7 +418,7 @@ impl Ledger {
         entry.was_live = true;
         let nature = live.nature.clone();
         entry.live = Some(live);
-        self.index(key, Some(&nature));
+        self.index(key, Some(&nature), now);
         self.refresh(key, now);
         if freed || is_new_namespace {
             self.refresh_namespace(&key.name, now);
@@ -441,7 +443,7 @@ impl Ledger {
     }
 
     /// Subsets by host, of rules and routes.
-    fn index(&mut self, key: &ObjectKey, nature: Option<&Nature>) {
+    fn index(&mut self, key: &ObjectKey, nature: Option<&Nature>, now: Timestamp) {
         let namespace = key.namespace.clone().unwrap_or_default();
         if key.kind.is("networking.istio.io", "DestinationRule") {
             self.rules
@@ -457,9 +459,12 @@ impl Ledger {
             self.rules.retain(|_, rules| !rules.is_empty());
         }
         if key.kind.is("networking.istio.io", "VirtualService") {
-            self.routes
-                .values_mut()
-                .for_each(|routes| drop(routes.remove(key)));
+            let mut before = BTreeMap::new();
+            for (host, routes) in &mut self.routes {
+                if let Some(named) = routes.remove(key) {
+                    before.insert(host.clone(), named);
+                }
+            }
             for routing in self.hosts.values_mut() {
                 routing.remove(key);
             }
@@ -474,6 +479,12 @@ impl Ledger {
                         .entry(host)
                         .or_default()
                         .insert(key.clone(), subsets.clone());
+                }
+            }
+            for (host, named) in before {
+                let after = self.routes.get(&host).and_then(|routes| routes.get(key));
+                if after.is_none_or(|after| !named.is_subset(after)) {
+                    self.let_go.insert(host, now);
                 }
             }
             self.routes.retain(|_, routes| !routes.is_empty());
@@ -518,7 +529,7 @@ impl Ledger {
             entry.out_since.get_or_insert(now);
             self.timed.insert(key.clone());
         }
-        self.index(key, None);
+        self.index(key, None, now);
         self.refresh(key, now);
     }
 

@@ -14,6 +14,9 @@ use crate::applier::order::{Tier, is_watched_whole};
 use crate::domain::Timestamp;
 use crate::progression::Readiness;
 
+/// How long a rule keeps a subset that routes named until now, in seconds: a proxy that still follows them would find nothing.
+/// istiod tells proxies within 100 ms as shipped, and within 10 s at the very latest.
+pub(super) const PROXIES_CATCH_UP: i64 = 5;
 /// How long a deletion may take before what it waits for is named, in seconds.
 const STUCK_AFTER: i64 = 30;
 /// First and longest wait after a refusal, in seconds.
@@ -200,7 +203,7 @@ impl Ledger {
         for key in chosen {
             actions.extend(self.begin(&key, now));
         }
-        actions.extend(self.deletions(room));
+        actions.extend(self.deletions(room, now));
         actions
     }
 
@@ -272,7 +275,7 @@ impl Ledger {
     }
 
     /// What Git no longer has goes in the reverse order, once everything that stays is what Git says.
-    fn deletions(&mut self, mut room: usize) -> Vec<Action> {
+    fn deletions(&mut self, mut room: usize, now: Timestamp) -> Vec<Action> {
         let mut actions = Vec::new();
         if self.doomed.is_empty() {
             return actions;
@@ -310,12 +313,14 @@ impl Ledger {
                     .any(|(_, other)| other.namespace == key.namespace),
             };
             let is_wide = key.namespace.is_none() && last.len() > 1;
+            let is_followed =
+                place == Removal::DestinationRule && self.is_still_followed(&key, now);
             let Some(entry) = self.entries.get_mut(&key) else {
                 continue;
             };
             let Some(live) = &entry.live else { continue };
             let waits = live.terminating || entry.in_flight.is_some() || entry.failure.is_some();
-            if waits || highest > place || is_wide || !rest_is_there || room == 0 {
+            if waits || highest > place || is_wide || is_followed || !rest_is_there || room == 0 {
                 continue;
             }
             // Somebody who knows a newer head may have made it just now.
@@ -548,6 +553,13 @@ impl Ledger {
         for key in idle {
             self.timed.remove(&key);
         }
+        self.let_go.retain(|_, since| {
+            let until = *since + Duration::seconds(PROXIES_CATCH_UP);
+            if until > now {
+                wake = Some(wake.map_or(until, |wake| wake.min(until)));
+            }
+            until > now
+        });
         wake
     }
 }

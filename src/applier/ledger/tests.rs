@@ -285,13 +285,11 @@ fn without_its_routes_a_service_leads_to_the_candidate_so_its_pods_go_first() {
         ["delete Deployment test/podinfo-canary with its pods"]
     );
     server.delete(&server.key("Deployment test/podinfo-canary"));
-    assert_eq!(
-        server.settle(),
-        [
-            "delete VirtualService test/podinfo",
-            "delete DestinationRule test/podinfo"
-        ]
-    );
+    assert_eq!(server.settle(), ["delete VirtualService test/podinfo"]);
+    // Proxies may still follow the routes.
+    assert_eq!(server.ledger.wake_at(at(0)), Some(at(5)));
+    server.now = at(5);
+    assert_eq!(server.settle(), ["delete DestinationRule test/podinfo"]);
     // Where the routes stay they lead past the candidate, and nothing waits for its pods.
     server.follow("zero", without.clone());
     server.follow("three", all);
@@ -422,13 +420,10 @@ fn no_route_names_a_subset_that_the_cluster_lacks() {
         "three",
         vec![namespace(), routes(2, &["stable"]), rule(2, &["stable"])],
     );
-    assert_eq!(
-        written,
-        [
-            "VirtualService test/podinfo",
-            "DestinationRule test/podinfo"
-        ]
-    );
+    assert_eq!(written, ["VirtualService test/podinfo"]);
+    // Proxies hear of that a little later.
+    server.now = at(5);
+    assert_eq!(server.settle(), ["DestinationRule test/podinfo"]);
 }
 
 #[test]
@@ -508,11 +503,10 @@ fn only_what_may_go_goes_and_in_reverse() {
     // Objects that Serin rendered go when Git has them no more, others only when pruning is allowed.
     assert_eq!(
         server.follow("two", vec![namespace()]),
-        [
-            "delete VirtualService test/podinfo",
-            "delete DestinationRule test/podinfo"
-        ]
+        ["delete VirtualService test/podinfo"]
     );
+    server.now = at(5);
+    assert_eq!(server.settle(), ["delete DestinationRule test/podinfo"]);
     let mut pruning = Server::new(Policy {
         prune: true,
         ..Policy::default()
