@@ -101,7 +101,7 @@ impl SimulateArgs {
         for line in report.to_string().lines() {
             console.line(line)?;
         }
-        Ok(if report.broken.is_empty() {
+        Ok(if report.is_well() {
             Outcome::Done
         } else {
             Outcome::NotWell

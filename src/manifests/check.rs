@@ -20,8 +20,25 @@ pub fn violations(
     state: &State,
     files: &BTreeMap<RepoPath, Option<Vec<u8>>>,
 ) -> Vec<String> {
+    let found = found_by(canary, state, files, remembered);
+    if found.is_empty() {
+        return found;
+    }
+    // The quick reader takes 10.0 for 10; before anybody is blamed, one that knows nothing of ours reads it.
+    found_by(canary, state, files, strictly)
+}
+
+/// A reader of files.
+type Reader = fn(&[u8]) -> Result<Value, String>;
+
+fn found_by(
+    canary: &ValidatedCanary,
+    state: &State,
+    files: &BTreeMap<RepoPath, Option<Vec<u8>>>,
+    reader: Reader,
+) -> Vec<String> {
     let mut found = Vec::new();
-    let mut read = |name: &str| match read(canary, files, name) {
+    let mut read = |name: &str| match read(canary, files, name, reader) {
         Ok(value) => value,
         Err(violation) => {
             found.push(violation);
@@ -63,6 +80,7 @@ fn read(
     canary: &ValidatedCanary,
     files: &BTreeMap<RepoPath, Option<Vec<u8>>>,
     name: &str,
+    reader: Reader,
 ) -> Result<Option<Value>, String> {
     let content = canary
         .home
@@ -74,15 +92,23 @@ fn read(
     };
     match content {
         None => Ok(None),
-        Some(bytes) => {
-            let reading = memory::read(bytes);
-            match (reading.parsed.errors.first(), reading.values()) {
-                (None, [value]) => Ok(Some(value.clone())),
-                (Some(error), _) => Err(format!("{name} cannot be read back: {}", error.message)),
-                (None, values) => Err(format!("{name} holds {} documents", values.len())),
-            }
-        }
+        Some(bytes) => reader(bytes)
+            .map(Some)
+            .map_err(|error| format!("{name} cannot be read back: {error}")),
     }
+}
+
+fn remembered(bytes: &[u8]) -> Result<Value, String> {
+    let reading = memory::read(bytes);
+    match (reading.parsed.errors.first(), reading.values()) {
+        (None, [value]) => Ok(value.clone()),
+        (Some(error), _) => Err(error.message.clone()),
+        (None, values) => Err(format!("it holds {} documents", values.len())),
+    }
+}
+
+fn strictly(bytes: &[u8]) -> Result<Value, String> {
+    serde_yaml::from_slice(bytes).map_err(|error| error.to_string())
 }
 
 struct Case<'a> {

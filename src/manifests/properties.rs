@@ -228,7 +228,7 @@ fn replicas_come_before_the_weight() {
     canary.ladder[1].mirror = Some(weight(50));
     assert_eq!(replicas(&canary, &progressing(&canary, 1, 0)), json!(3));
     if let Workload::Managed(workload) = &mut canary.workload {
-        workload.manifest["spec"]
+        std::sync::Arc::make_mut(&mut workload.manifest)["spec"]
             .as_object_mut()
             .unwrap()
             .remove("replicas");

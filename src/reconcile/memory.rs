@@ -142,7 +142,7 @@ impl Memory {
         self.refusals.retain(|id, _| view.knows(id));
         self.recalled.retain(|id, _| view.knows(id));
         self.ahead.clear();
-        self.renderings.clear();
+        self.renderings.retain(|id, _| view.is_progressing(id));
         self.authors.clear();
         for situation in &view.situations {
             if !situation.is_progressing() {

@@ -107,6 +107,13 @@ impl View {
         index.ok().and_then(|index| self.wanted.get(index))
     }
 
+    /// Whether a rollout of this canary is on its way.
+    pub(super) fn is_progressing(&self, id: &CanaryId) -> bool {
+        let index = self.situations.binary_search_by(|s| s.id.cmp(id)).ok();
+        let situation = index.and_then(|index| self.situations.get(index));
+        situation.is_some_and(Situation::is_progressing)
+    }
+
     /// Whether there is such a canary.
     pub(super) fn knows(&self, id: &CanaryId) -> bool {
         self.situations

@@ -7,6 +7,7 @@ use std::task::Poll;
 
 use sha2::{Digest, Sha256};
 
+use super::coverage::Coverage;
 use super::lifeline::{CrashPoint, Life};
 use crate::domain::{BlobId, CanaryId, CommitId, Person, RepoPath, Timestamp};
 use crate::ports::{
@@ -72,6 +73,8 @@ pub struct Remote {
     pub now: Timestamp,
     /// Whether somebody took commits away.
     pub rewound: bool,
+    /// What happened.
+    pub seen: Coverage,
     /// Heads need a signature.
     pub verifies: bool,
 }
@@ -271,8 +274,9 @@ impl Remote {
         })
     }
 
-    fn reachable(&self) -> Result<(), RepositoryError> {
+    fn reachable(&mut self) -> Result<(), RepositoryError> {
         if self.down {
+            self.seen.note("remote: away");
             Err(RepositoryError::Unreachable(
                 "connection refused".to_owned(),
             ))
@@ -283,11 +287,13 @@ impl Remote {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
+    let digest = Sha256::digest(bytes);
+    let halves = digest
         .iter()
         .take(20)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+        .flat_map(|byte| [byte >> 4, byte & 15]);
+    let digit = |half: u8| char::from_digit(u32::from(half), 16);
+    halves.filter_map(digit).collect()
 }
 
 fn file(content: Vec<u8>) -> File {
@@ -350,7 +356,7 @@ impl Branch {
 impl Repository for Branch {
     async fn fetch(&mut self) -> Result<Head, RepositoryError> {
         self.passes(CrashPoint::BeforeFetch)?;
-        let remote = self.remote();
+        let mut remote = self.remote();
         remote.reachable()?;
         if let Some(unverified) = remote.unverified() {
             drop(remote);
@@ -444,12 +450,15 @@ impl Repository for Branch {
             || RepositoryError::Unreachable("git push was stopped after 30 s".to_owned());
         let lost = remote.lost.take();
         if lost == Some(Lost::Dropped) {
+            remote.seen.note("remote: a push was lost");
             return Err(timed_out());
         }
         if remote.commits.last().map(|commit| &commit.id) != Some(base) {
+            remote.seen.note("remote: a push lost the race");
             return Ok(Published::LostRace);
         }
         if let Some(words) = remote.refuses.clone() {
+            remote.seen.note("remote: a push was refused");
             return Ok(Published::Refused(words));
         }
         let commits = drafts
@@ -465,6 +474,11 @@ impl Repository for Branch {
             })
             .collect();
         remote.pushes += 1;
+        if lost == Some(Lost::Accepted) {
+            remote
+                .seen
+                .note("remote: the answer to an accepted push was lost");
+        }
         drop(remote);
         self.passes(CrashPoint::AfterPush)?;
         if lost == Some(Lost::Accepted) {

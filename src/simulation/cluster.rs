@@ -75,7 +75,13 @@ impl Cluster for Mesh {
         }
         let lives = self.passes(CrashPoint::BeforeObserve);
         let (sightings, seen) = {
-            let world = self.world();
+            let mut world = self.world();
+            match world.cluster {
+                ClusterMood::Down => world.seen.note("cluster: down"),
+                ClusterMood::Lagging => world.seen.note("cluster: lagging"),
+                ClusterMood::Unready => world.seen.note("cluster: candidate not ready"),
+                ClusterMood::Up => {}
+            }
             if !lives || world.cluster == ClusterMood::Down {
                 return Some(BTreeMap::new());
             }
@@ -153,10 +159,12 @@ impl Mesh {
 }
 
 fn sight(world: &super::mesh::World, manifests: &Manifests<Committed>) -> Sighting {
-    let wanted = existing(&manifests.files);
     let held = world.objects.get(&manifests.canary);
-    let same = held.is_some_and(|held| held.files == wanted);
-    let number = sequence(wanted.values().map(Vec::as_slice));
+    let same = held.is_some_and(|held| holds(held, manifests));
+    let number = || {
+        let objects = objects(&manifests.files);
+        sequence(objects.map(|(_, content)| content))
+    };
     let lag = chrono::Duration::seconds(LAG);
     let shown = |held: &super::cluster::Held| {
         world.cluster != ClusterMood::Lagging || held.since + lag <= world.now
@@ -168,10 +176,10 @@ fn sight(world: &super::mesh::World, manifests: &Manifests<Committed>) -> Sighti
             .map(|held| held.since),
         drift: match held {
             None => Some("the objects are gone".to_owned()),
+            Some(_) if same => None,
             // Somebody knows a newer HEAD.
-            Some(held) if held.sequence() > number => None,
-            Some(_) if !same => Some("the objects differ from Git".to_owned()),
-            Some(_) => None,
+            Some(held) if held.sequence() > number() => None,
+            Some(_) => Some("the objects differ from Git".to_owned()),
         },
         stable: Readiness::Ready,
         candidate: if unready {
@@ -183,11 +191,29 @@ fn sight(world: &super::mesh::World, manifests: &Manifests<Committed>) -> Sighti
     }
 }
 
-fn existing(files: &BTreeMap<RepoPath, Option<Vec<u8>>>) -> BTreeMap<RepoPath, Vec<u8>> {
-    // The state file stays in Git; it is no object.
-    files
+fn holds(held: &Held, manifests: &Manifests<Committed>) -> bool {
+    let mut wanted = objects(&manifests.files);
+    let mut held = held.files.iter();
+    loop {
+        match (wanted.next(), held.next()) {
+            (None, None) => return true,
+            (Some((path, content)), Some((other, held))) if path == other && content == held => {}
+            _ => return false,
+        }
+    }
+}
+
+/// What is meant for a cluster: the state file stays in Git, it is no object.
+fn objects(
+    files: &BTreeMap<RepoPath, Option<Vec<u8>>>,
+) -> impl Iterator<Item = (&RepoPath, &[u8])> {
+    let present = files
         .iter()
-        .filter(|(path, _)| path.file_name() != files::ROLLOUT)
-        .filter_map(|(path, content)| Some((path.clone(), content.clone()?)))
-        .collect()
+        .filter(|(path, _)| path.file_name() != files::ROLLOUT);
+    present.filter_map(|(path, content)| Some((path, content.as_deref()?)))
+}
+
+fn existing(files: &BTreeMap<RepoPath, Option<Vec<u8>>>) -> BTreeMap<RepoPath, Vec<u8>> {
+    let owned = |(path, content): (&RepoPath, &[u8])| (path.clone(), content.to_vec());
+    objects(files).map(owned).collect()
 }

@@ -33,6 +33,8 @@ pub struct Lifeline {
     pub armed: Option<CrashPoint>,
     /// It was killed: nothing that it still tries reaches the world.
     pub dead: bool,
+    /// Where it was killed last.
+    pub killed: Option<CrashPoint>,
     /// Its next push waits until the others had a pass.
     pub overtaken: bool,
 }
@@ -45,6 +47,7 @@ impl Lifeline {
     pub fn passes(&mut self, point: CrashPoint) -> bool {
         if self.armed == Some(point) {
             self.armed = None;
+            self.killed = Some(point);
             self.dead = true;
         }
         !self.dead

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::branch::Tree;
 use super::cluster::{ClusterMood, Held};
+use super::coverage::Coverage;
 use super::lifeline::{CrashPoint, Life};
 use super::metrics::PrometheusMood;
 use crate::domain::{BlobId, CanaryId, RepoPath, Timestamp, canary_deployment, files};
@@ -71,6 +72,8 @@ pub struct World {
     pub queries: usize,
     /// When it gave a usable answer about a canary.
     pub answered: BTreeMap<CanaryId, Vec<Timestamp>>,
+    /// What happened.
+    pub seen: Coverage,
     /// Whether Prometheus ever gave figures that no counter can have.
     pub absurd: bool,
     pub(super) counters: BTreeMap<(CanaryId, String, bool), Counter>,

@@ -42,8 +42,10 @@ impl World {
     fn answer(&mut self, query: &Query) -> Answer {
         let ahead = (self.now - query.at).num_seconds();
         if ahead.abs() > CLOCK_TOLERANCE {
+            self.seen.note("clock: Prometheus disagrees");
             return Answer::Failed(AskError::Clock(ahead));
         }
+        self.seen.asked(self.mood);
         let failure = match self.mood {
             PrometheusMood::Down => AskError::Unreachable("connection refused".to_owned()),
             PrometheusMood::Partial => AskError::Partial("a store did not answer".to_owned()),

@@ -7,6 +7,7 @@
 mod audit;
 mod branch;
 mod cluster;
+mod coverage;
 mod lifeline;
 mod mesh;
 mod metrics;
@@ -24,6 +25,7 @@ use std::time::Duration;
 pub use audit::{Truth, audit};
 pub use branch::{Branch, Change, Commit, Lost, Remote};
 pub use cluster::{ClusterMood, Held};
+pub use coverage::{Coverage, EVERYTHING};
 pub use lifeline::{CrashPoint, Life, Lifeline};
 pub use mesh::{Behaviour, Mesh, Service, Workloads, World};
 pub use metrics::PrometheusMood;
@@ -84,6 +86,7 @@ pub struct Simulation {
     clocks_were_fair: bool,
     trace: Vec<String>,
     violations: Vec<String>,
+    seen: Coverage,
 }
 
 /// What a simulation left behind.
@@ -93,6 +96,8 @@ pub struct Outcome {
     pub trace: Vec<String>,
     /// What the checkers found; empty when all is well.
     pub violations: Vec<String>,
+    /// What happened, and how often.
+    pub coverage: Coverage,
     /// The remote.
     pub remote: Arc<Mutex<Remote>>,
 }
@@ -115,6 +120,30 @@ fn run_sharing(scenario: &Scenario, parsed: &ParseCache, renders: bool) -> Outco
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether the engines hear of it: commits by a webhook, what happens in the cluster by a watch. That a remote or Prometheus
+/// is back they find out when they look.
+fn rouses(act: &Act) -> bool {
+    match act {
+        Act::Commit(_)
+        | Act::Revert { .. }
+        | Act::Restore { .. }
+        | Act::Race(_)
+        | Act::Rewind(_)
+        | Act::Kubernetes(_)
+        | Act::DeleteNamespace
+        | Act::EditCluster { .. }
+        | Act::ScaleStable(_) => true,
+        Act::Prometheus(_)
+        | Act::Down(_)
+        | Act::Refuse(_)
+        | Act::Crash(..)
+        | Act::Skew(..)
+        | Act::Overtake(_)
+        | Act::Lose(_)
+        | Act::ResetCounters => false,
+    }
 }
 
 /// The person whom a commit of ours names as its cause.
@@ -146,7 +175,11 @@ impl Simulation {
             clocks_were_fair: true,
             trace: Vec::new(),
             violations: Vec::new(),
+            seen: Coverage::default(),
         };
+        if scenario.engines > 1 {
+            simulation.seen.note("engine: two at once");
+        }
         for _ in 0..scenario.engines {
             let clock = Arc::new(ManualClock::new(scenario.start));
             let life = Life::default();
@@ -256,7 +289,13 @@ impl Simulation {
             return;
         };
         let soon = self.now + chrono::Duration::seconds(1);
-        let dead = std::mem::take(&mut lock(&runner.life).dead);
+        let (dead, killed) = {
+            let mut life = lock(&runner.life);
+            (std::mem::take(&mut life.dead), life.killed.take())
+        };
+        if let Some(point) = killed {
+            self.seen.killed(point);
+        }
         let (clock, life) = (Arc::clone(&runner.clock), Arc::clone(&runner.life));
         let wake_at = (pass.wake_at - runner.skew).max(soon);
         if dead {
@@ -306,12 +345,16 @@ impl Simulation {
         };
         let mut found = audit(remote.commits(), &truth, self.parsed.handle());
         found.extend(scenario.unmet(&remote.tree()).unwrap_or_default());
+        self.seen.history(remote.commits());
+        self.seen.add(&remote.seen);
+        self.seen.add(&world.seen);
         drop((remote, world));
         self.violations.extend(found);
         self.violations.dedup();
         Outcome {
             trace: self.trace,
             violations: self.violations,
+            coverage: self.seen,
             remote: self.remote,
         }
     }
@@ -349,6 +392,7 @@ impl Simulation {
         };
         for report in &pass.canaries {
             let reason = report.waiting.reason();
+            self.seen.waited(reason);
             if reason == "CheckerRefused" {
                 self.violations
                     .push(format!("{}: {}", report.id, report.waiting));
@@ -376,9 +420,10 @@ impl Simulation {
     }
 
     fn act(&mut self, act: Act) {
-        // Somebody's commit wakes the engines as a webhook would.
-        for runner in &mut self.runners {
-            runner.wake_at = runner.wake_at.min(self.now);
+        if rouses(&act) {
+            for runner in &mut self.runners {
+                runner.wake_at = runner.wake_at.min(self.now);
+            }
         }
         match act {
             Act::Commit(change) => {
@@ -441,6 +486,7 @@ impl Simulation {
             Act::Overtake(index) => {
                 if let Some(runner) = self.runners.get(index) {
                     lock(&runner.life).overtaken = true;
+                    self.seen.note("engine: overtaken");
                 }
             }
             Act::Skew(index, by) => self.skew(index, by),
@@ -454,6 +500,7 @@ impl Simulation {
             }
             Act::ResetCounters => {
                 lock(&self.world).reset_counters();
+                self.seen.note("counters: reset");
                 self.line("event", "every pod restarts, counters start from zero");
             }
             Act::ScaleStable(replicas) => {
@@ -464,6 +511,9 @@ impl Simulation {
                 );
             }
             Act::DeleteNamespace => {
+                if !lock(&self.world).objects.is_empty() {
+                    self.seen.note("cluster: namespace deleted");
+                }
                 lock(&self.world).objects.clear();
                 self.line("event", "the namespace is deleted by hand");
             }
@@ -478,6 +528,9 @@ impl Simulation {
         runner.skew = by;
         runner.clock.set(self.now + by);
         runner.wake_at = self.now;
+        if !by.is_zero() {
+            self.seen.skewed(by);
+        }
         self.clocks_were_fair &= by.abs() <= chrono::Duration::minutes(2);
         let whose = match index {
             0 => "the engine's clock".to_owned(),
@@ -494,6 +547,9 @@ impl Simulation {
         for held in world.objects.values_mut() {
             if let Some(content) = held.files.get_mut(path) {
                 let text = String::from_utf8_lossy(content);
+                if text.contains(from) {
+                    self.seen.note("cluster: edited by hand");
+                }
                 *content = text.replace(from, to).into_bytes();
                 held.version = change;
             }

@@ -39,6 +39,9 @@ const SHOP_STATE: &str = "apps/shop/shop.serin/rollout.yaml";
 const SHOP_ROUTES: &str = "apps/shop/shop.serin/virtualservice.yaml";
 const SHOP_CANDIDATE: &str = "apps/shop/v2.yaml";
 
+/// One schedule of this many begins with a gate at its first step.
+const GATED: u64 = 5;
+
 /// A second application, whose team keeps both versions itself.
 const SHOP_FILES: [(&str, &str); 4] = [
     (SHOP, include_str!("base/shop/canary.yaml")),
@@ -67,6 +70,7 @@ pub fn text(seed: u64) -> String {
     let mut dice = Dice(seed);
     let engines = 1 + u64::from(dice.roll(3) == 0);
     let has_shop = dice.roll(4) == 0;
+    let gated = seed.is_multiple_of(GATED);
     let mut schedule = Schedule {
         out: String::new(),
         at: 30,
@@ -74,8 +78,11 @@ pub fn text(seed: u64) -> String {
         has_shop,
         dice,
     };
-    schedule.head(seed);
+    schedule.head(seed, gated);
     schedule.edit(SPEC, "podinfo:6.8.0", "podinfo:6.9.0");
+    if gated {
+        schedule.approval(seed);
+    }
     for _ in 0..schedule.dice.roll(13) {
         schedule.at += 1 + schedule.dice.roll(100);
         schedule.something();
@@ -85,7 +92,7 @@ pub fn text(seed: u64) -> String {
 }
 
 impl Schedule {
-    fn head(&mut self, seed: u64) {
+    fn head(&mut self, seed: u64, gated: bool) {
         let interval = self.dice.roll(3) * 5;
         let cluster = self.dice.roll(3) == 0;
         let success = self.dice.pick(&["100", "100", "99", "90", "0"]);
@@ -98,6 +105,17 @@ impl Schedule {
              - {{contains: \"podinfo:7.0.1\", success: 0}}\n\
              - {{contains: \"shop:2.0\", success: {success}}}\n"
         );
+        if gated {
+            let (from, to) = (
+                "{weight: 0, hold: 1m}",
+                "{weight: 0, hold: 1m, approval: {}}",
+            );
+            let (from, to) = (quoted(from), quoted(to));
+            let _ = writeln!(
+                self.out,
+                "replace:\n- {{file: {SPEC}, from: {from}, to: {to}}}"
+            );
+        }
         if self.has_shop {
             self.out.push_str("files:\n");
             for (path, text) in SHOP_FILES {
@@ -110,6 +128,17 @@ impl Schedule {
             );
         }
         self.out.push_str("events:\n");
+    }
+
+    /// Somebody opens the gate of the first step, early or late.
+    fn approval(&mut self, seed: u64) {
+        let at = self.at + 40 + seed % 300;
+        let (from, to) = ("approval: pending", "approval: granted");
+        let (from, to) = (quoted(from), quoted(to));
+        let _ = writeln!(
+            self.out,
+            "- {{at: {at}s, who: maria, says: Approve, replace: [{{file: {STATE}, from: {from}, to: {to}}}]}}"
+        );
     }
 
     fn something(&mut self) {

@@ -5,11 +5,17 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{KEPT_FILES, Outcome, random, run, run_sharing};
+use super::{Coverage, KEPT_FILES, Outcome, random, run, run_sharing};
 use crate::spec::ParseCache;
 
 /// Schedules that break a rule are kept up to this number; more would tell nothing new.
 const MOST_BROKEN: usize = 20;
+
+/// Runs that are spent on cutting down, for all of them together: an engine that goes in circles makes each a long one.
+const MOST_TRIES: usize = 100;
+
+/// Among this many schedules everything has to happen that can.
+const ENOUGH: u64 = 2_000;
 
 /// One of this many schedules has every commit rendered again by the audit.
 const RENDERED: u64 = 4;
@@ -23,6 +29,16 @@ pub struct Report {
     pub found: usize,
     /// The first seeds that broke a rule, in order, each cut down.
     pub broken: Vec<Broken>,
+    /// What happened in all of them, and how often.
+    pub coverage: Coverage,
+}
+
+impl Report {
+    /// Whether no rule was broken, and among enough schedules nothing was left out.
+    pub fn is_well(&self) -> bool {
+        let thorough = self.count < ENOUGH || self.coverage.missing().is_empty();
+        self.found == 0 && thorough
+    }
 }
 
 /// A schedule that broke a rule.
@@ -42,19 +58,23 @@ pub struct Broken {
 pub fn search(first: u64, count: u64, progress: impl Fn(u64) + Sync) -> Report {
     let next = AtomicU64::new(0);
     let found = Mutex::new(Vec::new());
+    let coverage = Mutex::new(Coverage::default());
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..cores {
             scope.spawn(|| {
                 let parsed = ParseCache::shared(KEPT_FILES);
+                let mut seen = Coverage::default();
                 loop {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     if index >= count {
+                        let mut all = coverage.lock().unwrap_or_else(PoisonError::into_inner);
+                        all.add(&seen);
                         return;
                     }
                     progress(index);
                     let seed = first.saturating_add(index);
-                    let violations = violations(seed, &parsed);
+                    let violations = violations(seed, &parsed, &mut seen);
                     if !violations.is_empty() {
                         let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
                         found.push((seed, violations));
@@ -67,23 +87,31 @@ pub fn search(first: u64, count: u64, progress: impl Fn(u64) + Sync) -> Report {
     found.sort();
     let number = found.len();
     let cut = found.into_iter().take(MOST_BROKEN);
-    let broken = cut.map(|(seed, violations)| cut_down(seed, violations));
+    let mut tries = MOST_TRIES;
+    let broken = cut.map(|(seed, violations)| cut_down(seed, violations, &mut tries));
     Report {
         count,
         found: number,
         broken: broken.collect(),
+        coverage: coverage
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner),
     }
 }
 
-fn violations(seed: u64, parsed: &ParseCache) -> Vec<String> {
+fn violations(seed: u64, parsed: &ParseCache, seen: &mut Coverage) -> Vec<String> {
     match random(seed) {
-        Ok(scenario) => run_sharing(&scenario, parsed, seed.is_multiple_of(RENDERED)).violations,
+        Ok(scenario) => {
+            let outcome = run_sharing(&scenario, parsed, seed.is_multiple_of(RENDERED));
+            seen.add(&outcome.coverage);
+            outcome.violations
+        }
         Err(error) => vec![error.to_string()],
     }
 }
 
 /// Leaves out one event after another for as long as some rule stays broken.
-fn cut_down(seed: u64, violations: Vec<String>) -> Broken {
+fn cut_down(seed: u64, violations: Vec<String>, tries: &mut usize) -> Broken {
     let mut broken = Broken {
         seed,
         violations,
@@ -100,6 +128,10 @@ fn cut_down(seed: u64, violations: Vec<String>) -> Broken {
         if scenario.is_calm(index) {
             continue;
         }
+        let Some(left) = tries.checked_sub(1) else {
+            break;
+        };
+        *tries = left;
         let shorter = scenario.without(index);
         let tried = run(&shorter);
         if same_kind(&tried, &outcome) {
@@ -125,6 +157,7 @@ fn same_kind(tried: &Outcome, before: &Outcome) -> bool {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} of {} schedules break a rule", self.found, self.count)?;
+        write!(f, "{}", self.coverage)?;
         for broken in &self.broken {
             write!(f, "{broken}")?;
         }

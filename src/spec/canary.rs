@@ -1,6 +1,7 @@
 //! The validated canary: what is left when every mistake is gone. Nothing downstream can fail on it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -82,7 +83,8 @@ pub struct ManagedWorkload {
     /// Name of the stable Deployment.
     pub deployment: String,
     /// Its manifest as JSON, `images` of a kustomization applied.
-    pub manifest: Value,
+    /// As written it is shared with what was read of the file.
+    pub manifest: Arc<Value>,
     /// File of the manifest.
     pub file: RepoPath,
     /// Where its images are written, if not in the manifest.

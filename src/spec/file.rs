@@ -85,6 +85,10 @@ impl Role {
 
 /// Whether the bytes `word` occur in `content`.
 pub(super) fn mentions(content: &[u8], word: &str) -> bool {
+    // The search in texts is linear and fast.
+    if let Ok(text) = std::str::from_utf8(content) {
+        return text.contains(word);
+    }
     let word = word.as_bytes();
     let Some((first, rest)) = word.split_first() else {
         return true;

@@ -25,7 +25,7 @@ pub fn managed() -> ValidatedCanary {
         home: home(),
         workload: Workload::Managed(ManagedWorkload {
             deployment: "podinfo".to_owned(),
-            manifest: deployment(),
+            manifest: std::sync::Arc::new(deployment()),
             file: path("apps/podinfo/deployment.yaml"),
             images: ImageSources::default(),
             label_key: TRACK_LABEL.to_owned(),

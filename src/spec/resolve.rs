@@ -1,6 +1,7 @@
 //! A draft against the rest of the repository: the Service and the Deployments that it names.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -208,8 +209,10 @@ impl<'a> Job<'_, 'a> {
             );
         }
         let markers = self.tree.markers(self.id).iter().copied();
-        let marked = marker::by_container(markers)
-            .and_then(|marked| marker::apply(&mut found.manifest, &marked));
+        let marked = marker::by_container(markers).and_then(|marked| match marked.is_empty() {
+            true => Ok(()),
+            false => marker::apply(Arc::make_mut(&mut found.manifest), &marked),
+        });
         if let Err(problem) = marked {
             self.mistakes.error(place, problem);
         }

@@ -57,7 +57,7 @@ pub(super) struct Placed<'a, T> {
 pub(super) struct FoundDeployment<'a> {
     pub(super) file: &'a RepoPath,
     /// `images` of kustomizations applied.
-    pub(super) manifest: Value,
+    pub(super) manifest: Arc<Value>,
     /// The kustomizations whose `images` changed it, with the place of the entry.
     pub(super) rewritten_in: Vec<(&'a RepoPath, Option<Place>)>,
     /// All kustomizations with `images` that take it in, from the innermost to the outermost.
@@ -429,14 +429,15 @@ fn nearest_of_two<'i, 'a, T>(
 }
 
 fn found<'a>(placed: &Placed<'a, DeploymentFact>) -> FoundDeployment<'a> {
-    let mut manifest = (*placed.fact.manifest).clone();
+    let mut manifest = Arc::clone(&placed.fact.manifest);
     let mut rewritten_in = Vec::new();
     let mut kustomizations = Vec::new();
     for (file, place, rewrites) in placed.context.images() {
-        if !rewrites.is_empty() {
-            kustomizations.push(file);
+        if rewrites.is_empty() {
+            continue;
         }
-        if image::rewrite(&mut manifest, rewrites) {
+        kustomizations.push(file);
+        if image::rewrite(Arc::make_mut(&mut manifest), rewrites) {
             rewritten_in.push((file, place));
         }
     }

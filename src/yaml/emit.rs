@@ -30,7 +30,7 @@ pub fn to_bytes(header: &str, value: &Value) -> Vec<u8> {
 }
 
 /// The text of any value.
-fn laid_out(value: &Value) -> String {
+pub(super) fn laid_out(value: &Value) -> String {
     let options = serde_yaml::ser_options! {
         indent_step: 2,
         compact_list_indent: true,

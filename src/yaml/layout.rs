@@ -3,9 +3,9 @@
 //! Every byte is the emitter's own: a test compares the two over hostile and random values. What is not surely the same is
 //! left to the emitter.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::emit::{Place, in_order};
+use super::emit::{Place, in_order, laid_out};
 
 /// The text of a document as the emitter would write it; `None` where that takes the emitter to know.
 pub(super) fn document(value: &Value) -> Option<String> {
@@ -82,7 +82,7 @@ fn scalar(value: &Value, text: &mut String) -> Option<()> {
             text.push_str(word);
             text.push('"');
         }
-        Value::String(_) => return None,
+        Value::String(line) => text.push_str(&one_line(line)?),
         Value::Array(items) if items.is_empty() => text.push_str("[]"),
         Value::Object(entries) if entries.is_empty() => text.push_str("{}"),
         Value::Array(_) | Value::Object(_) => return None,
@@ -95,25 +95,54 @@ fn spaces(count: usize, text: &mut String) {
     text.extend(std::iter::repeat_n(' ', count));
 }
 
-/// Shorter words may be `y`, `on`, `null` or `.inf` to some reader.
-const SHORTEST: usize = 6;
-
-/// Surely written as it is: a word that begins with a letter and is made of nothing that YAML gives a meaning.
+/// Surely written as it is: a word that begins with a letter and is made of nothing that YAML gives a meaning, nor by
+/// itself something else than text to any reader.
 fn is_plain(word: &str) -> bool {
-    let bytes = word.as_bytes();
     let known =
-        |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'/' | b'_');
-    let is_word = bytes.first().is_some_and(u8::is_ascii_alphabetic) && bytes.iter().all(known);
-    is_word && (bytes.len() >= SHORTEST || SHORT.contains(&word))
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'/' | b'_');
+    let bytes = word.as_bytes();
+    let fits = |(index, byte): (usize, &u8)| match byte {
+        // Between two words it separates nothing.
+        b':' | b'=' => bytes.get(index + 1).is_some_and(|next| known(*next)),
+        byte => known(*byte),
+    };
+    let is_word = bytes.first().is_some_and(u8::is_ascii_alphabetic);
+    is_word
+        && bytes.iter().enumerate().all(fits)
+        && !MEANS.iter().any(|known| known.eq_ignore_ascii_case(word))
 }
 
-/// Surely quoted: digits.
-fn is_quoted(word: &str) -> bool {
-    !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-/// Shorter words that occur in manifests and are no other value to anybody.
-const SHORT: [&str; 20] = [
-    "apps", "spec", "kind", "name", "host", "http", "port", "exact", "image", "match", "route",
-    "phase", "since", "step", "mesh", "hosts", "ports", "at", "by", "stable",
+/// Words that mean something else to some reader.
+const MEANS: [&str; 11] = [
+    "y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf",
 ];
+
+/// Surely quoted: digits, a time, a boolean.
+fn is_quoted(word: &str) -> bool {
+    let digits = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
+    digits || is_time(word) || matches!(word, "true" | "false")
+}
+
+/// `2026-01-05T09:00:00Z`.
+fn is_time(word: &str) -> bool {
+    const SHAPE: &[u8] = b"0000-00-00T00:00:00Z";
+    let same = |(byte, shape): (u8, &u8)| match shape {
+        b'0' => byte.is_ascii_digit(),
+        shape => byte == *shape,
+    };
+    word.len() == SHAPE.len() && word.bytes().zip(SHAPE).all(same)
+}
+
+/// Any other text without line breaks, as the emitter writes it behind a key.
+fn one_line(line: &str) -> Option<String> {
+    if line.chars().any(char::is_control) {
+        return None;
+    }
+    let text = laid_out(&json!({ KEY: line }));
+    let text = text.strip_prefix(KEY)?.strip_prefix(": ")?;
+    let text = text.strip_suffix('\n')?;
+    (!text.contains('\n')).then(|| text.to_owned())
+}
+
+/// A key that is written as it is.
+const KEY: &str = "sentence";

@@ -108,7 +108,7 @@ fn read(files: &Files) -> ValidatedCanary {
 
 fn manifest(canary: &ValidatedCanary) -> Value {
     match &canary.workload {
-        Workload::Managed(managed) => managed.manifest.clone(),
+        Workload::Managed(managed) => (*managed.manifest).clone(),
         Workload::BringYourOwn(_) => panic!("not managed"),
     }
 }

@@ -56,7 +56,11 @@ fn simulations_are_deterministic() {
     assert_eq!(once, twice);
 }
 
-/// Random people and faults: no checker finds anything. `SERIN_SCHEDULES` sets how many, `SERIN_SEED` runs one.
+/// A minute on two cores in an unoptimised build; `.ci/run` asks for 20,000.
+const SCHEDULES: u64 = 3_000;
+
+/// Random people and faults: no checker finds anything, and each kind of either really occurs. `SERIN_SCHEDULES` sets how
+/// many, `SERIN_SEED` runs one.
 ///
 /// Schedules share nothing, so that every core takes its part of them.
 #[test]
@@ -68,10 +72,10 @@ fn random_schedules_break_no_rule() {
     };
     let (first, count) = match number("SERIN_SEED") {
         Some(seed) => (seed, 1),
-        None => (0, number("SERIN_SCHEDULES").unwrap_or(300)),
+        None => (0, number("SERIN_SCHEDULES").unwrap_or(SCHEDULES)),
     };
     let report = simulation::search(first, count, |_| {});
-    assert!(report.broken.is_empty(), "{report}");
+    assert!(report.is_well(), "{report}");
 }
 
 #[test]

@@ -121,7 +121,7 @@ struct Target<'t, 'f> {
     /// The folder for the canary, as a file in it.
     home: RepoPath,
     /// The Deployment as the cluster will see it.
-    manifest: Value,
+    manifest: Arc<Value>,
 }
 
 struct Job<'t, 'f, 'a> {
