@@ -18,6 +18,7 @@ mod locks;
 mod message;
 mod objects;
 mod pack;
+mod partial;
 mod paths;
 mod porcelain;
 mod remote;
@@ -41,6 +42,11 @@ pub fn words_of(output: &[u8]) -> String {
     words.push_str(&porcelain::complaint(output));
     let (refs, pushed) = (porcelain::advertised(output), porcelain::pushed(output));
     let trouble = porcelain::trouble(output);
-    words.push_str(&format!("{} {} {trouble:?}", refs.refs.len(), pushed.len()));
+    let ignored = porcelain::ignored_filter(output);
+    words.push_str(&format!(
+        "{} {} {trouble:?} {ignored}",
+        refs.refs.len(),
+        pushed.len()
+    ));
     words
 }

@@ -1,6 +1,7 @@
 //! `git::Branch` against real repositories and servers.
 
 mod history;
+mod partial;
 mod pushing;
 mod reading;
 mod remotes;
