@@ -127,7 +127,10 @@ impl Branch {
                 self.suspect();
                 return Err(RepositoryError::Local(failure.to_string()));
             }
-            if let RepositoryError::Local(_) = failure {
+            if let RepositoryError::Local(words) = &failure {
+                if !porcelain::is_full(words) {
+                    self.suspect();
+                }
                 return Err(failure);
             }
             // The remote was read a moment later: access is good for reading only, or writing is out of order. Either is

@@ -30,7 +30,12 @@ impl Branch {
     }
 
     pub(super) fn failure(&self, output: &Output) -> RepositoryError {
-        let words = format!("{}: {}", self.settings.remote, self.complaint(output));
+        let complaint = self.complaint(output);
+        let names_our_copy = complaint.contains(&*self.settings.local.to_string_lossy());
+        let words = format!("{}: {complaint}", self.settings.remote);
+        if names_our_copy {
+            return RepositoryError::Local(words);
+        }
         match porcelain::trouble(&output.stderr) {
             Trouble::Denied => RepositoryError::Denied(words),
             Trouble::Missing => RepositoryError::Missing(words),
@@ -189,10 +194,11 @@ impl Branch {
         let output = self.git.run(&arguments, limit).await;
         let output = output.map_err(|error| self.no_output(&error))?;
         if !output.success {
+            let failure = self.failure(&output);
             // Neither this server nor this `git` need know how: then the copy is made anew, with everything in it.
-            self.needs_all = true;
+            self.needs_all |= !matches!(failure, RepositoryError::Local(_));
             self.suspect();
-            return Err(self.failure(&output));
+            return Err(failure);
         }
         let (folder, extent) = (self.settings.local.clone(), self.extent.clone());
         self.extent = blocking(move || extent.lacks(&folder, lacking)).await?;
