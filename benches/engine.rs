@@ -19,7 +19,8 @@ use std::time::{Duration, Instant};
 use serin::clock::ManualClock;
 use serin::domain::{BlobId, CanaryId, CommitId, RepoPath, Timestamp};
 use serin::ports::{
-    Draft, Files, Head, History, Lineage, Published, Repository, RepositoryError, Snapshot, Watch,
+    Draft, Files, ForeignCommit, Head, History, Lineage, Published, Question, Repository,
+    RepositoryError, Snapshot, Watch,
 };
 use serin::reconcile::{Engine, Settings};
 use serin::record::message::Style;
@@ -67,6 +68,14 @@ impl Repository for Still {
         _watches: &[Watch],
     ) -> Result<BTreeMap<CanaryId, Lineage>, RepositoryError> {
         Ok(BTreeMap::new())
+    }
+
+    async fn authors(
+        &mut self,
+        _at: &CommitId,
+        questions: Vec<Question>,
+    ) -> Result<Vec<Option<ForeignCommit>>, RepositoryError> {
+        Ok(vec![None; questions.len()])
     }
 
     async fn publish(

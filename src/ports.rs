@@ -30,6 +30,14 @@ pub trait Repository: Send {
         watches: &[Watch],
     ) -> impl Future<Output = Result<BTreeMap<CanaryId, Lineage>, RepositoryError>> + Send;
 
+    /// Whose commit made each of these what it is, in the order of the questions; `None` where it was a commit of ours, or
+    /// where looking at a bounded number of commits does not say.
+    fn authors(
+        &mut self,
+        at: &CommitId,
+        questions: Vec<Question>,
+    ) -> impl Future<Output = Result<Vec<Option<ForeignCommit>>, RepositoryError>> + Send;
+
     /// Writes the drafts as commits in this order on top of `base` and pushes them at once, as a fast-forward.
     fn publish(
         &mut self,
@@ -124,6 +132,39 @@ pub struct ForeignCommit {
     pub subject: String,
     /// Which of the watched paths it touched.
     pub paths: Vec<RepoPath>,
+}
+
+/// Something that a person may have changed, to be looked for in the history from new to old.
+#[derive(Clone)]
+pub struct Question {
+    /// The paths that it is written in.
+    pub paths: Vec<RepoPath>,
+    /// A commit behind which none touched these paths; `None`: the head.
+    pub from: Option<CommitId>,
+    /// A commit at which the search ends without an answer.
+    pub until: Option<CommitId>,
+    /// Whether a commit that touched the paths is the one.
+    pub fits: Arc<dyn Fn(&Touch) -> Fit + Send + Sync>,
+}
+
+/// What a commit did to the paths of a question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Touch {
+    /// The files after it.
+    pub after: BTreeMap<RepoPath, Arc<[u8]>>,
+    /// The files before it, by parent; a first commit has one parent without files.
+    pub before: Vec<BTreeMap<RepoPath, Arc<[u8]>>>,
+}
+
+/// Whether a commit answers a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fit {
+    /// This is the one.
+    Yes,
+    /// It may be, if no older one is: what was before it cannot be read.
+    Perhaps,
+    /// It is not.
+    No,
 }
 
 /// A commit to be made.

@@ -28,7 +28,7 @@ pub use counting::{Fault, Sides};
 pub use custom::BAD_LOOKS;
 pub use evidence::{Counts, Evidence, Ledger, absorb, next_reading, reading_due};
 pub use judge::judge;
-pub use plan::plan;
+pub use plan::{clock_query, plan};
 pub use threshold::{BETA, MIN_FAILURES, ln_evidence, requests_needed};
 pub use types::{
     Allows, Answer, AskError, CUSTOM_LABEL, Compared, Finding, Judgement, Purpose, Query, Series,

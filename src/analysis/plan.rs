@@ -61,6 +61,17 @@ pub fn plan(targets: &[Target], ledger: &Ledger, now: Timestamp) -> Vec<Query> {
     queries
 }
 
+/// A question whose answer does not matter: whoever answers it says what time it is there.
+pub fn clock_query(now: Timestamp) -> Query {
+    Query {
+        promql: "vector(1)".to_owned(),
+        at: whole_second(now),
+        range: None,
+        lookback: None,
+        purpose: Purpose::Custom(Vec::new()),
+    }
+}
+
 /// The first reading that matters for a target: what stable did before the rollout shows how its pods differ.
 pub(super) fn first_reading(target: &Target) -> Timestamp {
     let every = target.analysis.every;

@@ -13,7 +13,8 @@ use crate::cluster::NoCluster;
 use crate::domain::{CanaryId, CommitId, RepoPath, files};
 use crate::git::{Local, LogEntry, Remote};
 use crate::ports::{
-    Draft, Head, History, Lineage, Metrics, Published, Repository, RepositoryError, Snapshot, Watch,
+    Draft, ForeignCommit, Head, History, Lineage, Metrics, Published, Question, Repository,
+    RepositoryError, Snapshot, Watch,
 };
 use crate::reconcile::{self, Engine, Outlook};
 use crate::record::message::Style;
@@ -26,6 +27,8 @@ pub(super) struct Clone {
     folder: PathBuf,
     head: CommitId,
     path: Option<RepoPath>,
+    /// Email address of whoever commits for Serin, once that is known.
+    committer: String,
 }
 
 impl Clone {
@@ -37,6 +40,7 @@ impl Clone {
             folder: flags.repo.clone(),
             head: local.head(),
             path: flags.path.clone(),
+            committer: String::new(),
         })
     }
 
@@ -50,6 +54,7 @@ impl Clone {
             folder: self.folder.clone(),
             head: self.head.clone(),
             path: self.path.clone(),
+            committer: self.committer.clone(),
         }
     }
 
@@ -185,10 +190,19 @@ impl Repository for Clone {
             let log = local.log(watch, RECENT)?;
             let ours = log.iter().find(|commit| !commit.canaries.is_empty());
             if let Some(ours) = ours {
-                return local.lineage(watches, &ours.committer.email);
+                self.committer.clone_from(&ours.committer.email);
+                return local.lineage(watches, &self.committer);
             }
         }
         Ok(BTreeMap::new())
+    }
+
+    async fn authors(
+        &mut self,
+        at: &CommitId,
+        questions: Vec<Question>,
+    ) -> Result<Vec<Option<ForeignCommit>>, RepositoryError> {
+        self.at(at)?.authors(&questions, &self.committer)
     }
 
     async fn publish(

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
+use super::authors;
 use super::command::Git;
 use super::copy::{Copy, MARKER, SEEN, blocking, clear, inspect, set_reference};
 use super::lineage::{self, Memo};
@@ -24,7 +25,8 @@ use super::verify::{Unverified, Verifier};
 use super::write::Written;
 use crate::domain::{CanaryId, CommitId};
 use crate::ports::{
-    Draft, Head, History, Lineage, Published, Repository, RepositoryError, Snapshot, Watch,
+    Draft, ForeignCommit, Head, History, Lineage, Published, Question, Repository, RepositoryError,
+    Snapshot, Watch,
 };
 
 /// The first fetch brings the whole history, so it may take this many deadlines.
@@ -349,6 +351,7 @@ impl Branch {
 }
 
 impl Repository for Branch {
+    #[tracing::instrument(name = "git.fetch", level = "debug", skip_all)]
     async fn fetch(&mut self) -> Result<Head, RepositoryError> {
         if let Some(head) = self.damaged.take() {
             self.recreate().await?;
@@ -370,6 +373,7 @@ impl Repository for Branch {
         fetched
     }
 
+    #[tracing::instrument(name = "git.snapshot", level = "debug", skip_all)]
     async fn snapshot(&mut self, at: &CommitId) -> Result<Snapshot, RepositoryError> {
         let lacking = match self.read(at).await? {
             Reading::Whole(snapshot) => return Ok(snapshot),
@@ -388,6 +392,7 @@ impl Repository for Branch {
         }
     }
 
+    #[tracing::instrument(name = "git.lineage", level = "debug", skip_all)]
     async fn lineage(
         &mut self,
         at: &CommitId,
@@ -401,7 +406,22 @@ impl Repository for Branch {
         .await
     }
 
+    #[tracing::instrument(name = "git.authors", level = "debug", skip_all)]
+    async fn authors(
+        &mut self,
+        at: &CommitId,
+        questions: Vec<Question>,
+    ) -> Result<Vec<Option<ForeignCommit>>, RepositoryError> {
+        let commit = at.clone();
+        let us = self.settings.committer.email.clone();
+        self.reading(at, move |repo, _, _| {
+            authors::authors(repo, &commit, &questions, &us)
+        })
+        .await
+    }
+
     /// A draft that changes nothing makes no commit: it has the id of the commit before it.
+    #[tracing::instrument(name = "git.publish", level = "debug", skip_all, fields(drafts = drafts.len()))]
     async fn publish(
         &mut self,
         base: &CommitId,

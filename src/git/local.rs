@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use gix::ObjectId;
 
+use super::authors;
 use super::lineage::{self, Memo};
 use super::message;
 use super::objects::{self, commit_id};
 use super::snapshot::{self, Cache, Reading};
 use crate::domain::{CanaryId, CommitId, Person, RepoPath, Timestamp};
-use crate::ports::{Lineage, RepositoryError, Snapshot, Watch};
+use crate::ports::{ForeignCommit, Lineage, Question, RepositoryError, Snapshot, Watch};
 
 /// A repository on this machine, at one commit. Never writes.
 pub struct Local {
@@ -87,6 +88,15 @@ impl Local {
             committer_email,
             &mut Memo::default(),
         )
+    }
+
+    /// Whose commits answer these questions, in their order.
+    pub fn authors(
+        &self,
+        questions: &[Question],
+        committer_email: &str,
+    ) -> Result<Vec<Option<ForeignCommit>>, RepositoryError> {
+        authors::authors(&self.repo, &self.head(), questions, committer_email)
     }
 
     /// The commits about one canary, newest first: those that name it, whoever made them, and those that changed its

@@ -12,6 +12,7 @@ mod branch;
 mod command;
 mod copy;
 mod keyring;
+mod authors;
 mod lineage;
 mod local;
 mod locks;

@@ -105,7 +105,7 @@ pub(super) fn commit(repo: &gix::Repository, id: ObjectId) -> Result<Commit, Rep
 }
 
 /// Whether the history of a shallow clone ends here.
-fn is_cut(repo: &gix::Repository, id: ObjectId) -> Result<bool, RepositoryError> {
+pub(super) fn is_cut(repo: &gix::Repository, id: ObjectId) -> Result<bool, RepositoryError> {
     let cuts = repo.shallow_commits().map_err(local)?;
     Ok(cuts.is_some_and(|cuts| cuts.contains(&id)))
 }

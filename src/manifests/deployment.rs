@@ -6,10 +6,10 @@ use serde_json::{Map, Value, json};
 
 use super::render::{MANAGED_BY, metadata};
 use super::subsets::Subsets;
-use crate::domain::{CANARY_TRACK, Weight, canary_deployment};
-use crate::progression::{Phase, Rollout, State};
+use crate::domain::{CANARY_TRACK, canary_deployment};
+use crate::progression::{Phase, Rollout, State, replicas};
 use crate::spec::patch::apply_candidate;
-use crate::spec::{CanaryReplicas, ManagedWorkload, Rung, ValidatedCanary, Workload};
+use crate::spec::{ManagedWorkload, ValidatedCanary, Workload};
 
 /// Labels and annotations that say who applies, owns or prunes the stable object, or what was last applied to it. A
 /// name that ends in `/` stands for all that start with it.
@@ -41,7 +41,12 @@ pub(super) fn render(canary: &ValidatedCanary, state: &State, subsets: &Subsets)
     spec.remove("paused");
     spec.insert(
         "replicas".to_owned(),
-        json!(replicas(managed, &canary.ladder, state, rollout)),
+        json!(replicas(
+            managed,
+            &canary.ladder,
+            rollout,
+            matches!(state.phase, Phase::Draining(..))
+        )),
     );
     spec.insert("selector".to_owned(), selector(&spec, &managed.label_key));
     spec.insert("template".to_owned(), template(&spec, managed, rollout));
@@ -108,32 +113,4 @@ fn template(spec: &Map<String, Value>, managed: &ManagedWorkload, rollout: &Roll
     metadata.insert("labels".to_owned(), Value::Object(labels));
     template.insert("metadata".to_owned(), Value::Object(metadata));
     Value::Object(template)
-}
-
-/// Replicas for the present step and the next one: pods have to be ready before the weight goes up. While traffic
-/// drains they stay what they were.
-fn replicas(managed: &ManagedWorkload, ladder: &[Rung], state: &State, rollout: &Rollout) -> u64 {
-    if let CanaryReplicas::Fixed(replicas) = managed.replicas {
-        return replicas.into();
-    }
-    let step = usize::from(rollout.step);
-    let draining = matches!(state.phase, Phase::Draining(..));
-    let left = step.checked_sub(1).filter(|_| draining);
-    let rungs = [left, Some(step)];
-    let share = rungs
-        .into_iter()
-        .flatten()
-        .filter_map(|index| ladder.get(index))
-        .flat_map(|rung| [Some(rung.weight), rung.mirror])
-        .chain([Some(rollout.weight), rollout.mirror])
-        .flatten()
-        .max()
-        .unwrap_or(Weight::ZERO);
-    // The API server's default for a Deployment that names no replicas is 1.
-    let stable = managed.manifest.pointer("/spec/replicas");
-    let stable = stable.and_then(Value::as_u64).unwrap_or(1);
-    stable
-        .saturating_mul(share.percent().into())
-        .div_ceil(100)
-        .max(1)
 }

@@ -54,6 +54,7 @@ pub fn rollout(canary: &ValidatedCanary, step: u16, percent: u64) -> Rollout {
         since: start,
         ladder: canary.ladder_revision.clone(),
         approval: Approval::NotNeeded,
+        stable_replicas: None,
     }
 }
 
@@ -129,6 +130,7 @@ fn modes() -> Vec<(&'static str, ValidatedCanary)> {
         stable: labels("version", "v2"),
         stable_deployments: vec!["reviews-v2".to_owned()],
         candidate_deployments: Vec::new(),
+        files: Vec::new(),
     });
     vec![
         ("managed", rich),

@@ -2,9 +2,10 @@
 
 use super::decide::{Answer, Desk, with_judgement};
 use super::freeze;
+use super::replicas;
 use super::state::{
-    Approval, Cause, Decision, DrainCause, Hold, HoldReason, Phase, Readiness, Rollout, State,
-    TransitionKind, WaitingOn,
+    Approval, Aspect, Cause, Decision, DrainCause, Hold, HoldReason, Phase, Readiness, Rollout,
+    State, TransitionKind, WaitingOn,
 };
 use crate::analysis::{Judgement, Verdict, next_reading};
 use crate::domain::{Timestamp, Weight};
@@ -33,19 +34,30 @@ pub(super) fn begin(desk: &Desk<'_>, state: State) -> Answer {
             &before,
             state,
             TransitionKind::Promote,
-            desk.author_or("rollbackWindow"),
+            desk.author_or(Aspect::Proposal, "rollbackWindow"),
             sentence,
         );
         return (with_candidate(decision, proposal), after);
+    }
+    if let Some(answer) = clock(desk, &state) {
+        return answer;
     }
     let before = state.clone();
     start(desk, &before, state, proposal)
 }
 
+/// Nothing begins while our clock is known to be wrong: requests are counted from the times that are written down, and
+/// those of the version before would be taken for the new one's as soon as the clock is set right.
+fn clock(desk: &Desk<'_>, state: &State) -> Option<Answer> {
+    let words = desk.seen.clock_off.clone()?;
+    let look = next_reading(desk.now, desk.canary.analysis.every);
+    Some(desk.wait(state.clone(), WaitingOn::Metrics(words), Some(look)))
+}
+
 /// After a drain that made room for another candidate: the start, if nothing speaks against it.
 pub(super) fn restart(desk: &Desk<'_>, before: &State, state: State) -> Option<Answer> {
     let proposal = desk.canary.proposal.as_ref()?;
-    if desk.canary.controls.abort {
+    if desk.canary.controls.abort || desk.seen.clock_off.is_some() {
         return None;
     }
     match refusal(desk, &state, proposal) {
@@ -66,7 +78,7 @@ fn settle(desk: &Desk<'_>, mut state: State) -> Answer {
         &before,
         state,
         TransitionKind::Withdraw,
-        desk.author_or("nothing is proposed"),
+        desk.author_or(Aspect::Proposal, "nothing is proposed"),
         sentence,
     )
 }
@@ -115,6 +127,7 @@ fn start(desk: &Desk<'_>, before: &State, mut after: State, proposal: &Candidate
         desk.canary.ladder_revision.clone(),
         desk.now,
     );
+    replicas::note(desk, &mut rollout);
     // Named users are traffic, too: where a cluster says that nothing answers yet, step 0 prepares the candidate first.
     if let Some(first) = desk.canary.ladder.first()
         && !first.has_traffic()
@@ -126,6 +139,10 @@ fn start(desk: &Desk<'_>, before: &State, mut after: State, proposal: &Candidate
         (true, _) => "",
         (false, true) => "; the named users reach it from now on",
         (false, false) => "; the named users reach it when it is ready",
+    };
+    let cause = match after.rejection(&proposal.revision) {
+        Some(_) => desk.author_or(Aspect::Retry, "retry was raised"),
+        None => desk.author_or(Aspect::Proposal, "a candidate is proposed"),
     };
     after
         .rejected
@@ -146,13 +163,7 @@ fn start(desk: &Desk<'_>, before: &State, mut after: State, proposal: &Candidate
         "{} is proposed next to {}{users}.{replaces}",
         proposal.summary, desk.canary.stable.summary
     );
-    desk.commit(
-        before,
-        after,
-        TransitionKind::Start,
-        desk.author_or("a candidate is proposed"),
-        sentence,
-    )
+    desk.commit(before, after, TransitionKind::Start, cause, sentence)
 }
 
 /// A candidate is on its way: what moves it, or what it waits for.
@@ -173,6 +184,9 @@ pub(super) fn progress(desk: &Desk<'_>, mut state: State, mut rollout: Rollout) 
     {
         return failed(desk, state, rollout, judgement);
     }
+    if let Some(answer) = replicas::grow(desk, &state, &rollout) {
+        return answer;
+    }
     match gate(desk, &rollout, judgement.as_ref()) {
         Gate::Closed { on, wake_at } => desk.wait(state, on, wake_at),
         Gate::TimedOut(reason) => desk.roll_back(
@@ -188,6 +202,14 @@ pub(super) fn progress(desk: &Desk<'_>, mut state: State, mut rollout: Rollout) 
             let Some(rung) = desk.canary.ladder.get(next) else {
                 return promote(desk, state, &rollout, rule, judgement);
             };
+            if let Some(answer) = clock(desk, &state) {
+                return answer;
+            }
+            if let Some(observed) = desk.seen.observed
+                && rollout.since == rollout.started
+            {
+                rollout.started = observed.max(rollout.started);
+            }
             let step = rollout.step.saturating_add(1);
             let (judgement, seen) = match judgement {
                 Some(judgement) if rollout.has_traffic() => {
@@ -198,6 +220,7 @@ pub(super) fn progress(desk: &Desk<'_>, mut state: State, mut rollout: Rollout) 
                 None => (None, String::new()),
             };
             enter(&mut rollout, step, rung, desk.now);
+            replicas::note(desk, &mut rollout);
             state.remember(judgement.as_ref());
             let sentence = advance_sentence(&before, &rollout, &seen);
             state.phase = Phase::Progressing(rollout);
@@ -277,7 +300,7 @@ fn proposal_changed(desk: &Desk<'_>, state: &State, rollout: &Rollout) -> Option
         ),
         Some(_) => return None,
     };
-    let cause = desk.author_or("the proposal changed");
+    let cause = desk.author_or(Aspect::Proposal, "the proposal changed");
     Some(desk.drain(state.clone(), rollout.clone(), why, (kind, cause, sentence)))
 }
 
@@ -286,13 +309,16 @@ fn held(desk: &Desk<'_>, mut state: State, rollout: Rollout, hold: Hold) -> Answ
     if desk.canary.controls.resume <= state.resume {
         return desk.wait(state, WaitingOn::Person(hold), None);
     }
+    if let Some(answer) = clock(desk, &state) {
+        return answer;
+    }
     state.resume = desk.canary.controls.resume;
     resume(
         desk,
         state,
         rollout,
         &hold,
-        desk.author_or("resume was raised"),
+        desk.author_or(Aspect::Resume, "resume was raised"),
     )
 }
 
@@ -342,7 +368,7 @@ fn reanchor(desk: &Desk<'_>, mut state: State, mut rollout: Rollout) -> Answer {
         &before,
         state,
         TransitionKind::Render,
-        desk.author_or("the ladder was edited"),
+        desk.author_or(Aspect::Ladder, "the ladder was edited"),
         sentence,
     )
 }

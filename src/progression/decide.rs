@@ -7,8 +7,8 @@
 use std::ops::ControlFlow::{self, Break, Continue};
 
 use super::state::{
-    Approval, Attribution, Cause, Decision, DrainCause, Failure, Intervention, Observation, Phase,
-    Previous, Rejection, Rollout, State, Transition, TransitionKind, VerdictNote, WaitingOn,
+    Approval, Aspect, Attribution, Cause, Decision, DrainCause, Failure, Intervention, Observation,
+    Phase, Previous, Rejection, Rollout, State, Transition, TransitionKind, VerdictNote, WaitingOn,
 };
 use super::{climb, people};
 use crate::analysis::Verdict;
@@ -71,7 +71,7 @@ pub fn decide_removal(
         // Whatever people made of the state, the counter on the objects never goes back.
         state.sequence = state.sequence.max(ours.sequence);
     }
-    let cause = desk.author_or("the canary's spec was removed");
+    let cause = desk.author_or(Aspect::Existence, "the canary's spec was removed");
     match state.phase.clone() {
         Phase::Progressing(rollout) => {
             let sentence =
@@ -117,7 +117,7 @@ fn initialize(desk: &Desk<'_>, state: State) -> Ruling {
     if state.sequence > 0 {
         return Continue(state);
     }
-    let cause = desk.author_or("the canary is new");
+    let cause = desk.author_or(Aspect::Existence, "the canary is new");
     let sentence = format!(
         "First manifests of this canary: all traffic on stable, {}.",
         state.stable.summary
@@ -168,7 +168,7 @@ fn stable_changed(desk: &Desk<'_>, mut state: State) -> Ruling {
                 "Stable's manifest was edited ({} -> {}): traffic returns to stable, then the ladder starts anew.",
                 state.stable.summary, stable.summary
             );
-            let cause = desk.author_or("stable's manifest was edited");
+            let cause = desk.author_or(Aspect::Stable, "stable's manifest was edited");
             Break(desk.drain(
                 state,
                 rollout,
@@ -184,7 +184,7 @@ fn stable_changed(desk: &Desk<'_>, mut state: State) -> Ruling {
                 "Stable's manifest was edited: {} -> {}.",
                 before.stable.summary, state.stable.summary
             );
-            let cause = desk.author_or("stable's manifest was edited");
+            let cause = desk.author_or(Aspect::Stable, "stable's manifest was edited");
             Break(desk.commit(&before, state, TransitionKind::Stable, cause, sentence))
         }
     }
@@ -218,10 +218,10 @@ fn abort_or_pause(desk: &Desk<'_>, state: State) -> Ruling {
     if controls.abort {
         match state.phase.clone() {
             Phase::Progressing(rollout) => {
-                let cause = desk.author_or("abort: true");
+                let cause = desk.author_or(Aspect::Abort, "abort: true");
                 let reason = match &cause {
                     Cause::Person(by) => format!("aborted by {}", by.person.name),
-                    Cause::Rule(rule) => rule.clone(),
+                    Cause::Rule(rule) | Cause::Sought(_, rule) => rule.clone(),
                 };
                 return Break(desk.roll_back(state, rollout, cause, reason, None));
             }
@@ -304,21 +304,16 @@ fn repair(desk: &Desk<'_>, (decision, state): Answer) -> Answer {
         .collect();
     let files = files.join(", ");
     let (cause, sentence) = match &desk.seen.intervention {
-        Some(
-            Intervention::ManifestEdited { by, .. }
-            | Intervention::StateEdited { by, .. }
-            | Intervention::Approved { by }
-            | Intervention::Resumed { by }
-            | Intervention::WeightEdited { by, .. },
-        ) => (
-            Cause::Person(by.clone()),
-            format!(
+        Some(intervention) => {
+            let by = intervention.by();
+            let sentence = format!(
                 "{} edited what Serin generates ({files}); it is rendered from {} again. Change that file instead.",
                 by.person.name, desk.canary.home.file
-            ),
-        ),
+            );
+            (Cause::Person(by.clone()), sentence)
+        }
         None => (
-            desk.author_or("spec and manifests differ"),
+            desk.author_or(Aspect::Rendering, "spec and manifests differ"),
             format!("{files} follow {} again.", desk.canary.home.file),
         ),
     };
@@ -332,11 +327,12 @@ fn repair(desk: &Desk<'_>, (decision, state): Answer) -> Answer {
 }
 
 impl Desk<'_> {
-    /// The person who last changed the inputs, or a rule when nobody is known.
-    pub(super) fn author_or(&self, rule: &str) -> Cause {
-        match &self.seen.author {
-            Some(author) => Cause::Person(author.clone()),
-            None => Cause::Rule(rule.to_owned()),
+    /// The person who made this part of the inputs what it is, or a rule when it was nobody.
+    pub(super) fn author_or(&self, aspect: Aspect, rule: &str) -> Cause {
+        match self.seen.authors.get(&aspect) {
+            Some(Some(author)) => Cause::Person(author.clone()),
+            Some(None) => Cause::Rule(rule.to_owned()),
+            None => Cause::Sought(aspect, rule.to_owned()),
         }
     }
 
@@ -566,6 +562,7 @@ impl Rollout {
             since: now,
             ladder,
             approval: Approval::NotNeeded,
+            stable_replicas: None,
         }
     }
 

@@ -77,7 +77,7 @@ fn rise(case: &Case<'_>) -> Option<String> {
     }
     if case.transition.kind == TransitionKind::Adopt {
         return match case.transition.cause {
-            Cause::Person(_) => None,
+            Cause::Person(_) | Cause::Sought(..) => None,
             Cause::Rule(_) => Some("a weight was adopted from nobody".to_owned()),
         };
     }

@@ -9,6 +9,7 @@ mod decide;
 mod freeze;
 mod invariants;
 mod people;
+mod replicas;
 mod state;
 mod waiting;
 mod window;
@@ -16,10 +17,11 @@ mod window;
 pub use decide::{decide, decide_removal};
 pub use freeze::ends as freeze_ends;
 pub use invariants::violations;
+pub use replicas::replicas;
 pub use window::window;
 
 pub use state::{
-    Approval, Attribution, Cause, Decision, DrainCause, Failure, Hold, HoldReason, Intervention,
-    Observation, Phase, Previous, Readiness, Rejection, Rollout, State, Transition, TransitionKind,
-    VerdictNote, WaitingOn,
+    Approval, Aspect, Attribution, Cause, Decision, DrainCause, Failure, Hold, HoldReason,
+    Intervention, Observation, Phase, Previous, Readiness, Rejection, Rollout, State, Transition,
+    TransitionKind, VerdictNote, WaitingOn,
 };

@@ -1,5 +1,6 @@
 //! The state of a canary and the vocabulary of decisions.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -66,6 +67,8 @@ pub struct Rollout {
     pub ladder: Revision,
     /// The gate of this step.
     pub approval: Approval,
+    /// Most replicas that stable was seen with since the start, where the cluster asks for more than Git: an autoscaler's.
+    pub stable_replicas: Option<u32>,
 }
 
 /// The gate of a step.
@@ -174,16 +177,20 @@ pub struct Attribution {
 pub struct Observation {
     /// What people did to Serin's own files since its last commit on this canary.
     pub intervention: Option<Intervention>,
-    /// Who last changed what people write for this canary: spec, stable's manifest.
-    pub author: Option<Attribution>,
+    /// Whose commit made each of these what it is, as far as the history was asked; nobody's, if it does not say.
+    pub authors: BTreeMap<Aspect, Option<Attribution>>,
     /// Since when the cluster (without one: the branch) shows what HEAD says; `None`: not yet.
     pub observed: Option<Timestamp>,
     /// Whether stable's workload runs what Git says.
     pub stable: Readiness,
     /// Whether the candidate's workload runs what Git says.
     pub candidate: Readiness,
+    /// Replicas that stable's workload is asked to have in the cluster.
+    pub stable_replicas: Option<u32>,
     /// The verdict, when the metrics were asked.
     pub judgement: Option<Judgement>,
+    /// What is wrong with our clock, when Prometheus' own says so: nothing that would be measured from now on begins.
+    pub clock_off: Option<String>,
     /// Files of ours that differ from what spec and state render to; empty when all is in order.
     pub stale: Vec<RepoPath>,
 }
@@ -242,6 +249,30 @@ pub enum Intervention {
         /// Who did it.
         by: Attribution,
     },
+}
+
+impl Intervention {
+    /// Who did it.
+    pub fn by(&self) -> &Attribution {
+        match self {
+            Self::StateEdited { by, .. }
+            | Self::Approved { by }
+            | Self::Resumed { by }
+            | Self::WeightEdited { by, .. }
+            | Self::ManifestEdited { by, .. } => by,
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn by_mut(&mut self) -> &mut Attribution {
+        match self {
+            Self::StateEdited { by, .. }
+            | Self::Approved { by }
+            | Self::Resumed { by }
+            | Self::WeightEdited { by, .. }
+            | Self::ManifestEdited { by, .. } => by,
+        }
+    }
 }
 
 /// The answer of `decide`.
@@ -332,6 +363,32 @@ pub enum Cause {
     Rule(String),
     /// A person's commit.
     Person(Attribution),
+    /// The commit of whoever made this part of the inputs what it is, which the history was not asked for yet; without
+    /// one a rule, in its words.
+    Sought(Aspect, String),
+}
+
+/// A part of what people write. The commit that touched the file last need not be the one that changed this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Aspect {
+    /// That there is a canary, or none.
+    Existence,
+    /// What is proposed.
+    Proposal,
+    /// What stable runs.
+    Stable,
+    /// `abort`.
+    Abort,
+    /// `retry`.
+    Retry,
+    /// `resume`.
+    Resume,
+    /// The ladder.
+    Ladder,
+    /// All that is rendered from spec and manifests.
+    Rendering,
+    /// What somebody did to Serin's own files.
+    Edit,
 }
 
 /// Why a canary does not move: a typed answer that log, condition, event, metric and trace share.

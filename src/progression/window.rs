@@ -24,8 +24,14 @@ pub fn window(
     let by_chance = rollout.matches.is_empty()
         && rollout.mirror.is_none()
         && canary.route.session_affinity.is_none();
+    // Who decided the first step may have had a slow clock: what counts begins when it was observed, whoever dated that.
+    let first = rollout.since == rollout.started;
     Some(Window {
-        rollout: rollout.started.min(step),
+        rollout: if first {
+            step
+        } else {
+            rollout.started.min(step)
+        },
         step,
         has_traffic: rollout.has_traffic(),
         weight: by_chance.then(|| rollout.weight.percent()),

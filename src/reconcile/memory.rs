@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::authors::Authors;
 use super::situation::{Rendering, View};
-use crate::analysis::{self, Judgement, Ledger, Target};
+use crate::analysis::{self, Answer, AskError, Judgement, Ledger, Target};
 use crate::domain::{CanaryId, CommitId, Timestamp};
 use crate::manifests::{Committed, Manifests};
 use crate::spec::{ParseCache, ValidatedCanary};
@@ -32,8 +33,31 @@ pub struct Memory {
     pub(super) ahead: BTreeMap<CanaryId, Manifests<Committed>>,
     /// What those commits were rendered from.
     pub(super) renderings: BTreeMap<CanaryId, Rendering>,
+    /// Whose commits the present state of a canary rests on, as far as the history was asked at this head.
+    pub(super) authors: BTreeMap<CanaryId, Authors>,
+    /// What this pass knows of our clock beside Prometheus' own; `None`: it was not asked yet.
+    pub(super) clock: Option<ClockCheck>,
     /// Races lost so far.
     pub(super) races: u64,
+}
+
+/// Our clock beside Prometheus' own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum ClockCheck {
+    /// They agree, or Prometheus does not say.
+    NothingKnown,
+    /// They differ; the sentence says how.
+    Off(String),
+}
+
+impl ClockCheck {
+    pub(super) fn of(answers: &[Answer]) -> Self {
+        let off = answers.iter().find_map(|answer| match answer {
+            Answer::Failed(error @ AskError::Clock(_)) => Some(error.to_string()),
+            Answer::Failed(_) | Answer::Series(_) => None,
+        });
+        off.map_or(Self::NothingKnown, Self::Off)
+    }
 }
 
 /// A refused push.
@@ -120,6 +144,7 @@ impl Memory {
         self.recalled.retain(|id, _| view.knows(id));
         self.ahead.clear();
         self.renderings.clear();
+        self.authors.clear();
         for situation in &view.situations {
             if !situation.is_progressing() {
                 self.ledger.forget(&situation.id);

@@ -4,7 +4,8 @@
 //! 2. `situation::read` (pure): spec and state of each canary, and what people did to our files.
 //! 3. `cluster.follow`, `observe` (I/O): what the cluster is to show, and what it shows.
 //! 4. `analysis::plan` (pure), `metrics.ask` (I/O), `analysis::absorb` and `judge` (pure): the verdicts.
-//! 5. `plan::decide` (pure): the commits to make, checked by code that did not make them.
+//! 5. `plan::decide` (pure): the commits to make, checked by code that did not make them; `repository.authors` (I/O): whose
+//!    doing they are.
 //! 6. `repository.publish` (I/O): all of them in one push. A lost race starts the pass again on the new head.
 //! 7. `cluster.apply` (I/O): only what the remote accepted.
 //! 8. the report (pure).
@@ -12,6 +13,7 @@
 //! A pass is level-triggered: it ignores what woke it and derives everything from HEAD. Holding takes the same path as
 //! moving. The memory between passes only saves work; a fresh engine decides the same.
 
+mod authors;
 mod memory;
 mod plan;
 mod report;
@@ -23,12 +25,14 @@ use std::time::Duration;
 
 use chrono::DurationRound;
 
+use memory::ClockCheck;
 pub use memory::Memory;
 pub use report::{CanaryReport, Outlook, Pass};
 
 use crate::analysis::{self, Target};
 use crate::clock::Clock;
 use crate::domain::{CanaryId, CommitId, Timestamp};
+use crate::lease::Share;
 use crate::manifests::{Committed, Manifests};
 use crate::ports::{
     Cluster, Head, History, Metrics, Published, Repository, RepositoryError, Sighting, Tree, Wanted,
@@ -65,6 +69,7 @@ pub struct Engine<R, M, C, K> {
     /// The clock.
     pub clock: K,
     settings: Settings,
+    share: Share,
     memory: Memory,
     only_plans: bool,
 }
@@ -84,6 +89,7 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
             cluster,
             clock,
             settings,
+            share: Share::WHOLE,
             memory: Memory::default(),
             only_plans: false,
         }
@@ -98,6 +104,13 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
     /// The memory of parsed files.
     pub fn parsed(&self) -> &ParseCache {
         &self.memory.parsed
+    }
+
+    /// The same engine for a share of the branch: others work on the rest.
+    #[must_use]
+    pub fn sharing_with_others(mut self, share: Share) -> Self {
+        self.share = share;
+        self
     }
 
     /// The same engine in plan mode: it says what it would commit, and never pushes.
@@ -143,10 +156,11 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
         let view = self.view(&head).await?;
         let sightings = self.cluster.observe(&view.looked_for(), now).await;
         let sightings = sightings.as_ref();
+        self.memory.clock = (!asking).then_some(ClockCheck::NothingKnown);
         if asking {
             self.judge(&view, sightings, now).await;
         }
-        let mut plans = plan::decide(&view, sightings, &self.memory, &self.settings, now);
+        let mut plans = self.decide(&view, sightings, now).await?;
         if let Some(on @ WaitingOn::HeadUnverified { .. }) = blocked {
             plans.iter_mut().for_each(|plan| plan.stand_still(&on));
         }
@@ -154,6 +168,7 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
     }
 
     async fn attempt(&mut self, now: Timestamp) -> Result<Attempt, RepositoryError> {
+        self.memory.clock = None;
         let (head, blocked) = self.head().await?;
         let Some(head) = head else {
             return Ok(Attempt::Done(match blocked {
@@ -169,7 +184,7 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
         let sightings = self.cluster.observe(&view.looked_for(), now).await;
         let sightings = sightings.as_ref();
         self.judge(&view, sightings, now).await;
-        let mut plans = plan::decide(&view, sightings, &self.memory, &self.settings, now);
+        let mut plans = self.decide(&view, sightings, now).await?;
         match self.publish(&head, &mut plans, now).await? {
             Push::LostRace => return Ok(Attempt::LostRace),
             Push::Accepted(newest) if sightings.is_some() => {
@@ -183,6 +198,7 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
             pass.observe(sightings);
         }
         pass.mistakes.clone_from(&view.mistakes);
+        pass.elsewhere.clone_from(&view.elsewhere);
         Ok(Attempt::Done(pass))
     }
 
@@ -231,7 +247,7 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
             return Ok(Arc::clone(view));
         }
         let snapshot = self.repository.snapshot(head).await?;
-        let mut reading = situation::Reading::of(snapshot, &mut self.memory.parsed);
+        let mut reading = situation::Reading::of(snapshot, &mut self.memory.parsed, self.share);
         let lineages = self.repository.lineage(head, &reading.watches()).await?;
         for (orphan, commit) in reading.removed(&lineages) {
             self.recall(&orphan, commit).await?;
@@ -273,11 +289,50 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
         }
         let queries = analysis::plan(&targets, &self.memory.ledger, now);
         let answers = self.metrics.ask(&queries).await;
+        if !queries.is_empty() {
+            self.memory.clock = Some(ClockCheck::of(&answers));
+        }
         analysis::absorb(&mut self.memory.ledger, &targets, &queries, &answers);
         for target in &targets {
             let judgement = analysis::judge(target, &self.memory.ledger, now);
             self.memory.judged(target, judgement);
         }
+    }
+
+    /// The plans of every canary. The history is asked whose doing it is for those that are about to move, and for no other.
+    async fn decide(
+        &mut self,
+        view: &View,
+        sightings: Option<&BTreeMap<CanaryId, Sighting>>,
+        now: Timestamp,
+    ) -> Result<Vec<Plan>, RepositoryError> {
+        let mut plans = plan::decide(view, sightings, &self.memory, &self.settings, now);
+        if self.memory.clock.is_none() && plan::begins_measuring(&plans) && !plan::is_urgent(&plans)
+        {
+            let answers = self.metrics.ask(&[analysis::clock_query(now)]).await;
+            let check = ClockCheck::of(&answers);
+            if let ClockCheck::Off(_) = check {
+                self.memory.clock = Some(check);
+                plans = plan::decide(view, sightings, &self.memory, &self.settings, now);
+            }
+        }
+        let (mut asked, mut questions) = (Vec::new(), Vec::new());
+        for (what, question) in authors::sought(view, &plans) {
+            match question {
+                Some(question) => {
+                    asked.push(what);
+                    questions.push(question);
+                }
+                None => authors::keep(&mut self.memory.authors, vec![what], vec![None]),
+            }
+        }
+        if !questions.is_empty() {
+            let answers = self.repository.authors(&view.head, questions).await?;
+            authors::keep(&mut self.memory.authors, asked, answers);
+        }
+        let room = (&self.settings, now);
+        plan::decide_again(&mut plans, view, sightings, &self.memory, room);
+        Ok(plans)
     }
 
     /// After a push of ours HEAD is known without a fetch: promotions change people's files, too.

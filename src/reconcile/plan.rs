@@ -1,19 +1,20 @@
 //! Decisions as commits: what to write for each canary, checked before it is written.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Settings;
-use super::memory::Memory;
+use super::authors;
+use super::memory::{ClockCheck, Memory};
 use super::situation::{Rendering, Situation, Sound, Standing, Tree, View, rendered};
 use crate::analysis::{Judgement, Target};
 use crate::domain::{CanaryId, CommitId, RepoPath, Timestamp};
 use crate::manifests::{self, Committed, Manifests};
 use crate::ports::{Draft, Sighting};
 use crate::progression::{
-    self, Decision, Intervention, Observation, Readiness, State, Transition, TransitionKind,
-    WaitingOn,
+    self, Aspect, Cause, Decision, Intervention, Observation, Readiness, State, Transition,
+    TransitionKind, WaitingOn,
 };
 use crate::record::message;
 use crate::spec::{CandidateContent, Diagnostic, ValidatedCanary, Workload, promotion};
@@ -43,6 +44,8 @@ pub(super) struct Plan {
     pub(super) wake_at: Option<Timestamp>,
     pub(super) judgement: Option<Judgement>,
     pub(super) diagnostics: Vec<Diagnostic>,
+    /// What has to be looked up in the history before the drafts say whose doing they are.
+    pub(super) sought: BTreeSet<Aspect>,
     /// The commits, once the remote accepted them.
     pub(super) commits: Vec<CommitId>,
 }
@@ -116,16 +119,44 @@ pub(super) fn decide(
         settings,
         now,
     };
-    view.situations
-        .iter()
-        .map(|situation| match &situation.standing {
-            Standing::Broken(diagnostics) => Plan::broken(&situation.id, diagnostics.clone()),
-            Standing::Sound(sound) => {
-                let seen = observation(&situation.id, sound, sightings, memory);
-                Plan::of(&situation.id, sound, seen, &room)
-            }
-        })
-        .collect()
+    let plan = |situation| Plan::of(situation, sightings, memory, &room);
+    view.situations.iter().map(plan).collect()
+}
+
+/// Whether any plan begins something that is measured from its own time on.
+pub(super) fn begins_measuring(plans: &[Plan]) -> bool {
+    let begins = |transition: &Transition| {
+        matches!(
+            transition.kind,
+            TransitionKind::Start | TransitionKind::Advance | TransitionKind::Resume
+        )
+    };
+    plans.iter().any(|plan| plan.transitions.iter().any(begins))
+}
+
+/// Whether traffic leaves a candidate that harms users: nothing may delay that.
+pub(super) fn is_urgent(plans: &[Plan]) -> bool {
+    plans.iter().any(Plan::is_urgent)
+}
+
+/// Decides again for every canary whose plan has sought something in the history.
+pub(super) fn decide_again(
+    plans: &mut [Plan],
+    view: &View,
+    sightings: Option<&BTreeMap<CanaryId, Sighting>>,
+    memory: &Memory,
+    (settings, now): (&Settings, Timestamp),
+) {
+    let room = Room {
+        tree: &view.tree,
+        settings,
+        now,
+    };
+    for (situation, plan) in view.situations.iter().zip(plans) {
+        if !plan.sought.is_empty() {
+            *plan = Plan::of(situation, sightings, memory, &room);
+        }
+    }
 }
 
 /// What every plan of a pass shares.
@@ -143,12 +174,18 @@ fn observation(
 ) -> Observation {
     let observed = observed(id, &sound.state, sightings, memory);
     let sighting = sightings.and_then(|sightings| sightings.get(id));
+    let authors = memory.authors.get(id).cloned().unwrap_or_default();
     Observation {
-        intervention: sound.intervention.clone(),
-        author: sound.author.clone(),
+        intervention: authors::reattributed(sound.intervention.as_ref(), &authors),
+        authors,
+        clock_off: match &memory.clock {
+            Some(ClockCheck::Off(words)) => Some(words.clone()),
+            Some(ClockCheck::NothingKnown) | None => None,
+        },
         observed,
         stable: sighting.map_or(Readiness::Unknown, |sighting| sighting.stable.clone()),
         candidate: sighting.map_or(Readiness::Unknown, |sighting| sighting.candidate.clone()),
+        stable_replicas: sighting.and_then(|sighting| sighting.stable_replicas),
         judgement: observed.and_then(|step| memory.verdict(id, step).cloned()),
         stale: sound.stale.clone(),
     }
@@ -185,11 +222,30 @@ impl Plan {
             wake_at: None,
             judgement: None,
             diagnostics,
+            sought: BTreeSet::new(),
             commits: Vec::new(),
         }
     }
 
-    fn of(id: &CanaryId, sound: &Sound, seen: Observation, room: &Room<'_>) -> Self {
+    fn of(
+        situation: &Situation,
+        sightings: Option<&BTreeMap<CanaryId, Sighting>>,
+        memory: &Memory,
+        room: &Room<'_>,
+    ) -> Self {
+        match &situation.standing {
+            Standing::Broken(diagnostics) => Self::broken(&situation.id, diagnostics.clone()),
+            Standing::Sound(sound) => {
+                let seen = observation(&situation.id, sound, sightings, memory);
+                Self::moving(&situation.id, sound, seen, room)
+            }
+        }
+    }
+
+    fn moving(id: &CanaryId, sound: &Sound, seen: Observation, room: &Room<'_>) -> Self {
+        let unsure = seen.intervention.is_some()
+            && sound.rivals > 1
+            && !seen.authors.contains_key(&Aspect::Edit);
         let mut plan = Self {
             id: id.clone(),
             canary: Some(Arc::clone(&sound.canary)),
@@ -203,9 +259,10 @@ impl Plan {
             wake_at: None,
             judgement: seen.judgement.clone(),
             diagnostics: Vec::new(),
+            sought: BTreeSet::new(),
             commits: Vec::new(),
         };
-        let mut before = sound.state.clone();
+        let mut before = authors::reapproved(sound.state.clone(), sound, &seen.authors);
         let mut seen = seen;
         for _ in 0..MAX_CHAIN {
             let decide = if sound.removed {
@@ -245,6 +302,9 @@ impl Plan {
             };
         }
         plan.state = Some(before);
+        if unsure && !plan.drafts.is_empty() {
+            plan.sought.insert(Aspect::Edit);
+        }
         plan
     }
 
@@ -286,6 +346,9 @@ impl Plan {
             seen,
             (&wanted, room.now),
         )?;
+        if let Cause::Sought(aspect, _) = &transition.cause {
+            self.sought.insert(*aspect);
+        }
         self.drafts.push(Draft {
             canary: self.id.clone(),
             message: message::write(&self.id, &transition, &room.settings.style),

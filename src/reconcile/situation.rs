@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::domain::{BlobId, CanaryId, CommitId, Person, RepoPath, Timestamp, files};
+use crate::lease::Share;
 use crate::manifests::{self, Committed, Manifests};
 use crate::ports::{self, ForeignCommit, Lineage, Snapshot, Wanted, Watch};
 use crate::progression::{Attribution, Intervention, Phase, State};
@@ -30,6 +31,8 @@ pub(super) struct View {
     pub(super) skipped: Vec<(String, String)>,
     /// Deployments whose new manifests wait, by namespace and name.
     pub(super) held_back: BTreeSet<(String, String)>,
+    /// Canaries that other engines work on.
+    pub(super) elsewhere: Arc<BTreeSet<CanaryId>>,
     /// Mistakes in files of which nobody can tell whose they are.
     pub(super) mistakes: Vec<Diagnostic>,
 }
@@ -58,21 +61,24 @@ pub(super) struct Sound {
     pub(super) removed: bool,
     pub(super) state: State,
     pub(super) intervention: Option<Intervention>,
-    pub(super) author: Option<Attribution>,
+    /// How many commits of people on the folder there are since ours: with several, the newest need not be the one.
+    pub(super) rivals: usize,
     /// The generated files at HEAD.
     pub(super) files: Files,
     /// Those of them that differ from what spec and state render to.
     pub(super) stale: Vec<RepoPath>,
-    origin: Origin,
+    pub(super) origin: Origin,
 }
 
 /// Everything besides the spec that a [`Sound`] is made of: equal origins and equal specs give equal situations.
 #[derive(Debug, PartialEq, Eq)]
-struct Origin {
+pub(super) struct Origin {
     blobs: Vec<Option<BlobId>>,
-    ours: Option<CommitId>,
-    folder: Option<CommitId>,
-    input: Option<CommitId>,
+    pub(super) ours: Option<CommitId>,
+    /// The newest commit of somebody else on the folder.
+    pub(super) folder: Option<CommitId>,
+    /// The newest commit of somebody else on an input.
+    pub(super) input: Option<CommitId>,
 }
 
 impl View {
@@ -142,6 +148,7 @@ pub(super) struct Reading {
     tree: Tree,
     skipped: Vec<(String, String)>,
     catalog: Arc<Catalog>,
+    share: Share,
     recalled: BTreeMap<CanaryId, ValidatedCanary>,
 }
 
@@ -166,13 +173,14 @@ fn held_back(situations: &[Situation]) -> BTreeSet<(String, String)> {
 }
 
 impl Reading {
-    pub(super) fn of(snapshot: Snapshot, cache: &mut ParseCache) -> Self {
+    pub(super) fn of(snapshot: Snapshot, cache: &mut ParseCache, share: Share) -> Self {
         let skipped = snapshot.skipped.clone();
         let (tree, catalog) = read(snapshot, cache);
         Self {
             tree,
             skipped,
             catalog,
+            share,
             recalled: BTreeMap::new(),
         }
     }
@@ -195,6 +203,7 @@ impl Reading {
             folder: orphan.folder.clone(),
             inputs: Vec::new(),
         }));
+        watches.retain(|watch| self.share.has(&watch.canary.namespace));
         watches
     }
 
@@ -249,7 +258,9 @@ impl Reading {
                     .iter()
                     .map(|(id, canary)| (id, Ok(canary), true)),
             );
+        let (share, is_ours) = (self.share, |id: &CanaryId| self.share.has(&id.namespace));
         let mut situations: Vec<Situation> = entries
+            .filter(|(id, ..)| is_ours(id))
             .map(|(id, entry, removed)| {
                 let standing = match entry {
                     Ok(canary) => Draft {
@@ -268,12 +279,20 @@ impl Reading {
             })
             .collect();
         situations.sort_by(|one, other| one.id.cmp(&other.id));
+        let known = self.catalog.canaries.keys();
+        let elsewhere = known.filter(|id| !is_ours(id)).cloned().collect();
         let wanted = situations.iter().filter_map(|s| s.committed(head));
         View {
             head: head.clone(),
             wanted: wanted.collect(),
             held_back: held_back(&situations),
-            mistakes: mistakes(&self.catalog),
+            // One engine says them for all.
+            mistakes: if share.is_first() {
+                mistakes(&self.catalog)
+            } else {
+                Vec::new()
+            },
+            elsewhere: Arc::new(elsewhere),
             skipped: self.skipped,
             tree: self.tree,
             situations,
@@ -398,7 +417,7 @@ impl Draft<'_> {
             removed: self.removed,
             state,
             intervention,
-            author: lineage.input.as_ref().map(attribution),
+            rivals: lineage.folder.len(),
             files,
             stale,
             origin,
@@ -492,7 +511,7 @@ fn same(ours: &BTreeMap<RepoPath, Vec<u8>>, head: &Files) -> bool {
             .all(|((path, one), (other_path, other))| path == other_path && **one == **other)
 }
 
-fn attribution(commit: &ForeignCommit) -> Attribution {
+pub(super) fn attribution(commit: &ForeignCommit) -> Attribution {
     Attribution {
         person: commit.author.clone(),
         commit: commit.id.clone(),

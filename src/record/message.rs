@@ -106,7 +106,7 @@ pub fn what(transition: &Transition) -> String {
 
 fn cause(cause: &Cause) -> String {
     match cause {
-        Cause::Rule(rule) => format!("rule: {rule}"),
+        Cause::Rule(rule) | Cause::Sought(_, rule) => format!("rule: {rule}"),
         Cause::Person(by) => format!(
             "person: {} in {}: {}",
             by.person,

@@ -117,10 +117,19 @@ fn rollout() -> impl Strategy<Value = Rollout> {
         matches,
         times,
         word(),
-        approval,
+        (approval, prop::option::of(1_u32..1_000)),
     )
         .prop_map(
-            |(candidate, step, weight, mirror, matches, (started, since), ladder, approval)| {
+            |(
+                candidate,
+                step,
+                weight,
+                mirror,
+                matches,
+                (started, since),
+                ladder,
+                (approval, stable_replicas),
+            )| {
                 Rollout {
                     candidate,
                     step,
@@ -131,6 +140,7 @@ fn rollout() -> impl Strategy<Value = Rollout> {
                     since,
                     ladder,
                     approval,
+                    stable_replicas,
                 }
             },
         )

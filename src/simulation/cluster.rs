@@ -179,7 +179,7 @@ fn sight(world: &super::mesh::World, manifests: &Manifests<Committed>) -> Sighti
         } else {
             Readiness::Ready
         },
-        stable_replicas: None,
+        stable_replicas: world.stable_replicas,
     }
 }
 

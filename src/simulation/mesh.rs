@@ -63,6 +63,8 @@ pub struct World {
     pub cluster: ClusterMood,
     /// What the cluster holds of each canary; used with a simulated cluster only.
     pub objects: BTreeMap<CanaryId, Held>,
+    /// Replicas that stable is asked to have by somebody else than Git.
+    pub stable_replicas: Option<u32>,
     /// Changes of the cluster so far.
     pub changes: u64,
     /// How often Prometheus was asked.

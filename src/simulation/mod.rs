@@ -115,6 +115,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The person whom a commit of ours names as its cause.
+fn caused_by(message: &str) -> Option<&str> {
+    let mut lines = message.lines();
+    let cause = lines.find_map(|line| line.strip_prefix("Serin-Cause: person: "))?;
+    cause.split(" <").next()
+}
+
 impl Simulation {
     fn new(scenario: &Scenario, parsed: &ParseCache) -> Self {
         let mut remote = Remote::default();
@@ -308,7 +315,11 @@ impl Simulation {
                     .next()
                     .unwrap_or_default()
                     .to_lowercase();
-                (who, commit.subject().to_owned())
+                let subject = commit.subject();
+                match caused_by(&commit.message) {
+                    Some(person) => (who, format!("{subject} ({person})")),
+                    None => (who, subject.to_owned()),
+                }
             })
             .collect();
         self.reported += lines.len();
@@ -430,6 +441,13 @@ impl Simulation {
             Act::ResetCounters => {
                 lock(&self.world).reset_counters();
                 self.line("event", "every pod restarts, counters start from zero");
+            }
+            Act::ScaleStable(replicas) => {
+                lock(&self.world).stable_replicas = Some(replicas);
+                self.line(
+                    "event",
+                    &format!("an autoscaler gives stable {replicas} replicas"),
+                );
             }
             Act::DeleteNamespace => {
                 lock(&self.world).objects.clear();

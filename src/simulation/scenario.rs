@@ -157,6 +157,9 @@ struct EventSpec {
     /// Offset of the engine's clock: `90s`, `-1h`.
     #[serde(default)]
     clock: Option<String>,
+    /// An autoscaler gives stable this many replicas.
+    #[serde(default)]
+    scale_stable: Option<u32>,
     #[serde(default)]
     delete_namespace: bool,
     /// Edit an object in the cluster.
@@ -201,6 +204,7 @@ pub(super) enum Act {
     Lose(Lost),
     Kubernetes(ClusterMood),
     ResetCounters,
+    ScaleStable(u32),
     DeleteNamespace,
     EditCluster {
         path: RepoPath,
@@ -474,6 +478,9 @@ impl EventSpec {
         }
         if self.reset_counters {
             return Ok(Act::ResetCounters);
+        }
+        if let Some(replicas) = self.scale_stable {
+            return Ok(Act::ScaleStable(replicas));
         }
         if let Some(by) = self.clock {
             return offset(&by)

@@ -38,16 +38,20 @@ pub struct ValidatedCanary {
 }
 
 impl ValidatedCanary {
-    /// What people write for this canary: its spec, the manifest of its workload, and where its images are set.
+    /// What people write for this canary: its spec, the manifests of its workloads, and where its images are set.
     pub fn inputs(&self) -> Vec<RepoPath> {
         let mut inputs = vec![self.home.file.clone()];
-        if let Workload::Managed(managed) = &self.workload {
-            let images = &managed.images;
-            let others = images.kustomizations.iter().chain(&images.marked);
-            for file in std::iter::once(&managed.file).chain(others) {
-                if !inputs.contains(file) {
-                    inputs.push(file.clone());
-                }
+        let others: Vec<&RepoPath> = match &self.workload {
+            Workload::Managed(managed) => {
+                let images = &managed.images;
+                let set = images.kustomizations.iter().chain(&images.marked);
+                std::iter::once(&managed.file).chain(set).collect()
+            }
+            Workload::BringYourOwn(two) => two.files.iter().collect(),
+        };
+        for file in others {
+            if !inputs.contains(file) {
+                inputs.push(file.clone());
             }
         }
         inputs
@@ -121,6 +125,8 @@ pub struct TwoVersions {
     pub stable_deployments: Vec<String>,
     /// Names of Deployments in Git whose pods carry the candidate labels.
     pub candidate_deployments: Vec<String>,
+    /// Files of the manifests of both.
+    pub files: Vec<RepoPath>,
 }
 
 /// A version that serves: what the manifests in Git say.

@@ -57,6 +57,7 @@ pub fn bring_your_own() -> ValidatedCanary {
             stable: labels("version", "v1"),
             stable_deployments: vec!["reviews-v1".to_owned()],
             candidate_deployments: vec!["reviews-v2".to_owned()],
+            files: Vec::new(),
         }),
         stable: version("version=v1"),
         proposal: Some(candidate(

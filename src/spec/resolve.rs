@@ -1,6 +1,6 @@
 //! A draft against the rest of the repository: the Service and the Deployments that it names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ use super::{
     Candidate, CandidateContent, Diagnostic, Home, ImageSources, Labels, ManagedWorkload, Severity,
     TwoVersions, ValidatedCanary, Version, Workload, patch,
 };
-use crate::domain::{CANARY_TRACK, CanaryId, Revision, canary_deployment};
+use crate::domain::{CANARY_TRACK, CanaryId, RepoPath, Revision, canary_deployment};
 
 /// The outcome: the canary if nothing is wrong, what is wrong in its own file, what to remark on in others.
 pub(super) struct Resolved {
@@ -418,8 +418,13 @@ impl<'a> Job<'_, 'a> {
             content: CandidateContent::Labels(candidate.clone()),
             older_than_stable: false,
         });
+        let both = stable_templates.keys().chain(candidate_templates.keys());
+        let files: BTreeSet<RepoPath> = both
+            .filter_map(|name| Some(all.get(name.as_str())?.file.clone()))
+            .collect();
         let workload = Workload::BringYourOwn(TwoVersions {
             stable: stable.clone(),
+            files: files.into_iter().collect(),
             stable_deployments: stable_templates.into_keys().collect(),
             candidate_deployments: candidate_templates.into_keys().collect(),
         });

@@ -4,5 +4,7 @@ mod applying;
 mod drift;
 mod namespaces;
 mod numbers;
+mod replicas;
 mod rollout;
+mod shards;
 mod world;

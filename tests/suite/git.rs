@@ -1,5 +1,6 @@
 //! `git::Branch` against real repositories and servers.
 
+mod authors;
 mod history;
 mod partial;
 mod pushing;

@@ -133,7 +133,8 @@ impl Ledger {
             );
         }
         if entry.wanted.is_some() && entry.in_sync_since.is_none() {
-            return (not(self.difference(key, false)), replicas);
+            // What somebody scaled by hand is neither Git's word nor an autoscaler's.
+            return (not(self.difference(key, false)), None);
         }
         let readiness = match &entry.pods {
             Some((words, _)) if !rollout.readiness.is_ready() => words.clone(),

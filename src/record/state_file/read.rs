@@ -17,7 +17,7 @@ use crate::spec::{Candidate, CandidateContent, Labels, Version};
 use crate::yaml::node::{self, Node, NodeValue};
 
 /// Every field of the file, in the order in which it is written.
-const FIELDS: [&str; 26] = [
+const FIELDS: [&str; 27] = [
     "apiVersion",
     "kind",
     "metadata",
@@ -33,6 +33,7 @@ const FIELDS: [&str; 26] = [
     "matches",
     "approval",
     "approvedBy",
+    "stableReplicas",
     "started",
     "since",
     "ladder",
@@ -208,6 +209,9 @@ fn rollout(fields: &Fields<'_>, problems: &mut Problems<'_>) -> Option<(Rollout,
         _ => Err("write a list of Istio HTTPMatchRequests".to_owned()),
     });
     let approval = approval(fields, problems);
+    let stable_replicas = optional(fields, "stableReplicas", problems, |node| {
+        number(node).ok_or_else(|| "write a number of replicas, 1 or more".to_owned())
+    });
     let started = fields.required("started", problems, time);
     let since = fields.required("since", problems, time);
     let ladder = fields.required("ladder", problems, revision);
@@ -225,6 +229,7 @@ fn rollout(fields: &Fields<'_>, problems: &mut Problems<'_>) -> Option<(Rollout,
         since: since?,
         ladder: ladder?,
         approval,
+        stable_replicas: stable_replicas?,
     };
     Some((rollout, by_hand))
 }

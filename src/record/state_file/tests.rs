@@ -38,6 +38,7 @@ fn progressing() -> State {
         since: at(60),
         ladder: Revision::recorded("cccccccccccc"),
         approval: Approval::Pending,
+        stable_replicas: Some(7),
     };
     let stable = Version {
         revision: Revision::recorded("dddddddddddd"),

@@ -108,6 +108,7 @@ impl Writer {
                 self.put("approvedBy", attribution(by));
             }
         }
+        self.put_some("stableReplicas", rollout.stable_replicas);
         self.put("started", time(rollout.started));
         self.put("since", time(rollout.since));
         self.put("ladder", rollout.ladder.as_str());

@@ -47,6 +47,13 @@ pub(super) fn of(
                 scaler.kind,
                 at(scaler)
             ));
+            if !deployment.value["spec"]["replicas"].is_null() {
+                remarks.push(format!(
+                    "the manifest of {} says how many `replicas` it has, and so does the {}: remove the field from the \
+                     manifest, else whoever applies Git takes back what the autoscaler does",
+                    deployment.name, scaler.kind
+                ));
+            }
         }
     }
     remarks.extend(near("NetworkPolicy").filter_map(|policy| network(policy, stable, &candidate)));

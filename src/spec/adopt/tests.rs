@@ -358,12 +358,17 @@ kind: DestinationRule
 metadata: {name: mine, namespace: other}
 spec: {host: podinfo}
 ";
-    let mut all = usual();
-    all.push(("app/more.yaml", more));
+    let counted = DEPLOYMENT.replacen("spec:\n", "spec:\n  replicas: 2\n", 1);
+    let all = [
+        ("app/deploy.yaml", counted.as_str()),
+        ("app/service.yaml", SERVICE),
+        ("app/more.yaml", more),
+    ];
     assert_snapshot!(adopted(&all, "podinfo").remarks.join("\n"), @"
     the Service `podinfo-headless` (app/more.yaml) selects the candidate's pods too: its requests are shared by pods, not by the weight, unless it is one of `route.hosts` or its selector says `serin.dev/track: stable`
     the PodDisruptionBudget `podinfo` (app/more.yaml) counts the candidate's pods too: add `serin.dev/track: stable` to its selector if it is to guard stable alone
     the HorizontalPodAutoscaler `podinfo` (app/more.yaml) scales stable only: the candidate gets the share of stable's replicas that its weight needs
+    the manifest of podinfo says how many `replicas` it has, and so does the HorizontalPodAutoscaler: remove the field from the manifest, else whoever applies Git takes back what the autoscaler does
     the NetworkPolicy `strict` (app/more.yaml) applies to stable's pods and not to the candidate's: leave `serin.dev/track` out of its selector
     the VirtualService `mine` (app/more.yaml) is about the host podinfo already, and Istio merges no two: move what it says into `route`, and remove it in the same commit
     ");

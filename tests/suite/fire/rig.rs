@@ -14,7 +14,8 @@ use serin::cluster::NoCluster;
 use serin::domain::{CanaryId, CommitId, Person};
 use serin::git::{self, Branch};
 use serin::ports::{
-    Draft, Head, Lineage, Metrics, Published, Repository, RepositoryError, Snapshot, Watch,
+    Draft, ForeignCommit, Head, Lineage, Metrics, Published, Question, Repository, RepositoryError,
+    Snapshot, Watch,
 };
 use serin::reconcile::{Engine, Pass, Settings};
 use serin::record::message::Style;
@@ -212,6 +213,14 @@ impl Repository for Interrupted {
         watches: &[Watch],
     ) -> Result<BTreeMap<CanaryId, Lineage>, RepositoryError> {
         self.branch.lineage(at, watches).await
+    }
+
+    async fn authors(
+        &mut self,
+        at: &CommitId,
+        questions: Vec<Question>,
+    ) -> Result<Vec<Option<ForeignCommit>>, RepositoryError> {
+        self.branch.authors(at, questions).await
     }
 
     async fn publish(

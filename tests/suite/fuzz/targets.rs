@@ -48,6 +48,7 @@ fn progressing(canary: &ValidatedCanary) -> Option<State> {
         since: now(),
         ladder: canary.ladder_revision.clone(),
         approval: Approval::NotNeeded,
+        stable_replicas: None,
     });
     Some(state)
 }
@@ -99,11 +100,13 @@ fn sound(files: &BTreeMap<RepoPath, (BlobId, Arc<[u8]>)>, canary: &ValidatedCana
 fn decided(canary: &ValidatedCanary, state: State) {
     let seen = Observation {
         intervention: None,
-        author: None,
+        authors: BTreeMap::new(),
         observed: Some(now()),
         stable: Readiness::Ready,
         candidate: Readiness::Ready,
+        stable_replicas: Some(7),
         judgement: None,
+        clock_off: None,
         stale: Vec::new(),
     };
     let later = now() + chrono::Duration::hours(1);
@@ -143,11 +146,13 @@ pub(super) fn rollout(input: &[u8]) {
                     state,
                     &Observation {
                         intervention: None,
-                        author: None,
+                        authors: BTreeMap::new(),
                         observed: None,
                         stable: Readiness::Unknown,
                         candidate: Readiness::Unknown,
+                        stable_replicas: None,
                         judgement: None,
+                        clock_off: None,
                         stale: Vec::new(),
                     },
                     now(),

@@ -157,6 +157,7 @@ fn rendered_matches(canary: &ValidatedCanary) -> Vec<Value> {
         since: crate::git::rig::at(0),
         ladder: canary.ladder_revision.clone(),
         approval: serin::progression::Approval::NotNeeded,
+        stable_replicas: None,
     });
     let files = manifests::render(canary, &state).files;
     let (_, bytes) = files
