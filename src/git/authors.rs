@@ -21,6 +21,9 @@ const MAX_TOUCHES: usize = 64;
 /// What stands at the paths of a question.
 type Blobs = Vec<Option<ObjectId>>;
 
+/// Files by path.
+type Contents = BTreeMap<RepoPath, Arc<[u8]>>;
+
 /// Answers in the order of the questions. `us` is the email address of our committer.
 pub(super) fn authors(
     repo: &gix::Repository,
@@ -154,10 +157,7 @@ impl Search<'_> {
         }))
     }
 
-    fn files(
-        &self,
-        blobs: &Blobs,
-    ) -> Result<Option<BTreeMap<RepoPath, Arc<[u8]>>>, RepositoryError> {
+    fn files(&self, blobs: &Blobs) -> Result<Option<Contents>, RepositoryError> {
         let mut files = BTreeMap::new();
         for (path, blob) in self.question.paths.iter().zip(blobs) {
             let Some(id) = blob else { continue };

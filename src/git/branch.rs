@@ -1,28 +1,28 @@
 //! The branch: what the remote says, our bare copy of it, and what was seen before.
 
+mod push;
+mod wire;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::Mutex;
 
 use super::authors;
-use super::command::{Git, NoOutput, Output};
-use super::copy::{
-    Copy, MARKER, SEEN, TRACKED, blocking, clear, inspect, reference, set_reference,
-};
+use super::command::Git;
+use super::copy::{Copy, MARKER, SEEN, blocking, clear, inspect, set_reference};
 use super::lineage::{self, Memo};
 use super::locks;
 use super::objects::{self, is_ancestor, local_io};
-use super::porcelain::{self, Trouble};
-use super::remote::NAME;
+use super::partial::{self, Extent};
+use super::porcelain;
 use super::settings::Settings;
 use super::sign::Signer;
-use super::snapshot::{self, Cache};
+use super::snapshot::{self, Cache, Reading};
 use super::verify::{Unverified, Verifier};
-use super::write::{self, Written};
+use super::write::Written;
 use crate::domain::{CanaryId, CommitId};
 use crate::ports::{
     Draft, ForeignCommit, Head, History, Lineage, Published, Question, Repository, RepositoryError,
@@ -33,6 +33,8 @@ use crate::ports::{
 const FIRST_FETCH: u32 = 20;
 /// Heads between two looks at whether the copy should be packed.
 const HEADS_PER_TIDYING: u32 = 500;
+/// The same for the packs that each fetch of a copy without large files leaves.
+const HEADS_PER_JOINING: u32 = 50;
 
 /// One branch of one repository.
 pub struct Branch {
@@ -47,6 +49,9 @@ pub struct Branch {
     seen: Option<CommitId>,
     /// Whether [`SEEN`] says the same.
     seen_is_stored: bool,
+    extent: Extent,
+    /// Set when a copy without large files could not be completed: the next one gets them, too.
+    needs_all: bool,
     cache: Cache,
     memo: Memo,
     /// Set when our copy could not be read at a head; it is recreated once for that head.
@@ -95,6 +100,8 @@ impl Branch {
             tracked: None,
             seen: None,
             seen_is_stored: false,
+            extent: Extent::Whole,
+            needs_all: false,
             cache: Cache::default(),
             memo: Memo::default(),
             damaged: None,
@@ -125,6 +132,8 @@ impl Branch {
                 self.tracked = tracked;
                 self.seen = seen;
                 self.seen_is_stored = false;
+                let folder = self.settings.local.clone();
+                self.extent = blocking(move || Ok(Extent::of(&folder))).await?;
                 Ok(())
             }
         }
@@ -168,133 +177,10 @@ impl Branch {
         blocking(move || clear(&folder).map_err(|error| local_io(&folder, &error))).await?;
         self.tracked = None;
         self.seen_is_stored = false;
+        self.extent = Extent::Whole;
         self.cache = Cache::default();
         self.memo = Memo::default();
         self.create().await
-    }
-
-    fn complaint(&self, output: &Output) -> String {
-        self.settings
-            .remote
-            .scrub(&porcelain::complaint(&output.stderr))
-    }
-
-    fn failure(&self, output: &Output) -> RepositoryError {
-        let words = format!("{}: {}", self.settings.remote, self.complaint(output));
-        match porcelain::trouble(&output.stderr) {
-            Trouble::Denied => RepositoryError::Denied(words),
-            Trouble::Missing => RepositoryError::Missing(words),
-            Trouble::Local => RepositoryError::Local(words),
-            Trouble::Unreachable => RepositoryError::Unreachable(words),
-        }
-    }
-
-    fn no_output(&self, error: &NoOutput) -> RepositoryError {
-        match error {
-            NoOutput::NotRun { .. } => RepositoryError::Local(error.to_string()),
-            NoOutput::TimedOut { .. } => {
-                RepositoryError::Unreachable(format!("{}: {error}", self.settings.remote))
-            }
-        }
-    }
-
-    /// Runs `git` against the remote.
-    async fn request(
-        &self,
-        arguments: &[&str],
-        limit: Duration,
-    ) -> Result<Output, RepositoryError> {
-        let output = self.git.run(arguments, limit).await;
-        let output = output.map_err(|error| self.no_output(&error))?;
-        if output.success {
-            Ok(output)
-        } else {
-            Err(self.failure(&output))
-        }
-    }
-
-    async fn advertised(&self, pattern: &str) -> Result<porcelain::Advertised, RepositoryError> {
-        let arguments = ["ls-remote", "--quiet", "--symref", "--", NAME, pattern];
-        let output = self.request(&arguments, self.settings.deadline).await?;
-        Ok(porcelain::advertised(&output.stdout))
-    }
-
-    /// Where the branch is: one request, a second one only when there is no such branch.
-    async fn look(&mut self) -> Result<Option<CommitId>, RepositoryError> {
-        let head = match &self.settings.branch {
-            Some(name) => {
-                let full = format!("refs/heads/{name}");
-                self.advertised(&full).await?.refs.get(&full).cloned()
-            }
-            None => {
-                let answer = self.advertised("HEAD").await?;
-                let head = answer.refs.get("HEAD").cloned();
-                let target = answer.symbolic.get("HEAD");
-                match target.and_then(|target| target.strip_prefix("refs/heads/")) {
-                    Some(name) => {
-                        check_name(name)?;
-                        self.name = Some(name.to_owned());
-                    }
-                    None if head.is_some() => {
-                        return Err(self.missing("its HEAD names no branch; say which one to use"));
-                    }
-                    None => {}
-                }
-                head
-            }
-        };
-        if head.is_none() && !self.advertised("refs/heads/*").await?.refs.is_empty() {
-            return Err(match &self.settings.branch {
-                Some(name) => self.missing(&format!("there is no branch `{name}`")),
-                None => self.missing("its HEAD names a branch that does not exist"),
-            });
-        }
-        Ok(head.map(CommitId::new))
-    }
-
-    fn missing(&self, what: &str) -> RepositoryError {
-        RepositoryError::Missing(format!("{}: {what}", self.settings.remote))
-    }
-
-    /// Brings the branch; the answer is where it is by then.
-    async fn bring(&mut self) -> Result<CommitId, RepositoryError> {
-        let Some(name) = &self.name else {
-            return Err(self.missing("the branch is not known yet"));
-        };
-        let refspec = format!("+refs/heads/{name}:{TRACKED}");
-        let arguments = [
-            "fetch",
-            "--quiet",
-            "--no-tags",
-            "--no-write-fetch-head",
-            "--no-auto-maintenance",
-            "--no-recurse-submodules",
-            "--",
-            NAME,
-            &refspec,
-        ];
-        let limit = match self.tracked {
-            Some(_) => self.settings.deadline,
-            None => self.settings.deadline * FIRST_FETCH,
-        };
-        let fetched = self.request(&arguments, limit).await;
-        let folder = self.settings.local.clone();
-        match fetched {
-            Ok(_) => {
-                let head = blocking(move || reference(&objects::open(&folder)?, TRACKED)).await?;
-                let head = head.ok_or_else(|| self.missing("the fetched branch has no commit"))?;
-                self.tracked = Some(head.clone());
-                Ok(head)
-            }
-            Err(error) => {
-                // The remote answered a moment ago: what failed may be our copy.
-                if self.is_sound().await? {
-                    Err(error)
-                } else {
-                    Err(RepositoryError::Local(error.to_string()))
-                }
-            }
-        }
     }
 
     /// Compares a head with the one seen before, and remembers it unless history was rewritten.
@@ -377,13 +263,59 @@ impl Branch {
         Ok(matches!(copy, Copy::Sound { .. }))
     }
 
-    /// Packs loose objects when `git` finds that there are many. Nothing depends on it, so failures are left to the next time.
+    /// Packs what has become many. Nothing depends on it, so failures are left to the next time.
     async fn tidy(&mut self) {
         self.heads += 1;
+        let is_partial = matches!(self.extent, Extent::Partial { .. });
         if self.heads % HEADS_PER_TIDYING == 1 {
-            let arguments = ["-c", "gc.auto=6700", "gc", "--auto", "--quiet"];
+            // `git` would write all packs of a partial copy anew, however large, because of many small ones.
+            let packs = format!("gc.autoPackLimit={}", if is_partial { 0 } else { 50 });
+            let arguments = [
+                "-c",
+                "gc.auto=6700",
+                "-c",
+                &packs,
+                "gc",
+                "--auto",
+                "--quiet",
+            ];
             let _ = self.git.run(&arguments, self.settings.deadline).await;
         }
+        if is_partial && self.heads % HEADS_PER_JOINING == 1 {
+            let _ = self.join_packs().await;
+        }
+    }
+
+    async fn join_packs(&self) -> Result<(), RepositoryError> {
+        let folder = self.settings.local.clone();
+        let Some(mut small) = blocking(move || partial::small_packs(&folder)).await? else {
+            return Ok(());
+        };
+        let base = partial::joined(&self.settings.local);
+        let base = base.to_string_lossy();
+        let arguments = ["pack-objects", "--quiet", &base];
+        let ids = std::mem::take(&mut small.ids);
+        let packed = self.git.run_with(&arguments, ids, self.settings.deadline);
+        let packed = packed.await.map_err(|error| self.no_output(&error))?;
+        if !packed.success {
+            return Err(RepositoryError::Local(self.complaint(&packed)));
+        }
+        let hash = String::from_utf8_lossy(&packed.stdout).trim().to_owned();
+        let folder = self.settings.local.clone();
+        blocking(move || small.replace(&folder, &hash)).await
+    }
+
+    async fn read(&mut self, at: &CommitId) -> Result<Reading, RepositoryError> {
+        let (commit, below) = (at.clone(), self.settings.path.clone());
+        let extent = self.extent.clone();
+        self.reading(at, move |repo, cache, _| {
+            let without = match &extent {
+                Extent::Partial { without } => Some(without),
+                Extent::Whole => None,
+            };
+            snapshot::read(repo, &commit, below.as_ref(), without, cache)
+        })
+        .await
     }
 
     /// Runs reading work on our copy with the caches; a copy that cannot be read is recreated at the next fetch.
@@ -416,162 +348,6 @@ impl Branch {
             }
         }
     }
-
-    /// Writes the drafts as commits, signed where that is wanted.
-    async fn write(&self, base: &CommitId, drafts: Vec<Draft>) -> Result<Written, RepositoryError> {
-        let (folder, parent) = (self.settings.local.clone(), base.clone());
-        let author = self.settings.author.clone();
-        let committer = self.settings.committer.clone();
-        let (git, limit) = (Arc::clone(&self.git), self.settings.deadline);
-        let signer = self.signer.clone();
-        let runtime = tokio::runtime::Handle::current();
-        blocking(move || {
-            let sign = signer.map(|signer| {
-                move |commit| {
-                    runtime.block_on(async { signer.lock().await.sign(&git, commit, limit).await })
-                }
-            });
-            let sign = sign.as_ref().map(|sign| sign as write::Sign<'_>);
-            write::commits(&folder, &parent, &drafts, &author, &committer, sign)
-        })
-        .await
-    }
-
-    /// Pushes, then tells by the remote head how that went.
-    async fn push(
-        &mut self,
-        base: &CommitId,
-        commits: Vec<CommitId>,
-        last: &CommitId,
-        is_packed: bool,
-    ) -> Result<Published, RepositoryError> {
-        let Some(name) = self.name.clone() else {
-            return Err(self.missing("the branch is not known yet"));
-        };
-        // Our commit descends from the base, so this never rewrites anything. The lease adds that a branch which was rewound
-        // or deleted since is left alone: a plain push would bring the removed commits back.
-        let lease = format!("--force-with-lease=refs/heads/{name}:{base}");
-        let refspec = format!("{last}:refs/heads/{name}");
-        // Our own packs hold differences already, which are sent as they are; looking for better ones takes longer than all
-        // the rest.
-        let window: &[&str] = if is_packed {
-            &["-c", "pack.window=0"]
-        } else {
-            &[]
-        };
-        let arguments = [
-            "push",
-            "--porcelain",
-            "--no-verify",
-            "--no-progress",
-            "--no-follow-tags",
-            "--no-signed",
-            "--recurse-submodules=no",
-            &lease,
-            "--",
-            NAME,
-            &refspec,
-        ];
-        let arguments = [window, &arguments].concat();
-        let pushed = self.git.run(&arguments, self.settings.deadline).await;
-        let head = match self.look().await {
-            Ok(head) => head,
-            Err(RepositoryError::Missing(_)) => return Ok(Published::LostRace),
-            Err(error) => return Err(error),
-        };
-        match head {
-            Some(head) if head == *last => self.tracked = Some(head),
-            Some(head) if head == *base => {
-                return self.not_moved(pushed).await;
-            }
-            Some(_) => {
-                let head = self.bring().await?;
-                let (folder, ours) = (self.settings.local.clone(), last.clone());
-                let ours_is_in = blocking(move || {
-                    let repo = objects::open(&folder)?;
-                    is_ancestor(
-                        &repo,
-                        objects::object_id(&ours)?,
-                        objects::object_id(&head)?,
-                    )
-                })
-                .await?;
-                if !ours_is_in {
-                    return Ok(Published::LostRace);
-                }
-            }
-            None => return Ok(Published::LostRace),
-        }
-        self.accepted(last).await?;
-        Ok(Published::Accepted(commits))
-    }
-
-    /// The branch is where it was: the server refused, or it was never asked.
-    async fn not_moved(
-        &mut self,
-        pushed: Result<Output, NoOutput>,
-    ) -> Result<Published, RepositoryError> {
-        let output = match pushed {
-            Ok(output) => output,
-            // It may still arrive: nobody refused anything.
-            Err(error) => return Err(self.no_output(&error)),
-        };
-        let answered = output.success
-            || porcelain::pushed(&output.stdout)
-                .iter()
-                .any(|line| line.rejected)
-            || !porcelain::server_words(&output.stderr).is_empty();
-        if !answered {
-            let failure = self.failure(&output);
-            if !self.is_sound().await? {
-                self.suspect();
-                return Err(RepositoryError::Local(failure.to_string()));
-            }
-            if let RepositoryError::Local(_) = failure {
-                return Err(failure);
-            }
-            // The remote was read a moment later: access is good for reading only, or writing is out of order. Either is
-            // a refusal, in whatever words.
-        }
-        Ok(Published::Refused(self.refusal(&output)))
-    }
-
-    /// The branch holds our commit: it is the last head seen.
-    async fn accepted(&mut self, last: &CommitId) -> Result<(), RepositoryError> {
-        let (folder, id) = (self.settings.local.clone(), objects::object_id(last)?);
-        let at_head = self.tracked.as_ref() == Some(last);
-        blocking(move || {
-            let repo = objects::open(&folder)?;
-            if at_head {
-                set_reference(&repo, TRACKED, id)?;
-            }
-            set_reference(&repo, SEEN, id)
-        })
-        .await?;
-        self.seen = Some(last.clone());
-        self.seen_is_stored = true;
-        if let Some(verifier) = &mut self.verifier {
-            verifier.accept(last).await?;
-        }
-        self.tidy().await;
-        Ok(())
-    }
-
-    /// Why the branch did not move, in the server's words where there are any.
-    fn refusal(&self, output: &Output) -> String {
-        let mut words = porcelain::server_words(&output.stderr);
-        let lines = porcelain::pushed(&output.stdout);
-        let rejected = lines.iter().filter(|line| line.rejected);
-        words.extend(rejected.map(|line| line.summary.clone()));
-        if words.is_empty() {
-            words.push(if output.success {
-                "the push was reported as done, but the branch has not moved".to_owned()
-            } else {
-                porcelain::complaint(&output.stderr)
-            });
-        }
-        self.settings.remote.scrub(&words.join("\n"))
-    }
 }
 
 impl Repository for Branch {
@@ -599,11 +375,21 @@ impl Repository for Branch {
 
     #[tracing::instrument(name = "git.snapshot", level = "debug", skip_all)]
     async fn snapshot(&mut self, at: &CommitId) -> Result<Snapshot, RepositoryError> {
-        let (commit, below) = (at.clone(), self.settings.path.clone());
-        self.reading(at, move |repo, cache, _| {
-            snapshot::read(repo, &commit, below.as_ref(), cache)
-        })
-        .await
+        let lacking = match self.read(at).await? {
+            Reading::Whole(snapshot) => return Ok(snapshot),
+            Reading::Lacking(ids) => ids,
+        };
+        self.complete(at, lacking).await?;
+        match self.read(at).await? {
+            Reading::Whole(snapshot) => Ok(snapshot),
+            Reading::Lacking(ids) => {
+                self.suspect();
+                Err(RepositoryError::Local(format!(
+                    "{} files that were fetched are not there",
+                    ids.len()
+                )))
+            }
+        }
     }
 
     #[tracing::instrument(name = "git.lineage", level = "debug", skip_all)]

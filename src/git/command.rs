@@ -225,6 +225,8 @@ impl Git {
             ("GIT_PAGER", "cat"),
             ("GIT_TERMINAL_PROMPT", "0"),
             ("LC_ALL", "C"),
+            // What a partial copy lacks is brought on request only.
+            ("GIT_NO_LAZY_FETCH", "1"),
         ] {
             environment.insert(name.into(), value.into());
         }

@@ -9,7 +9,7 @@ use super::authors;
 use super::lineage::{self, Memo};
 use super::message;
 use super::objects::{self, commit_id};
-use super::snapshot;
+use super::snapshot::{self, Cache, Reading};
 use crate::domain::{CanaryId, CommitId, Person, RepoPath, Timestamp};
 use crate::ports::{ForeignCommit, Lineage, Question, RepositoryError, Snapshot, Watch};
 
@@ -68,12 +68,11 @@ impl Local {
 
     /// The YAML files of the commit, below a folder.
     pub fn snapshot(&self, below: Option<&RepoPath>) -> Result<Snapshot, RepositoryError> {
-        snapshot::read(
-            &self.repo,
-            &self.head(),
-            below,
-            &mut snapshot::Cache::default(),
-        )
+        let mut cache = Cache::default();
+        match snapshot::read(&self.repo, &self.head(), below, None, &mut cache)? {
+            Reading::Whole(snapshot) => Ok(snapshot),
+            Reading::Lacking(_) => Err(RepositoryError::Local("it is not whole".to_owned())),
+        }
     }
 
     /// Who changed what since the last commit of the committer with this email address on each canary.

@@ -19,6 +19,7 @@ mod locks;
 mod message;
 mod objects;
 mod pack;
+mod partial;
 mod paths;
 mod porcelain;
 mod remote;
@@ -42,6 +43,11 @@ pub fn words_of(output: &[u8]) -> String {
     words.push_str(&porcelain::complaint(output));
     let (refs, pushed) = (porcelain::advertised(output), porcelain::pushed(output));
     let trouble = porcelain::trouble(output);
-    words.push_str(&format!("{} {} {trouble:?}", refs.refs.len(), pushed.len()));
+    let ignored = porcelain::ignored_filter(output);
+    words.push_str(&format!(
+        "{} {} {trouble:?} {ignored}",
+        refs.refs.len(),
+        pushed.len()
+    ));
     words
 }

@@ -138,6 +138,22 @@ pub(super) fn is_ancestor(
     Ok(base.is_some_and(|base| base.detach() == old))
 }
 
+/// The folder at a path of a commit, or its whole tree; `None` when there is no such folder.
+pub(super) fn tree_below(
+    repo: &gix::Repository,
+    at: &CommitId,
+    below: Option<&RepoPath>,
+) -> Result<Option<ObjectId>, RepositoryError> {
+    let tree = commit(repo, object_id(at)?)?.tree;
+    let Some(path) = below else {
+        return Ok(Some(tree));
+    };
+    Ok(match look_up(repo, tree, path)? {
+        At::Entry((mode, id)) if mode.is_tree() => Some(id),
+        At::Entry(_) | At::Nothing | At::Blocked(_) => None,
+    })
+}
+
 /// What is at a path of a tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum At {

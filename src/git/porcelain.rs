@@ -112,6 +112,11 @@ pub(super) fn complaint(stderr: &[u8]) -> String {
     }
 }
 
+/// Whether a fetch got all although it asked for less: `git` says so, and goes on.
+pub(super) fn ignored_filter(stderr: &[u8]) -> bool {
+    lines(stderr).any(|line| line.contains("filtering not recognized by server"))
+}
+
 /// Who has to act. The messages are those of `git`, `curl`, `ssh` and the large forges in the C locale.
 pub(super) fn trouble(stderr: &[u8]) -> Trouble {
     const DENIED: &[&str] = &[

@@ -8,8 +8,9 @@ use gix::ObjectId;
 use gix::bstr::{BStr, BString, ByteSlice};
 use gix::objs::tree::EntryKind;
 
-use super::objects::{self, At, Entry, local};
-use super::paths::{differences, tree_of};
+use super::objects::{self, Entry, local};
+use super::partial::Ids;
+use super::paths::differences;
 use crate::domain::{BlobId, CommitId, RepoPath};
 use crate::ports::{Files, RepositoryError, Snapshot};
 
@@ -48,34 +49,41 @@ struct Contents {
     lost: BTreeSet<ObjectId>,
     /// How many were read so far.
     read: u64,
+    /// Files that a partial copy lacks because of their size; `None` for a whole one.
+    without: Option<Arc<Ids>>,
+    /// Those that it lacks for a reason yet to be found.
+    lacking: Ids,
 }
 
-/// Reads the tree of a commit below `below`.
+/// What came of reading a tree.
+#[derive(Debug)]
+pub(super) enum Reading {
+    /// All that is to be had.
+    Whole(Snapshot),
+    /// Nothing: these files are in the tree, but not in the repository, and nobody knows why.
+    Lacking(Ids),
+}
+
+/// Reads the tree of a commit below `below`. `without` are the files that a partial copy is known to lack; in a whole one, each
+/// that is not there is an error.
 pub(super) fn read(
     repo: &gix::Repository,
     at: &CommitId,
     below: Option<&RepoPath>,
+    without: Option<&Arc<Ids>>,
     cache: &mut Cache,
-) -> Result<Snapshot, RepositoryError> {
-    let tree = objects::commit(repo, objects::object_id(at)?)?.tree;
-    let root = match below {
-        None => Some(tree),
-        Some(path) => match objects::look_up(repo, tree, path)? {
-            At::Entry(entry) => tree_of(Some(entry)),
-            At::Nothing | At::Blocked(_) => None,
-        },
-    };
+) -> Result<Reading, RepositoryError> {
+    let root = objects::tree_below(repo, at, below)?;
     let (Some(root), top) = (root, below.map_or("", RepoPath::as_str)) else {
         let why = "there is no such folder in this commit".to_owned();
-        return Ok(Snapshot {
+        let skipped = below.map(|path| (path.to_string(), why));
+        return Ok(Reading::Whole(Snapshot {
             commit: at.clone(),
             files: Files::default(),
-            skipped: below
-                .map(|path| (path.to_string(), why))
-                .into_iter()
-                .collect(),
-        });
+            skipped: skipped.into_iter().collect(),
+        }));
     };
+    cache.contents.without = without.cloned();
     let last = cache.last.take();
     let last = last.filter(|last| last.below.as_ref() == below);
     let patched = last.and_then(|last| cache.contents.patch(repo, last, root, top).ok());
@@ -84,6 +92,10 @@ pub(super) fn read(
         // Nothing was read before, or what was is no longer there to compare with.
         None => cache.contents.list(repo, root, below)?,
     };
+    let lacking = std::mem::take(&mut cache.contents.lacking);
+    if !lacking.is_empty() {
+        return Ok(Reading::Lacking(lacking));
+    }
     let skipped = listing.skipped.iter();
     let snapshot = Snapshot {
         commit: at.clone(),
@@ -93,7 +105,7 @@ pub(super) fn read(
             .collect(),
     };
     cache.last = Some(listing);
-    Ok(snapshot)
+    Ok(Reading::Whole(snapshot))
 }
 
 impl Contents {
@@ -326,7 +338,10 @@ impl Patch<'_> {
 
     fn read(&mut self, id: ObjectId) -> Result<Result<Arc<[u8]>, String>, RepositoryError> {
         self.contents.read += 1;
-        let size = self.repo.find_header(id).map_err(local)?.size();
+        let header = self.repo.try_find_header(id).map_err(local)?;
+        let Some(size) = header.map(|header| header.size()) else {
+            return self.not_here(id);
+        };
         if size > MAX_FILE {
             return Ok(Err(format!("{size} bytes, more than {MAX_FILE}")));
         }
@@ -337,5 +352,21 @@ impl Patch<'_> {
         } else {
             Ok(bytes.into())
         })
+    }
+
+    fn not_here(&mut self, id: ObjectId) -> Result<Result<Arc<[u8]>, String>, RepositoryError> {
+        match &self.contents.without {
+            Some(without) if without.contains(&id) => {
+                Ok(Err(format!("more than {MAX_FILE} bytes")))
+            }
+            Some(_) => {
+                self.contents.lacking.insert(id);
+                Ok(Err("not here".to_owned()))
+            }
+            None => Err(RepositoryError::Local(format!(
+                "the content {id} is not in this repository; if it was cloned with a filter, `git fetch --refetch --no-filter` \
+                 brings all"
+            ))),
+        }
     }
 }

@@ -47,6 +47,9 @@ pub(super) fn keep(
     }
 }
 
+/// What files say about an aspect.
+type ValueOf = Box<dyn Fn(&Contents) -> Option<Value> + Send + Sync>;
+
 fn question(
     view: &View,
     situation: &Situation,
@@ -54,12 +57,7 @@ fn question(
     aspect: Aspect,
 ) -> Option<Question> {
     let known = Arc::clone(sound);
-    let (paths, from, until, value): (
-        _,
-        _,
-        _,
-        Box<dyn Fn(&Contents) -> Option<Value> + Send + Sync>,
-    );
+    let (paths, from, until, value): (_, _, _, ValueOf);
     if aspect == Aspect::Edit {
         let intervention = sound.intervention.clone()?;
         let names = files::ALL.iter();

@@ -2,6 +2,7 @@
 
 mod authors;
 mod history;
+mod partial;
 mod pushing;
 mod reading;
 mod remotes;

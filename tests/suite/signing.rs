@@ -1,5 +1,5 @@
 //! Signed commits and verified heads with real keys: `git`, `ssh-keygen`, `gpg` and their agents.
 
-mod keys;
+pub(crate) mod keys;
 mod making;
 mod verifying;

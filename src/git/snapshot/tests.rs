@@ -4,6 +4,7 @@ use gix::objs::tree::{Entry as TreeEntry, EntryKind};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use super::super::objects::At;
 use super::*;
 
 /// What is at a name of a folder.
@@ -158,6 +159,18 @@ fn commit(repo: &gix::Repository, tree: ObjectId) -> CommitId {
         extra_headers: Vec::new(),
     };
     objects::commit_id(repo.write_object(&commit).unwrap().detach())
+}
+
+fn read(
+    repo: &gix::Repository,
+    at: &CommitId,
+    below: Option<&RepoPath>,
+    cache: &mut Cache,
+) -> Result<Snapshot, RepositoryError> {
+    match super::read(repo, at, below, None, cache)? {
+        Reading::Whole(snapshot) => Ok(snapshot),
+        Reading::Lacking(ids) => panic!("{ids:?}"),
+    }
 }
 
 fn texts(snapshot: &Snapshot) -> BTreeMap<String, Vec<u8>> {

@@ -86,9 +86,16 @@ const DAMAGES: [Damage; 13] = [
     }),
 ];
 
-/// A copy with a pack, loose objects, and two references.
-async fn prepared(rig: &Rig) -> Branch {
+/// Each of them to a whole copy and to one without large files.
+fn damages() -> impl Iterator<Item = (Damage, &'static str)> {
+    let both = |damage| ["true", "false"].map(|filters| (damage, filters));
+    DAMAGES.into_iter().flat_map(both)
+}
+
+/// A copy with a pack, loose objects, and two references, from a server that leaves out large files or does not.
+async fn prepared(rig: &Rig, filters: &str) -> Branch {
     rig.server(&["config", "fetch.unpackLimit", "1"]);
+    rig.server(&["config", "uploadpack.allowFilter", filters]);
     let mut settings = rig.settings("copy");
     for (name, value) in [
         ("GIT_CONFIG_COUNT", "1"),
@@ -161,9 +168,9 @@ async fn works(branch: &mut Branch, rig: &Rig, second: i64, damage: &str) {
 
 #[tokio::test]
 async fn a_copy_heals_at_the_next_start() {
-    for (damage, apply) in DAMAGES {
+    for ((damage, apply), filters) in damages() {
         let rig = Rig::with(&[("app.yaml", "v: 1\n")]);
-        drop(prepared(&rig).await);
+        drop(prepared(&rig, filters).await);
         apply(&rig.path("copy"));
         let mut branch = rig.branch().await;
         works(&mut branch, &rig, 2, damage).await;
@@ -177,9 +184,9 @@ async fn a_copy_heals_at_the_next_start() {
 
 #[tokio::test]
 async fn a_copy_heals_while_it_is_used() {
-    for (damage, apply) in DAMAGES {
+    for ((damage, apply), filters) in damages() {
         let rig = Rig::with(&[("app.yaml", "v: 1\n")]);
-        let mut branch = prepared(&rig).await;
+        let mut branch = prepared(&rig, filters).await;
         apply(&rig.path("copy"));
         // Somebody commits, so that there is something to fetch into what is left.
         let someone = rig.someone_named("alexis");

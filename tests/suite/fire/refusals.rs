@@ -4,9 +4,14 @@
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
 
-use super::rig::{CANARY, Loop, disk, propose, repository, settings, steps, waits, wrapped_git};
+use serin::git::{Signing, Verification};
+
+use super::rig::{
+    CANARY, Loop, disk, propose, repository, settings, steps, waits, wrapped, wrapped_git,
+};
 use crate::git::rig::Rig;
 use crate::git_servers::{self, Sshd};
+use crate::signing::keys::{signers, ssh_key};
 use crate::support::serin::Start;
 
 const SKIP: &str = "{skip: true}";
@@ -265,6 +270,66 @@ async fn a_hang_in_every_phase() {
         serin.until(&rig, step).await;
         assert_eq!(steps(&rig).len(), 2, "{verb}");
     }
+}
+
+/// So does a program that signs or verifies and never ends.
+#[tokio::test]
+async fn a_hang_of_a_program_that_signs_or_verifies() {
+    for (program, words) in [
+        ("ssh-keygen", "ssh-keygen did not end within 3 s"),
+        ("git", "git verify-commit did not end within 3 s"),
+    ] {
+        let rig = repository(SKIP);
+        let key = ssh_key(&rig, "serin-key");
+        let allowed = signers(&rig, &[&key]);
+        let tools = rig.path("tools");
+        std::fs::create_dir(&tools).unwrap();
+        let hang = format!("[ -e {}/hang ] && {{ sleep 60; exit 1; }}", tools.display());
+        let when = match program {
+            "git" => format!("case \"$*\" in *' verify-commit '*) {hang};; esac"),
+            _ => hang,
+        };
+        let search = wrapped(&tools, program, &format!("{when}\nexec $real \"$@\""));
+        let mut settings = settings(&rig, "copy");
+        settings.environment.insert("PATH".to_owned(), search);
+        settings.sign = Some(Signing::Ssh { key });
+        if program == "git" {
+            settings.verify = Some(Verification {
+                signers: Some(allowed),
+                ..Verification::default()
+            });
+            // What is there before anything is signed.
+            rig.server(&["update-ref", "-d", "refs/heads/main"]);
+            signed_first(&rig);
+        }
+        settings.deadline = Duration::from_secs(3);
+        let mut serin = Loop::new(settings).await;
+        std::fs::write(tools.join("hang"), "").unwrap();
+        let said = waits(&serin.pass().await);
+        assert!(said.contains(words), "{said}");
+        assert_eq!(steps(&rig), Vec::<String>::new());
+        std::fs::remove_file(tools.join("hang")).unwrap();
+        serin.until(&rig, "initialize").await;
+    }
+}
+
+/// The files of the repository once more, in a first commit that is signed.
+fn signed_first(rig: &Rig) {
+    let alexis = rig.someone_named("alexis");
+    let key = format!("user.signingKey={}", rig.path("serin-key").display());
+    alexis.git(&["checkout", "--quiet", "--orphan", "signed"]);
+    alexis.git(&[
+        "-c",
+        "gpg.format=ssh",
+        "-c",
+        &key,
+        "commit",
+        "--quiet",
+        "-S",
+        "-m",
+        "first",
+    ]);
+    alexis.push();
 }
 
 /// The disk of our copy takes no more, in the process itself and in the `git` that it starts.

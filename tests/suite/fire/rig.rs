@@ -152,9 +152,14 @@ pub(crate) fn was_never_forced(rig: &Rig) {
 
 /// A program `git` to put first on `PATH`: a shell script that finds the real one in `$git`.
 pub(crate) fn wrapped_git(folder: &Path, script: &str) -> String {
-    let real = run(program("sh", folder).args(["-c", "command -v git"]));
-    let path = folder.join("git");
-    std::fs::write(&path, format!("#!/bin/sh\ngit={real}\n{script}\n")).unwrap();
+    wrapped(folder, "git", &format!("git=$real\n{script}"))
+}
+
+/// The same for any program; the real one is in `$real`.
+pub(crate) fn wrapped(folder: &Path, name: &str, script: &str) -> String {
+    let real = run(program("sh", folder).args(["-c", &format!("command -v {name}")]));
+    let path = folder.join(name);
+    std::fs::write(&path, format!("#!/bin/sh\nreal={real}\n{script}\n")).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     format!("{}:/usr/local/bin:/usr/bin:/bin", folder.display())
 }

@@ -338,6 +338,7 @@ async fn five_thousand_files_are_not_read_for_a_few() {
     }
     let mut branch = Branch::open(settings).await.unwrap();
     branch.fetch().await.unwrap();
+    rig.unpack("copy");
     let objects = rig.path("copy").join("objects");
     let take_away = |revision: &str| {
         let id = rig.server(&["rev-parse", revision]);

@@ -128,6 +128,25 @@ impl Rig {
         }
     }
 
+    /// Makes files of all objects that a copy has in packs.
+    pub(crate) fn unpack(&self, copy: &str) {
+        let copy = self.path(copy);
+        let aside = TempDir::new_in(self.folder.path()).unwrap();
+        let packs = std::fs::read_dir(copy.join("objects/pack")).unwrap();
+        for pack in packs.map(Result::unwrap) {
+            std::fs::rename(pack.path(), aside.path().join(pack.file_name())).unwrap();
+        }
+        for pack in std::fs::read_dir(aside.path()).unwrap().map(Result::unwrap) {
+            if pack.path().extension().is_some_and(|end| end == "pack") {
+                run(program("git", &self.home())
+                    .arg("--git-dir")
+                    .arg(&copy)
+                    .args(["unpack-objects", "-q"])
+                    .stdin(std::fs::File::open(pack.path()).unwrap()));
+            }
+        }
+    }
+
     pub(crate) async fn branch(&self) -> Branch {
         Branch::open(self.settings("copy")).await.unwrap()
     }

@@ -11,7 +11,7 @@ use crate::git::rig::Rig;
 use crate::git_servers::{program, run};
 
 /// A pair of SSH keys without a passphrase; the path of the private one.
-pub(super) fn ssh_key(rig: &Rig, name: &str) -> PathBuf {
+pub(crate) fn ssh_key(rig: &Rig, name: &str) -> PathBuf {
     ssh_key_with(rig, name, "")
 }
 
@@ -39,7 +39,7 @@ pub(super) fn signer(key: &Path, options: &str) -> String {
 }
 
 /// An `allowed_signers` file with these keys.
-pub(super) fn signers(rig: &Rig, keys: &[&Path]) -> PathBuf {
+pub(crate) fn signers(rig: &Rig, keys: &[&Path]) -> PathBuf {
     let file = rig.path("allowed_signers");
     let lines: String = keys.iter().map(|key| signer(key, "")).collect();
     std::fs::write(&file, lines).unwrap();
