@@ -27,6 +27,9 @@ const MANAGER: &str = "serin/status";
 /// How often numbers that go on changing are written at most.
 const NUMBERS: chrono::TimeDelta = chrono::TimeDelta::seconds(60);
 
+/// Longest time that a start waits for what is there already.
+const SETTLING: Duration = Duration::from_secs(3);
+
 /// All `Canary` objects, by a watch.
 pub struct Canaries {
     client: kube::Client,
@@ -128,7 +131,7 @@ impl Canaries {
 
     /// Waits until everything was seen once, but not for long: the definition may not be there yet.
     pub async fn settle(&self) {
-        timeout(self.deadline, self.store.wait_until_ready())
+        timeout(self.deadline.min(SETTLING), self.store.wait_until_ready())
             .await
             .ok();
     }
