@@ -27,6 +27,9 @@ const MANAGER: &str = "serin/status";
 /// How often numbers that go on changing are written at most.
 const NUMBERS: chrono::TimeDelta = chrono::TimeDelta::seconds(60);
 
+/// Longest time that a start waits for what is there already.
+const SETTLING: Duration = Duration::from_secs(3);
+
 /// A call that is yet to be made; the error has the server's words.
 pub type Call = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 
@@ -134,7 +137,7 @@ impl Canaries {
 
     /// Waits until everything was seen once, but not for long: the definition may not be there yet.
     pub async fn settle(&self) {
-        timeout(self.deadline, self.store.wait_until_ready())
+        timeout(self.deadline.min(SETTLING), self.store.wait_until_ready())
             .await
             .ok();
     }

@@ -145,6 +145,46 @@ async fn what_others_own_survives() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn fields_that_others_add_to_routes_and_rules_are_taken_away() {
+    let mut world = World::new("added", idle, "").await;
+    let ns = world.namespace.clone();
+    let mut serin = world.serin();
+    let served = routes(&ns, "podinfo");
+    let rule = (
+        "networking.istio.io/v1",
+        "DestinationRule",
+        ns.as_str(),
+        "podinfo",
+    );
+    let before = world.kube.until(served, "there", |vs| vs.is_some()).await;
+    let ruled = world.kube.get(rule).await.unwrap();
+    // By hand, together with what is anybody's.
+    let seen = json!({"annotations": {"other.example.com/seen": "yes"}});
+    let added = json!({"spec": {"gateways": ["elsewhere"]}, "metadata": seen});
+    world.kube.edit(served, &added).await;
+    let is_back =
+        |spec: Value| move |found: Option<&Value>| found.is_some_and(|found| found["spec"] == spec);
+    let again = is_back(before["spec"].clone());
+    let after = world.kube.until(served, "what it was", again).await;
+    assert_eq!(
+        after["metadata"]["annotations"]["other.example.com/seen"],
+        "yes"
+    );
+    serin.says("spec.gateways: not in Git");
+    serin.says("kubectl-edit");
+    // By another applier, which owns the field from then on.
+    let lost = json!({"http": {"http1MaxPendingRequests": 1}});
+    let theirs = json!({
+        "apiVersion": rule.0, "kind": rule.1, "metadata": {"name": "podinfo", "namespace": ns},
+        "spec": {"exportTo": ["."], "trafficPolicy": {"connectionPool": lost}},
+    });
+    world.kube.apply("another-tool", &theirs).await.unwrap();
+    let again = is_back(ruled["spec"].clone());
+    world.kube.until(rule, "what it was", again).await;
+    serin.says("another-tool");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn warn_only_reports() {
     let mut world = World::new("warn", idle, ", mode: warn").await;
     let ns = world.namespace.clone();

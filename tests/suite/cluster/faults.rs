@@ -197,6 +197,10 @@ async fn credentials_that_are_rotated_are_used_without_a_restart() {
         assert!(n < 200, "never refused:\n{}", serin.log());
     }
     control_plane().kubeconfig_of(&ns, &second);
+    world
+        .kube
+        .edit(key, &json!({"spec": {"hosts": ["elsewhere"]}}))
+        .await;
     let is_back = |vs: Option<&Value>| vs.is_some_and(|vs| vs["spec"] == before["spec"]);
     world.kube.until(key, "what it was", is_back).await;
     serin.says("the credentials for the cluster changed");
