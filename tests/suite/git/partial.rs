@@ -37,7 +37,7 @@ fn noise(length: usize, seed: u64) -> Vec<u8> {
         state = state
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1);
-        bytes.extend_from_slice(format!("# {:016x}\n", state).as_bytes());
+        bytes.extend_from_slice(format!("# {state:016x}\n").as_bytes());
     }
     bytes.truncate(length);
     bytes
