@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use serin::clock::ManualClock;
 use serin::domain::{BlobId, CanaryId, CommitId, RepoPath, Timestamp};
 use serin::ports::{
-    Draft, File, ForeignCommit, Head, History, Lineage, Published, Question, Repository,
+    Draft, Files, ForeignCommit, Head, History, Lineage, Published, Question, Repository,
     RepositoryError, Snapshot, Watch,
 };
 use serin::reconcile::{Engine, Settings};
@@ -43,7 +43,7 @@ const CANARY: &str = include_str!("../src/simulation/base/canary.yaml");
 /// A branch that stands still unless it is told to move.
 struct Still {
     commit: CommitId,
-    files: BTreeMap<RepoPath, File>,
+    files: Files,
 }
 
 impl Repository for Still {
@@ -57,7 +57,7 @@ impl Repository for Still {
     async fn snapshot(&mut self, at: &CommitId) -> Result<Snapshot, RepositoryError> {
         Ok(Snapshot {
             commit: at.clone(),
-            files: self.files.clone(),
+            files: Arc::clone(&self.files),
             skipped: Vec::new(),
         })
     }
@@ -91,8 +91,7 @@ impl Still {
     fn put(&mut self, path: RepoPath, content: Vec<u8>) {
         // Content and place name a blob well enough here; Git would hash.
         let blob = BlobId(format!("{path}@{}", self.files.len() + content.len()));
-        let content = content.into();
-        self.files.insert(path, File { blob, content });
+        Arc::make_mut(&mut self.files).insert(path, (blob, content.into()));
     }
 }
 
@@ -125,7 +124,7 @@ fn engine(branch: Still) -> Seat {
 fn large() -> Still {
     let mut branch = Still {
         commit: CommitId::new("1"),
-        files: BTreeMap::new(),
+        files: Files::default(),
     };
     for index in 0..CANARIES {
         let name = format!("app-{index:05}");
@@ -164,7 +163,7 @@ fn memory(branch: &Still) -> f64 {
     let files: Vec<(&str, &str)> = branch
         .files
         .iter()
-        .map(|(path, file)| (path.as_str(), std::str::from_utf8(&file.content).unwrap()))
+        .map(|(path, (_, content))| (path.as_str(), std::str::from_utf8(content).unwrap()))
         .collect();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("files.json");
@@ -185,7 +184,7 @@ fn memory(branch: &Still) -> f64 {
 fn measure_memory(path: &str) {
     let mut branch = Still {
         commit: CommitId::new("2"),
-        files: BTreeMap::new(),
+        files: Files::default(),
     };
     let text = std::fs::read(path).unwrap();
     let files: Vec<(String, String)> = serde_json::from_slice(&text).unwrap();
@@ -209,15 +208,10 @@ fn timed<T>(what: impl FnOnce() -> T) -> (Duration, T) {
 fn idle() {
     let branch = large();
     let count = branch.files.len();
-    let tree: BTreeMap<_, _> = branch
-        .files
-        .iter()
-        .map(|(path, file)| (path.clone(), (file.blob.clone(), Arc::clone(&file.content))))
-        .collect();
-    let (baseline, catalog) = timed(|| Catalog::read(&tree, &mut ParseCache::default()));
+    let (baseline, catalog) = timed(|| Catalog::read(&branch.files, &mut ParseCache::default()));
     println!("{count} files, {} canaries", catalog.canaries.len());
     println!("  baseline, all parsed and validated      {baseline:>12.1?}");
-    drop((catalog, tree));
+    drop(catalog);
 
     let kept = memory(&branch);
     let mut engine = engine(branch);
@@ -240,7 +234,7 @@ fn idle() {
     );
 
     let path = RepoPath::new("apps/app-00042/app.yaml").unwrap();
-    let text = String::from_utf8(engine.repository.files[&path].content.to_vec()).unwrap();
+    let text = String::from_utf8(engine.repository.files[&path].1.to_vec()).unwrap();
     engine.repository.put(
         path,
         text.replace("replicas: 4", "replicas: 40").into_bytes(),

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
@@ -173,8 +174,9 @@ impl fmt::Display for CommitId {
 pub struct BlobId(pub String);
 
 /// A path inside the repository: relative, `/` between parts, no empty part, no `.` and no `..`, no control characters.
+/// Cheap to copy: maps with a path for each file of a large tree are.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RepoPath(String);
+pub struct RepoPath(Arc<str>);
 
 impl RepoPath {
     /// A path, if it stays inside the tree.
@@ -185,7 +187,7 @@ impl RepoPath {
             && text
                 .split('/')
                 .all(|part| !matches!(part, "" | "." | ".." | ".git"));
-        inside.then_some(Self(text))
+        inside.then(|| Self(text.into()))
     }
 
     /// The text, `/`-separated.
@@ -197,14 +199,12 @@ impl RepoPath {
     pub fn parent(&self) -> Option<Self> {
         self.0
             .rsplit_once('/')
-            .map(|(parent, _)| Self(parent.to_owned()))
+            .map(|(parent, _)| Self(parent.into()))
     }
 
     /// The last part.
     pub fn file_name(&self) -> &str {
-        self.0
-            .rsplit_once('/')
-            .map_or(self.0.as_str(), |(_, name)| name)
+        self.0.rsplit_once('/').map_or(&*self.0, |(_, name)| name)
     }
 
     /// A path beside this one: same folder, other last part.

@@ -377,6 +377,7 @@ mod tests {
             at: Timestamp::UNIX_EPOCH,
             head: Some(CommitId::new("abc")),
             canaries,
+            elsewhere: std::sync::Arc::default(),
             mistakes: Vec::new(),
             problem: None,
             wake_at: Timestamp::UNIX_EPOCH,

@@ -79,19 +79,11 @@ pub enum History {
 pub struct Snapshot {
     /// The commit.
     pub commit: CommitId,
-    /// Regular files that end in `.yaml` or `.yml`, below the configured path.
-    pub files: BTreeMap<RepoPath, File>,
+    /// Regular files that end in `.yaml` or `.yml`, below the configured path. Contents that the tree before held, too,
+    /// are those very bytes.
+    pub files: Files,
     /// Paths that were left out, and why: links, submodules, oversized files, names that are not UTF-8.
     pub skipped: Vec<(String, String)>,
-}
-
-/// One file of a snapshot.
-#[derive(Debug, Clone)]
-pub struct File {
-    /// Identity of the content.
-    pub blob: BlobId,
-    /// The content.
-    pub content: Arc<[u8]>,
 }
 
 /// What to look for in the history of a canary.

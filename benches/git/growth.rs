@@ -36,7 +36,7 @@ pub(crate) async fn one_file_of_many(report: &mut Report) {
         let head = branch.fetch().await.unwrap().commit.unwrap();
         let (snapshot, time) = timed(branch.snapshot(&head)).await;
         assert_eq!(
-            &*snapshot.unwrap().files[&path("apps/t0/f7.yaml")].content,
+            &*snapshot.unwrap().files[&path("apps/t0/f7.yaml")].1,
             file[0].1
         );
         again.push(time);

@@ -10,6 +10,7 @@ use super::order;
 use super::read::ReadCache;
 use super::sources::{self, Kustomization, Sources};
 use crate::domain::{BlobId, CommitId, RepoPath};
+use crate::lease::Share;
 
 /// Whether objects of a kind belong to namespaces, as far as a cluster was asked.
 pub type Scopes = BTreeMap<Kind, bool>;
@@ -139,6 +140,15 @@ fn with_definitions(known: &Scopes, found: &[(String, Arc<Value>)]) -> Scopes {
 }
 
 impl Desired {
+    /// Leaves out what other engines keep.
+    pub fn keep(&mut self, share: Share) {
+        self.objects.retain(|key, _| key.is_of(share));
+        if !share.is_first() {
+            // One engine says for all what cannot be read.
+            self.problems.clear();
+        }
+    }
+
     fn problem(&mut self, source: &str, words: String) {
         self.problems.push(Problem {
             source: source.to_owned(),

@@ -10,6 +10,7 @@ use super::order::{self, Tier};
 use crate::domain::{
     APPLIED_ANNOTATION, CANARY_ANNOTATION, CanaryId, OWNER_LABEL, Revision, SEQUENCE_ANNOTATION,
 };
+use crate::lease::Share;
 
 /// Says `disabled` on an object that Serin leaves alone altogether.
 pub const APPLY_ANNOTATION: &str = "serin.dev/apply";
@@ -77,6 +78,15 @@ impl ObjectKey {
             kind: Kind::new("", "Namespace"),
             namespace: None,
             name: name.to_owned(),
+        }
+    }
+
+    /// Whether an engine with this share of the namespaces keeps it.
+    pub fn is_of(&self, share: Share) -> bool {
+        match &self.namespace {
+            Some(namespace) => share.has(namespace),
+            None if self.is_namespace() => share.has(&self.name),
+            None => share.is_first(),
         }
     }
 

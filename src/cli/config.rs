@@ -70,6 +70,9 @@ pub(super) struct RepositoryConfig {
     /// Plan mode: say what would be committed, and push nothing.
     #[serde(default)]
     pub(super) plan: bool,
+    /// Into how many parts its namespaces are split, so that several replicas share the work on it.
+    #[serde(default = "one", deserialize_with = "shards")]
+    pub(super) shards: u32,
     /// The namespaces that it may write; empty: all.
     #[serde(default)]
     pub(super) namespaces: BTreeSet<String>,
@@ -118,6 +121,7 @@ impl RepositoryConfig {
             timeout: default_git_timeout(),
             accept_rewritten_history: false,
             plan: false,
+            shards: 1,
             namespaces: BTreeSet::new(),
             impersonate: None,
             skip_ci: None,
@@ -457,6 +461,23 @@ fn name<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<String>, D::Err
 }
 
 /// What can stand in a path and in a label as it is.
+/// Most shards of a repository: each has a copy of the branch and a watch of its own.
+const MOST_SHARDS: u32 = 64;
+
+fn one() -> u32 {
+    1
+}
+
+fn shards<'de, D: serde::Deserializer<'de>>(d: D) -> Result<u32, D::Error> {
+    let number = u32::deserialize(d)?;
+    if (1..=MOST_SHARDS).contains(&number) {
+        return Ok(number);
+    }
+    Err(serde::de::Error::custom(format!(
+        "`shards` is {number}: write 1 to {MOST_SHARDS}"
+    )))
+}
+
 fn is_name(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')
 }

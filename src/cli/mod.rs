@@ -25,6 +25,8 @@ mod show;
 mod simulate;
 mod status;
 mod telemetry;
+#[cfg(feature = "otel")]
+mod traces;
 mod validate;
 mod values;
 mod wiring;
@@ -188,7 +190,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         color,
         log_format,
     } = cli.global;
-    let set_log_level = telemetry::init(cli.command.chattiness(), verbose, log_format, color);
+    let telemetry = telemetry::init(cli.command.chattiness(), verbose, log_format, color);
+    let set_log_level = std::sync::Arc::clone(&telemetry.set_log_level);
     let result = output::with_stdout(color, |console| {
         cli.command.execute(verbose, set_log_level, console)
     });

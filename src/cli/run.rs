@@ -30,6 +30,7 @@ The configuration file:
       committer: {name: Serin, email: serin@example.com}   # default: the author
       timeout: 1m                   # for one request to the remote
       skipCi: '[skip ci]'           # default: none
+      shards: 2                     # parts of its namespaces that replicas share, with `leases`; default: 1
       namespaces: [test]            # all that it may write; default: all
       impersonate: test/deployer    # service account to write as; default: Serin's own
       name: apps                    # in metrics and paths; default: the last part of the URL

@@ -4,7 +4,9 @@ use std::io::{self, IsTerminal};
 use std::sync::Arc;
 
 use clap::ValueEnum;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, fmt, reload};
 
 use super::output::ColorChoice;
 use crate::endpoints::SetLogLevel;
@@ -28,33 +30,46 @@ pub(super) enum Chattiness {
     Normal,
 }
 
-/// Starts logging to standard error. Only the first call has an effect. The answer changes the level while it runs.
+/// What was started: it ends with this value, and sends what is still to be sent.
+pub(super) struct Telemetry {
+    /// Changes the level of the log while it runs.
+    pub(super) set_log_level: SetLogLevel,
+    #[cfg(feature = "otel")]
+    _traces: Option<super::traces::Traces>,
+}
+
+/// Starts logging to standard error. Only the first call has an effect.
 pub(super) fn init(
     base: Chattiness,
     verbose: u8,
     format: LogFormat,
     color: ColorChoice,
-) -> SetLogLevel {
-    let filter = EnvFilter::new(directives(base, verbose));
-    let builder = tracing_subscriber::fmt()
+) -> Telemetry {
+    let (filter, handle) = reload::Layer::new(EnvFilter::new(directives(base, verbose)));
+    let log = fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(color.applies(io::stderr().is_terminal()));
+    let log = match format {
+        LogFormat::Text => log.with_target(false).with_filter(filter).boxed(),
+        LogFormat::Json => log.json().flatten_event(true).with_filter(filter).boxed(),
+    };
+    let subscriber = tracing_subscriber::registry().with(log);
+    let set_log_level: SetLogLevel =
+        Arc::new(move |text| set(text, |filter| handle.reload(filter)));
     // A second subscriber is refused, which is right: the first one belongs to whoever embeds us.
-    match format {
-        LogFormat::Text => {
-            let builder = builder.with_target(false).with_env_filter(filter);
-            let builder = builder.with_filter_reloading();
-            let handle = builder.reload_handle();
-            let _ = builder.try_init();
-            Arc::new(move |text| set(text, |filter| handle.reload(filter)))
+    #[cfg(feature = "otel")]
+    {
+        let (layer, traces) = super::traces::start();
+        let _ = subscriber.with(layer).try_init();
+        Telemetry {
+            set_log_level,
+            _traces: traces,
         }
-        LogFormat::Json => {
-            let builder = builder.json().flatten_event(true).with_env_filter(filter);
-            let builder = builder.with_filter_reloading();
-            let handle = builder.reload_handle();
-            let _ = builder.try_init();
-            Arc::new(move |text| set(text, |filter| handle.reload(filter)))
-        }
+    }
+    #[cfg(not(feature = "otel"))]
+    {
+        let _ = subscriber.try_init();
+        Telemetry { set_log_level }
     }
 }
 

@@ -9,13 +9,14 @@ use super::failure::Failure;
 use crate::applier::Policy;
 use crate::domain::{RepoPath, Revision};
 use crate::endpoints::Secret;
+use crate::lease::Share;
 use crate::operator::{Wiring, replicas};
 use crate::record::message::Style;
 use crate::{cluster, git, prometheus, reconcile};
 
 /// Everything that engines are built from, and the locks on their copies.
 pub(super) struct Wirings {
-    /// One per repository.
+    /// One per repository, or per shard of one.
     pub(super) engines: Vec<Wiring>,
     /// Held for as long as the engines run; the system lets go of them when we end, however that happens.
     pub(super) locks: Vec<File>,
@@ -37,18 +38,31 @@ impl Wirings {
             locks: Vec::new(),
         };
         for repository in &config.repositories {
-            let local = cache.join(copy_name(repository));
-            wirings.locks.push(lock(&local, repository)?);
-            let cluster = cluster_settings(config, repository, &cache);
-            wirings.engines.push(Wiring {
-                name: repository.name(),
-                webhook: webhook_secret(repository)?,
-                branch: branch_settings(repository, local),
-                prometheus: metrics.clone(),
-                engine: engine_settings(repository),
-                plan: repository.plan,
-                cluster,
-            });
+            if repository.shards > 1 && config.leases.is_none() {
+                return Err(Failure::usage(format!(
+                    "{} has {} `shards`, which are for several replicas: say with `leases` where they find one another, \
+                     or leave them out",
+                    repository.url, repository.shards
+                )));
+            }
+            for share in Share::all(repository.shards) {
+                // Without a dot: the lock lies beside it, with an extension.
+                let copy = share.called(&copy_name(repository)).replace('.', "-");
+                let local = cache.join(copy);
+                wirings.locks.push(lock(&local, repository)?);
+                let cluster = cluster_settings(config, repository, &cache, share);
+                wirings.engines.push(Wiring {
+                    name: share.called(&repository.name()),
+                    repository: repository.name(),
+                    share,
+                    webhook: webhook_secret(repository)?,
+                    branch: branch_settings(repository, local),
+                    prometheus: metrics.clone(),
+                    engine: engine_settings(repository),
+                    plan: repository.plan,
+                    cluster,
+                });
+            }
         }
         Ok(wirings)
     }
@@ -146,6 +160,7 @@ fn cluster_settings(
     config: &Config,
     repository: &RepositoryConfig,
     cache: &Path,
+    share: Share,
 ) -> Option<cluster::Settings> {
     let ClusterChoice::Kubernetes(access) = &config.cluster.choice else {
         return None;
@@ -166,10 +181,11 @@ fn cluster_settings(
             external: conduct.applier == Applier::External,
             prune: conduct.prune,
             prune_namespaces: conduct.prune_namespaces,
+            share,
         },
         agents: repository.poke.iter().map(PokeConfig::agent).collect(),
         deadline: conduct.timeout,
-        scratch: cache.join("kustomize"),
+        scratch: cache.join(share.called("kustomize")),
     })
 }
 

@@ -28,6 +28,7 @@ pub(super) struct Caller {
 
 impl Caller {
     /// Does what is to be done and says how it ended.
+    #[tracing::instrument(name = "kubernetes.call", level = "debug", skip_all)]
     pub(super) async fn run(&self, action: Action) -> (ObjectKey, Outcome) {
         match action {
             Action::Apply { object, bound_to } => {

@@ -15,6 +15,7 @@ use crate::applier::order::is_cluster_scoped;
 use crate::applier::{Kind, Ledger, ObjectKey, Outcome, ReadCache, Scopes};
 use crate::clock::Clock;
 use crate::domain::{CommitId, OWNER_LABEL};
+use crate::lease::Share;
 use crate::ports::{Tree, Witness};
 
 /// Events on their way from the watches; a full queue slows the watches down, which is what the server expects.
@@ -243,7 +244,9 @@ impl<K: Clock + 'static> Keeper<K> {
         let sources = Arc::clone(&self.sources);
         let scopes = self.scopes.clone();
         let confined = self.settings.namespaces.clone();
-        self.preparing = Some(tokio::spawn(read(tree, commit, sources, scopes, confined)));
+        let share = self.settings.policy.share;
+        let reading = read(tree, commit, sources, scopes, (confined, share));
+        self.preparing = Some(tokio::spawn(reading));
     }
 
     fn follow(&mut self, desired: Option<Desired>) {
@@ -309,7 +312,7 @@ async fn read(
     commit: CommitId,
     sources: Arc<tokio::sync::Mutex<Sources>>,
     scopes: Scopes,
-    confined: BTreeSet<String>,
+    (confined, share): (BTreeSet<String>, Share),
 ) -> Option<Desired> {
     let mut held = sources.lock_owned().await;
     let files = Arc::clone(&tree.files);
@@ -332,6 +335,7 @@ async fn read(
             (&scopes, &confined),
         );
         desired.held_back = tree.held_back;
+        desired.keep(share);
         desired
     });
     assembled.await.ok()

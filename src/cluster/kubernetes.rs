@@ -166,6 +166,7 @@ fn readiness(ledger: &mut Ledger, namespace: &str, names: &[String]) -> (Readine
 }
 
 impl Cluster for Kubernetes {
+    #[tracing::instrument(name = "cluster.follow", level = "debug", skip_all)]
     async fn follow(&mut self, tree: Tree, now: Timestamp) {
         let is_known = {
             let held = self.trees.borrow();
@@ -186,6 +187,7 @@ impl Cluster for Kubernetes {
         self.trees.send_replace(tree);
     }
 
+    #[tracing::instrument(name = "cluster.observe", level = "debug", skip_all)]
     async fn observe(
         &mut self,
         wanted: &[Wanted<'_>],
@@ -208,6 +210,7 @@ impl Cluster for Kubernetes {
         Some(sightings.collect())
     }
 
+    #[tracing::instrument(name = "cluster.apply", level = "debug", skip_all)]
     async fn apply(
         &mut self,
         manifests: Vec<Manifests<Committed>>,

@@ -157,7 +157,7 @@ fn stable_manifest(stage: &Stage) -> Result<Claim, DemoError> {
     let snapshot = Local::open(&stage.repository, None)?.snapshot(None)?;
     let present = RepoPath::new(APP.0).and_then(|path| snapshot.files.get(&path).cloned());
     let wanted = APP.1.replace("podinfo:6.8.0", &format!("podinfo:{NEW}"));
-    let holds = present.is_some_and(|file| *file.content == *wanted.as_bytes());
+    let holds = present.is_some_and(|(_, content)| *content == *wanted.as_bytes());
     Ok(claim(
         holds,
         format!(

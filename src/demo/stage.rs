@@ -267,7 +267,10 @@ impl Stage {
         let head = branch.fetch().await?.commit;
         let head = head.ok_or_else(|| DemoError::Off("the branch is empty".to_owned()))?;
         let snapshot = branch.snapshot(&head).await?;
-        let present = snapshot.files.get(&file).map(|file| file.content.to_vec());
+        let present = snapshot
+            .files
+            .get(&file)
+            .map(|(_, content)| content.to_vec());
         let mut text = String::from_utf8(present.unwrap_or_default()).unwrap_or_default();
         for (from, to) in replace {
             if !text.contains(from) {
@@ -347,7 +350,7 @@ impl Stage {
                 let same = snapshot
                     .files
                     .get(path)
-                    .is_some_and(|file| *file.content == **content);
+                    .is_some_and(|(_, present)| **present == **content);
                 if !same {
                     return Err(DemoError::Off(format!(
                         "{path} in the cluster is not what Git holds"
@@ -356,7 +359,7 @@ impl Stage {
             }
         }
         let files = snapshot.files.iter();
-        let table = Table::read(files.map(|(path, file)| (path, &*file.content)));
+        let table = Table::read(files.map(|(path, (_, content))| (path, &**content)));
         self.mesh.table = Some(table.map_err(DemoError::Off)?);
         Ok(())
     }

@@ -98,10 +98,12 @@ async fn hook<K: Clock + Clone + 'static>(
     body: Bytes,
 ) -> Response {
     let header = |name: &str| headers.get(name).map(|value| value.as_bytes().to_vec());
-    let (delivery, status, words) = match this.hooks.iter().find(|hook| hook.name() == name) {
+    // Each shard of a repository has one of the same name.
+    let named = || this.hooks.iter().filter(|hook| hook.name() == name);
+    let (delivery, status, words) = match named().next() {
         None => (Delivery::Unknown, StatusCode::NOT_FOUND, "no such hook\n"),
         Some(hook) if hook.is_genuine(&header, &body) => {
-            hook.wake();
+            named().for_each(Hook::wake);
             (Delivery::Accepted, StatusCode::ACCEPTED, "looking\n")
         }
         Some(_) => {

@@ -18,6 +18,9 @@ const MAX_COMMITS: usize = 2_000;
 /// Commits that touched its paths which are looked into for one question; their files are parsed.
 const MAX_TOUCHES: usize = 64;
 
+/// The files at the paths of a question.
+type Contents = BTreeMap<RepoPath, Arc<[u8]>>;
+
 /// What stands at the paths of a question.
 type Blobs = Vec<Option<ObjectId>>;
 
@@ -154,10 +157,7 @@ impl Search<'_> {
         }))
     }
 
-    fn files(
-        &self,
-        blobs: &Blobs,
-    ) -> Result<Option<BTreeMap<RepoPath, Arc<[u8]>>>, RepositoryError> {
+    fn files(&self, blobs: &Blobs) -> Result<Option<Contents>, RepositoryError> {
         let mut files = BTreeMap::new();
         for (path, blob) in self.question.paths.iter().zip(blobs) {
             let Some(id) = blob else { continue };

@@ -575,6 +575,7 @@ impl Branch {
 }
 
 impl Repository for Branch {
+    #[tracing::instrument(name = "git.fetch", level = "debug", skip_all)]
     async fn fetch(&mut self) -> Result<Head, RepositoryError> {
         if let Some(head) = self.damaged.take() {
             self.recreate().await?;
@@ -596,6 +597,7 @@ impl Repository for Branch {
         fetched
     }
 
+    #[tracing::instrument(name = "git.snapshot", level = "debug", skip_all)]
     async fn snapshot(&mut self, at: &CommitId) -> Result<Snapshot, RepositoryError> {
         let (commit, below) = (at.clone(), self.settings.path.clone());
         self.reading(at, move |repo, cache, _| {
@@ -604,6 +606,7 @@ impl Repository for Branch {
         .await
     }
 
+    #[tracing::instrument(name = "git.lineage", level = "debug", skip_all)]
     async fn lineage(
         &mut self,
         at: &CommitId,
@@ -617,6 +620,7 @@ impl Repository for Branch {
         .await
     }
 
+    #[tracing::instrument(name = "git.authors", level = "debug", skip_all)]
     async fn authors(
         &mut self,
         at: &CommitId,
@@ -631,6 +635,7 @@ impl Repository for Branch {
     }
 
     /// A draft that changes nothing makes no commit: it has the id of the commit before it.
+    #[tracing::instrument(name = "git.publish", level = "debug", skip_all, fields(drafts = drafts.len()))]
     async fn publish(
         &mut self,
         base: &CommitId,

@@ -19,7 +19,7 @@ pub(super) struct Trie {
 }
 
 /// The two sides of an entry that differs.
-type Sides = (Option<Entry>, Option<Entry>);
+pub(super) type Sides = (Option<Entry>, Option<Entry>);
 
 impl Trie {
     /// Watches a path under this number.
@@ -87,30 +87,14 @@ pub(super) fn tree_of(entry: Option<Entry>) -> Option<ObjectId> {
 }
 
 /// Entries that differ, by name. A file that became a folder is one entry with both sides.
-fn differences(
+pub(super) fn differences(
     repo: &gix::Repository,
     old: Option<ObjectId>,
     new: Option<ObjectId>,
 ) -> Result<BTreeMap<BString, Sides>, RepositoryError> {
-    let old = old
-        .map(|id| repo.find_tree(id))
-        .transpose()
-        .map_err(local)?;
-    let new = new
-        .map(|id| repo.find_tree(id))
-        .transpose()
-        .map_err(local)?;
-    let entries = |tree: &Option<gix::Tree<'_>>| {
-        let data = tree.as_ref().map_or(&[][..], |tree| &tree.data);
-        TreeRefIter::from_bytes(data, repo.object_hash())
-            .entries()
-            .map_err(local)
-            .map(|entries| {
-                // Borrowed from `data`, which lives longer than the closure can say.
-                entries.into_iter().map(owned).collect::<Vec<_>>()
-            })
-    };
-    let (old, new) = (entries(&old)?, entries(&new)?);
+    let tree = |id: Option<ObjectId>| id.map(|id| repo.find_tree(id)).transpose().map_err(local);
+    let (old, new) = (tree(old)?, tree(new)?);
+    let (old, new) = (entries(old.as_ref())?, entries(new.as_ref())?);
     let (mut left, mut right) = (old.iter().peekable(), new.iter().peekable());
     let mut found: BTreeMap<BString, Sides> = BTreeMap::new();
     loop {
@@ -118,29 +102,34 @@ fn differences(
             (None, None) => return Ok(found),
             (Some(_), None) => std::cmp::Ordering::Less,
             (None, Some(_)) => std::cmp::Ordering::Greater,
-            (Some((a, (a_mode, _))), Some((b, (b_mode, _)))) => {
-                name_order(a, a_mode.is_tree(), b, b_mode.is_tree())
+            (Some(a), Some(b)) => {
+                name_order(a.filename, a.mode.is_tree(), b.filename, b.mode.is_tree())
             }
         };
         let a = if order.is_le() { left.next() } else { None };
         let b = if order.is_ge() { right.next() } else { None };
-        if let (Some((_, a)), Some((_, b))) = (a, b)
-            && a == b
+        if let (Some(a), Some(b)) = (a, b)
+            && (a.mode, a.oid) == (b.mode, b.oid)
         {
             continue;
         }
-        if let Some((name, entry)) = a {
-            found.entry(name.clone()).or_default().0 = Some(*entry);
+        if let Some(entry) = a {
+            found.entry(entry.filename.to_owned()).or_default().0 = Some(sides_of(entry));
         }
-        if let Some((name, entry)) = b {
-            found.entry(name.clone()).or_default().1 = Some(*entry);
+        if let Some(entry) = b {
+            found.entry(entry.filename.to_owned()).or_default().1 = Some(sides_of(entry));
         }
     }
 }
 
-fn owned(entry: EntryRef<'_>) -> (BString, Entry) {
-    (
-        entry.filename.to_owned(),
-        (entry.mode, entry.oid.to_owned()),
-    )
+fn entries<'t>(tree: Option<&'t gix::Tree<'_>>) -> Result<Vec<EntryRef<'t>>, RepositoryError> {
+    let Some(tree) = tree else {
+        return Ok(Vec::new());
+    };
+    let entries = TreeRefIter::from_bytes(&tree.data, tree.id.kind());
+    entries.entries().map_err(local)
+}
+
+fn sides_of(entry: &EntryRef<'_>) -> Entry {
+    (entry.mode, entry.oid.to_owned())
 }

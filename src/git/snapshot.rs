@@ -1,47 +1,53 @@
-//! The YAML files of a tree. What was read for the last tree is not read again for the next.
+//! The YAML files of a tree, made from those of the tree that was read before: what both have in common is neither listed
+//! nor read again, however large it is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use gix::ObjectId;
-use gix::bstr::ByteSlice;
+use gix::bstr::{BStr, BString, ByteSlice};
 use gix::objs::tree::EntryKind;
 
-use super::objects::{self, At, local};
+use super::objects::{self, At, Entry, local};
+use super::paths::{differences, tree_of};
 use crate::domain::{BlobId, CommitId, RepoPath};
-use crate::ports::{File, RepositoryError, Snapshot};
+use crate::ports::{Files, RepositoryError, Snapshot};
+
+#[cfg(test)]
+mod tests;
 
 /// Files above this are not manifests that people write.
-const MAX_FILE: u64 = 5 << 20;
+pub(super) const MAX_FILE: u64 = 5 << 20;
 /// First line of what Git LFS commits in place of a file.
 const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/v1";
 /// Folders below folders: deeper than any path that a file system takes.
 const MAX_DEPTH: usize = 256;
 
-/// What the present tree is made of. Whatever the next tree does not hold is dropped.
+/// What was read before.
 #[derive(Debug, Default)]
 pub(super) struct Cache {
-    folders: BTreeMap<ObjectId, Arc<Folder>>,
-    files: BTreeMap<ObjectId, Content>,
+    last: Option<Listing>,
+    contents: Contents,
 }
 
-/// Relevant entries of one tree object.
+/// All that one tree holds.
+#[derive(Debug)]
+struct Listing {
+    below: Option<RepoPath>,
+    tree: ObjectId,
+    files: Files,
+    /// Why by path, which need not be text.
+    skipped: BTreeMap<BString, String>,
+}
+
+/// The files of the last tree by content.
 #[derive(Debug, Default)]
-struct Folder {
-    entries: Vec<(String, Item)>,
-}
-
-#[derive(Debug, Clone)]
-enum Item {
-    Folder(ObjectId),
-    File(ObjectId),
-    Skipped(&'static str),
-}
-
-#[derive(Debug, Clone)]
-enum Content {
-    Bytes(Arc<[u8]>),
-    Skipped(String),
+struct Contents {
+    known: BTreeMap<ObjectId, Arc<[u8]>>,
+    /// Those that a path of the tree before had and lost.
+    lost: BTreeSet<ObjectId>,
+    /// How many were read so far.
+    read: u64,
 }
 
 /// Reads the tree of a commit below `below`.
@@ -52,133 +58,284 @@ pub(super) fn read(
     cache: &mut Cache,
 ) -> Result<Snapshot, RepositoryError> {
     let tree = objects::commit(repo, objects::object_id(at)?)?.tree;
-    let mut walk = Walk {
-        repo,
-        old: std::mem::take(cache),
-        new: Cache::default(),
-        snapshot: Snapshot {
-            commit: at.clone(),
-            files: BTreeMap::new(),
-            skipped: Vec::new(),
+    let root = match below {
+        None => Some(tree),
+        Some(path) => match objects::look_up(repo, tree, path)? {
+            At::Entry(entry) => tree_of(Some(entry)),
+            At::Nothing | At::Blocked(_) => None,
         },
     };
-    match below {
-        None => walk.folder(tree, "", 0)?,
-        Some(path) => match objects::look_up(repo, tree, path)? {
-            At::Entry((mode, id)) if mode.is_tree() => walk.folder(id, path.as_str(), 0)?,
-            At::Nothing | At::Blocked(_) | At::Entry(_) => walk.skip(
-                path.as_str().to_owned(),
-                "there is no such folder in this commit",
-            ),
-        },
-    }
-    *cache = walk.new;
-    Ok(walk.snapshot)
+    let (Some(root), top) = (root, below.map_or("", RepoPath::as_str)) else {
+        let why = "there is no such folder in this commit".to_owned();
+        return Ok(Snapshot {
+            commit: at.clone(),
+            files: Files::default(),
+            skipped: below
+                .map(|path| (path.to_string(), why))
+                .into_iter()
+                .collect(),
+        });
+    };
+    let last = cache.last.take();
+    let last = last.filter(|last| last.below.as_ref() == below);
+    let patched = last.and_then(|last| cache.contents.patch(repo, last, root, top).ok());
+    let listing = match patched {
+        Some(listing) => listing,
+        // Nothing was read before, or what was is no longer there to compare with.
+        None => cache.contents.list(repo, root, below)?,
+    };
+    let skipped = listing.skipped.iter();
+    let snapshot = Snapshot {
+        commit: at.clone(),
+        files: Arc::clone(&listing.files),
+        skipped: skipped
+            .map(|(path, why)| (path.to_str_lossy().into_owned(), why.clone()))
+            .collect(),
+    };
+    cache.last = Some(listing);
+    Ok(snapshot)
 }
 
-struct Walk<'a> {
+impl Contents {
+    /// Reads a whole tree. What is known is not read again.
+    fn list(
+        &mut self,
+        repo: &gix::Repository,
+        tree: ObjectId,
+        below: Option<&RepoPath>,
+    ) -> Result<Listing, RepositoryError> {
+        let old = std::mem::take(&mut self.known);
+        self.lost.clear();
+        let mut files = BTreeMap::new();
+        let mut patch = Patch {
+            repo,
+            contents: self,
+            spare: old,
+            files: &mut files,
+            skipped: BTreeMap::new(),
+        };
+        patch.folder(None, tree, below.map_or("", RepoPath::as_str), 0)?;
+        let skipped = patch.skipped;
+        Ok(Listing {
+            below: below.cloned(),
+            tree,
+            files: Arc::new(files),
+            skipped,
+        })
+    }
+
+    /// Turns what was read of another tree into what `tree` holds.
+    fn patch(
+        &mut self,
+        repo: &gix::Repository,
+        mut listing: Listing,
+        tree: ObjectId,
+        top: &str,
+    ) -> Result<Listing, RepositoryError> {
+        if listing.tree == tree {
+            return Ok(listing);
+        }
+        self.forget();
+        let mut patch = Patch {
+            repo,
+            contents: self,
+            spare: BTreeMap::new(),
+            files: Arc::make_mut(&mut listing.files),
+            skipped: std::mem::take(&mut listing.skipped),
+        };
+        patch.folder(Some(listing.tree), tree, top, 0)?;
+        listing.skipped = patch.skipped;
+        listing.tree = tree;
+        Ok(listing)
+    }
+
+    /// Forgets what no path has any more. Whoever still looks at the tree before keeps it for one tree longer, so that what
+    /// is taken back at once is not read again either.
+    fn forget(&mut self) {
+        let known = &mut self.known;
+        self.lost.retain(|id| {
+            let is_free = known
+                .get(id)
+                .is_none_or(|content| Arc::strong_count(content) == 1);
+            if is_free {
+                known.remove(id);
+            }
+            !is_free
+        });
+    }
+}
+
+/// What an entry is to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Item {
+    Folder(ObjectId),
+    File(ObjectId),
+    Skipped(&'static str),
+}
+
+impl Item {
+    /// `None` for what is none of ours.
+    fn of(name: &BStr, (mode, id): Entry) -> Option<Self> {
+        let is_yaml = name.ends_with(b".yaml") || name.ends_with(b".yml");
+        let kind = mode.kind();
+        match kind {
+            EntryKind::Tree | EntryKind::Commit => {}
+            EntryKind::Blob | EntryKind::BlobExecutable | EntryKind::Link if is_yaml => {}
+            EntryKind::Blob | EntryKind::BlobExecutable | EntryKind::Link => return None,
+        }
+        let Ok(text) = name.to_str() else {
+            return Some(Self::Skipped("the name is not UTF-8"));
+        };
+        if RepoPath::new(text).is_none() {
+            return Some(Self::Skipped("the name cannot be a path"));
+        }
+        Some(match kind {
+            EntryKind::Tree => Self::Folder(id),
+            EntryKind::Blob | EntryKind::BlobExecutable => Self::File(id),
+            EntryKind::Link => Self::Skipped("symbolic link"),
+            EntryKind::Commit => Self::Skipped("submodule"),
+        })
+    }
+}
+
+/// A listing on its way from one tree to another.
+struct Patch<'a> {
     repo: &'a gix::Repository,
-    old: Cache,
-    new: Cache,
-    snapshot: Snapshot,
+    contents: &'a mut Contents,
+    /// Contents that are taken over when a path has them.
+    spare: BTreeMap<ObjectId, Arc<[u8]>>,
+    files: &'a mut BTreeMap<RepoPath, (BlobId, Arc<[u8]>)>,
+    skipped: BTreeMap<BString, String>,
 }
 
-impl Walk<'_> {
-    fn skip(&mut self, path: String, why: impl Into<String>) {
-        self.snapshot.skipped.push((path, why.into()));
-    }
-
-    fn folder(&mut self, id: ObjectId, path: &str, depth: usize) -> Result<(), RepositoryError> {
+impl Patch<'_> {
+    fn folder(
+        &mut self,
+        old: Option<ObjectId>,
+        new: ObjectId,
+        path: &str,
+        depth: usize,
+    ) -> Result<(), RepositoryError> {
         if depth > MAX_DEPTH {
-            self.skip(path.to_owned(), "folders are nested too deeply");
+            let why = "folders are nested too deeply".to_owned();
+            self.skipped.insert(path.into(), why);
             return Ok(());
         }
-        let folder = match self
-            .new
-            .folders
-            .get(&id)
-            .or_else(|| self.old.folders.get(&id))
-        {
-            Some(known) => Arc::clone(known),
-            None => Arc::new(self.decode(id)?),
-        };
-        self.new.folders.insert(id, Arc::clone(&folder));
-        for (name, item) in &folder.entries {
-            let path = if path.is_empty() {
-                name.clone()
-            } else {
-                format!("{path}/{name}")
-            };
-            match item {
-                Item::Folder(id) => self.folder(*id, &path, depth + 1)?,
-                Item::File(id) => self.file(*id, path)?,
-                Item::Skipped(why) => self.skip(path, *why),
-            }
-        }
-        Ok(())
-    }
-
-    fn decode(&self, id: ObjectId) -> Result<Folder, RepositoryError> {
-        let tree = self.repo.find_tree(id).map_err(local)?;
-        let mut folder = Folder::default();
-        for entry in tree.iter() {
-            let entry = entry.map_err(local)?;
-            let name = entry.filename();
-            let is_yaml = name.ends_with(b".yaml") || name.ends_with(b".yml");
-            let kind = entry.kind();
-            let wanted = match kind {
-                EntryKind::Tree | EntryKind::Commit => true,
-                EntryKind::Blob | EntryKind::BlobExecutable | EntryKind::Link => is_yaml,
-            };
-            if !wanted {
+        for (name, (old, new)) in differences(self.repo, old, Some(new))? {
+            let old = old.and_then(|entry| Item::of(name.as_bstr(), entry));
+            let new = new.and_then(|entry| Item::of(name.as_bstr(), entry));
+            if old == new {
                 continue;
             }
-            let text = name.to_str_lossy().into_owned();
-            let item = match kind {
-                _ if name.to_str().is_err() => Item::Skipped("the name is not UTF-8"),
-                _ if RepoPath::new(text.as_str()).is_none() => {
-                    Item::Skipped("the name cannot be a path")
-                }
-                EntryKind::Tree => Item::Folder(entry.object_id()),
-                EntryKind::Blob | EntryKind::BlobExecutable => Item::File(entry.object_id()),
-                EntryKind::Link => Item::Skipped("symbolic link"),
-                EntryKind::Commit => Item::Skipped("submodule"),
-            };
-            folder.entries.push((text, item));
-        }
-        Ok(folder)
-    }
-
-    fn file(&mut self, id: ObjectId, path: String) -> Result<(), RepositoryError> {
-        let content = match self.new.files.get(&id).or_else(|| self.old.files.get(&id)) {
-            Some(known) => known.clone(),
-            None => self.content(id)?,
-        };
-        self.new.files.insert(id, content.clone());
-        match (content, RepoPath::new(path.as_str())) {
-            (Content::Bytes(content), Some(path)) => {
-                let blob = BlobId(id.to_string());
-                self.snapshot.files.insert(path, File { blob, content });
+            let mut below = BString::from(path);
+            if !below.is_empty() {
+                below.push(b'/');
             }
-            (Content::Skipped(why), _) => self.skip(path, why),
-            (Content::Bytes(_), None) => self.skip(path, "the name cannot be a path"),
+            below.extend_from_slice(&name);
+            match (old, new) {
+                (Some(Item::Folder(_)), Some(Item::Folder(_))) | (None, _) => {}
+                (Some(Item::Folder(_)), _) => self.remove_folder(&below),
+                (Some(Item::File(_) | Item::Skipped(_)), _) => self.remove_file(&below),
+            }
+            match (new, below.to_str()) {
+                (Some(Item::Folder(id)), Ok(below)) => {
+                    let old = match old {
+                        Some(Item::Folder(old)) => Some(old),
+                        Some(Item::File(_) | Item::Skipped(_)) | None => None,
+                    };
+                    self.folder(old, id, below, depth + 1)?;
+                }
+                (Some(Item::File(id)), Ok(below)) => self.file(id, below)?,
+                (Some(Item::Skipped(why)), _) => drop(self.skipped.insert(below, why.to_owned())),
+                (_, Err(_)) | (None, _) => {}
+            }
         }
         Ok(())
     }
 
-    fn content(&self, id: ObjectId) -> Result<Content, RepositoryError> {
+    fn remove_file(&mut self, path: &BString) {
+        self.skipped.remove(path);
+        if let Some(path) = path.to_str().ok().and_then(RepoPath::new)
+            && let Some((blob, _)) = self.files.remove(&path)
+        {
+            self.lose(&blob);
+        }
+    }
+
+    fn remove_folder(&mut self, path: &BString) {
+        // All that is below a path lies between it with `/` and it with the character after `/`.
+        let [from, to] =
+            [b'/', b'/' + 1].map(|end| BString::from([path.as_slice(), &[end]].concat()));
+        let skipped = self.skipped.range(from..to.clone());
+        let skipped: Vec<BString> = skipped.map(|(path, _)| path.clone()).collect();
+        for path in skipped.iter().chain([path]) {
+            self.skipped.remove(path);
+        }
+        let Some(folder) = path.to_str().ok().and_then(RepoPath::new) else {
+            return;
+        };
+        let files = self.files.range(folder.clone()..).map(|(path, _)| path);
+        let files = files.take_while(|path| path.as_str().as_bytes() < to.as_slice());
+        let files: Vec<RepoPath> = files
+            .filter(|path| path.is_within(&folder))
+            .cloned()
+            .collect();
+        for path in files {
+            if let Some((blob, _)) = self.files.remove(&path) {
+                self.lose(&blob);
+            }
+        }
+    }
+
+    fn lose(&mut self, blob: &BlobId) {
+        self.contents
+            .lost
+            .extend(ObjectId::from_hex(blob.0.as_bytes()));
+    }
+
+    fn file(&mut self, id: ObjectId, path: &str) -> Result<(), RepositoryError> {
+        match (self.content(id)?, RepoPath::new(path)) {
+            (Ok(content), Some(path)) => {
+                let blob = BlobId(id.to_string());
+                self.files.insert(path, (blob, content));
+            }
+            (Err(why), _) => drop(self.skipped.insert(path.into(), why)),
+            (Ok(_), None) => {
+                let why = "the name cannot be a path".to_owned();
+                self.skipped.insert(path.into(), why);
+            }
+        }
+        Ok(())
+    }
+
+    /// The bytes of a file, or why it is left out.
+    fn content(&mut self, id: ObjectId) -> Result<Result<Arc<[u8]>, String>, RepositoryError> {
+        if let Some(known) = self.contents.known.get(&id) {
+            return Ok(Ok(Arc::clone(known)));
+        }
+        let content = match self.spare.remove(&id) {
+            Some(spare) => spare,
+            None => match self.read(id)? {
+                Ok(read) => read,
+                Err(why) => return Ok(Err(why)),
+            },
+        };
+        self.contents.known.insert(id, Arc::clone(&content));
+        Ok(Ok(content))
+    }
+
+    fn read(&mut self, id: ObjectId) -> Result<Result<Arc<[u8]>, String>, RepositoryError> {
+        self.contents.read += 1;
         let size = self.repo.find_header(id).map_err(local)?.size();
         if size > MAX_FILE {
-            return Ok(Content::Skipped(format!(
-                "{size} bytes, more than {MAX_FILE}"
-            )));
+            return Ok(Err(format!("{size} bytes, more than {MAX_FILE}")));
         }
         let mut blob = self.repo.find_blob(id).map_err(local)?;
         let bytes = blob.take_data();
         Ok(if bytes.starts_with(LFS_POINTER) {
-            Content::Skipped("Git LFS pointer".to_owned())
+            Err("Git LFS pointer".to_owned())
         } else {
-            Content::Bytes(bytes.into())
+            Ok(bytes.into())
         })
     }
 }

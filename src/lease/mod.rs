@@ -1,6 +1,6 @@
 //! Who acts, when there are several replicas: rules about Leases, without a cluster or a clock.
 //!
-//! Every piece of work (a repository, or a shard of its canaries) has one Lease, and who holds it does the work. A Lease
+//! Every piece of work (a repository, or a share of its namespaces) has one Lease, and who holds it does the work. A Lease
 //! is a courtesy, not a lock: it keeps two replicas from doing the same work twice. What keeps them from doing it
 //! *wrongly* is Git: the head of the branch decides which commit counts, and an object with another sequence number than
 //! HEAD's is never touched. So nothing here has to trust another machine's clock: a holder is taken for gone when its
@@ -124,13 +124,56 @@ fn after(at: Timestamp, wait: Duration) -> Timestamp {
         .unwrap_or(Timestamp::MAX_UTC)
 }
 
-/// The shard, from 0, that a canary belongs to when its repository's canaries are shared by `shards` engines.
-pub fn shard_of(canary: &crate::domain::CanaryId, shards: u32) -> u32 {
+/// One of several equal parts of a repository's namespaces. All that belongs together is in one namespace: a canary, its
+/// routes, its workloads. So each engine keeps whole namespaces, and needs to know nothing of what the others do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    index: u32,
+    of: u32,
+}
+
+impl Share {
+    /// Everything.
+    pub const WHOLE: Self = Self { index: 0, of: 1 };
+
+    /// All shares of a repository that is parted in so many; at least one.
+    pub fn all(of: u32) -> impl Iterator<Item = Self> {
+        let of = of.max(1);
+        (0..of).map(move |index| Self { index, of })
+    }
+
+    /// Whether a namespace, and what is in it, belongs to this share.
+    pub fn has(self, namespace: &str) -> bool {
+        self.of <= 1 || part(namespace, self.of) == self.index
+    }
+
+    /// Whether what is in no namespace belongs to this share.
+    pub fn is_first(self) -> bool {
+        self.index == 0
+    }
+
+    /// `name` for the first or only share, `name.2` for the second, and so on.
+    pub fn called(self, name: &str) -> String {
+        match self.index {
+            0 => name.to_owned(),
+            index => format!("{name}.{}", index.saturating_add(1)),
+        }
+    }
+}
+
+impl Default for Share {
+    fn default() -> Self {
+        Self::WHOLE
+    }
+}
+
+/// Two versions of Serin have to agree on it while one takes the place of the other.
+fn part(namespace: &str, of: u32) -> u32 {
     use sha2::{Digest, Sha256};
-    let digest = Sha256::digest(canary.to_string().as_bytes());
+    let digest = Sha256::digest(namespace.as_bytes());
     let head = digest.iter().take(4);
     let number = head.fold(0_u32, |number, byte| number << 8 | u32::from(*byte));
-    number % shards.max(1)
+    number % of.max(1)
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::CanaryId;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_timestamp(1_800_000_000 + second, 0).unwrap()
@@ -95,19 +94,24 @@ proptest! {
 }
 
 #[test]
-fn shards_are_stable_and_about_equal() {
-    let canaries = (0..3_000).map(|index| CanaryId::new("test", format!("app-{index}")));
-    let mut sizes: BTreeMap<u32, usize> = BTreeMap::new();
-    for canary in canaries {
-        *sizes.entry(shard_of(&canary, 3)).or_default() += 1;
-        assert_eq!(shard_of(&canary, 1), 0);
-        assert_eq!(shard_of(&canary, 0), 0);
+fn shares_are_stable_and_about_equal() {
+    let mut sizes: BTreeMap<String, usize> = BTreeMap::new();
+    for index in 0..3_000 {
+        let namespace = format!("team-{index}");
+        let owners: Vec<Share> = Share::all(3)
+            .filter(|share| share.has(&namespace))
+            .collect();
+        assert_eq!(owners.len(), 1);
+        *sizes.entry(owners[0].called("apps")).or_default() += 1;
+        assert!(Share::WHOLE.has(&namespace));
     }
-    assert_eq!(sizes.len(), 3);
+    let names: Vec<&str> = sizes.keys().map(String::as_str).collect();
+    assert_eq!(names, ["apps", "apps.2", "apps.3"]);
     assert!(
         sizes.values().all(|size| (900..1_100).contains(size)),
         "{sizes:?}"
     );
-    // Two versions of Serin must agree on it while one replaces the other.
-    assert_eq!(shard_of(&CanaryId::new("test", "podinfo"), 16), 8);
+    assert_eq!(Share::all(0).collect::<Vec<_>>(), [Share::WHOLE]);
+    let of_test = Share::all(16).position(|share| share.has("test"));
+    assert_eq!(of_test, Some(1));
 }

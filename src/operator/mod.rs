@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
-use tracing::{Instrument, error, info, info_span, warn};
+use tracing::{Instrument, debug_span, error, info, info_span, warn};
 
 use crate::clock::{Clock, SystemClock};
 use crate::cluster::{self, AnyCluster, ConnectError, Kubernetes, NoCluster};
@@ -19,6 +19,7 @@ use crate::domain::Timestamp;
 use crate::endpoints::{Beat, Endpoints, Health, Hook, Secret, SetLogLevel};
 use crate::git;
 use crate::instruments::Instruments;
+use crate::lease::Share;
 use crate::ports::{RepositoryError, Witness};
 use crate::prometheus;
 use crate::reconcile::{Engine, Pass, Settings};
@@ -30,8 +31,12 @@ use show::Show;
 /// All that one engine needs.
 #[derive(Debug, Clone)]
 pub struct Wiring {
-    /// What it is called in metrics, health and the path of its webhook; no two alike.
+    /// What it is called in metrics, health and its Lease; no two alike.
     pub name: String,
+    /// The repository, as the path of its webhook says it.
+    pub repository: String,
+    /// The part of the repository that this engine works on.
+    pub share: Share,
     /// Secret of its webhook; `None`: it has none.
     pub webhook: Option<Secret>,
     /// The branch.
@@ -87,6 +92,7 @@ pub async fn engine<K: Clock + Clone + 'static>(
         }
     };
     let engine = Engine::new(branch, server, cluster, clock, wiring.engine);
+    let engine = engine.sharing_with_others(wiring.share);
     Ok(if wiring.plan {
         engine.only_planning()
     } else {
@@ -123,7 +129,7 @@ pub async fn run(
         let span = info_span!("repository", remote = %wiring.branch.remote);
         let woken = Arc::new(Notify::new());
         let hook = wiring.webhook.clone();
-        hooks.extend(hook.map(|secret| Hook::new(&wiring.name, secret, Arc::clone(&woken))));
+        hooks.extend(hook.map(|secret| Hook::new(&wiring.repository, secret, Arc::clone(&woken))));
         health.watch(&wiring.name, longest_pass(&wiring), SystemClock.now());
         let witness = Arc::new(Journal {
             instruments: Some(Arc::clone(&instruments)),
@@ -215,6 +221,9 @@ impl Served {
         while !*self.stop.borrow() {
             if !self.turns.is_on(&self.wiring.name, SystemClock.now()) {
                 self.instruments.leading(false);
+                if let Some(show) = &self.show {
+                    show.forget(&self.wiring.name).await;
+                }
                 self.health
                     .beat(&self.wiring.name, Beat::WentRound, SystemClock.now());
                 self.wait(SystemClock.now() + chrono::Duration::seconds(1))
@@ -253,12 +262,11 @@ impl Served {
         };
         while !*self.stop.borrow() && self.turns.is_on(&self.wiring.name, engine.clock.now()) {
             let began = engine.clock.now();
-            let pass = engine.pass().await;
+            let pass = engine.pass().instrument(debug_span!("pass")).await;
             told.tell(&pass);
             self.tell(&pass, began, engine.clock.now());
             if let Some(show) = &self.show {
-                show.pass(&self.wiring.name, &pass, engine.clock.now())
-                    .await;
+                show.pass(&self.wiring, &pass, engine.clock.now()).await;
             }
             let lost = engine.races().saturating_sub(races);
             races += lost;

@@ -25,9 +25,16 @@ struct Shown {
     canaries: Canaries,
     /// What each canary's status was derived from last, by the repository that it comes from.
     known: BTreeMap<CanaryId, Known>,
-    /// Repositories that have been read; until all were, a canary may yet be found in one.
-    read: BTreeSet<String>,
+    /// Repositories that have been read, and what others work on there; until all were, a canary may yet be found in one.
+    read: BTreeMap<String, Read>,
     repositories: usize,
+}
+
+/// A repository, or a share of one, that was read.
+struct Read {
+    repository: String,
+    /// Its canaries that others work on.
+    elsewhere: Arc<BTreeSet<CanaryId>>,
 }
 
 /// What a status was derived from; while it stays the same there is nothing to do.
@@ -47,6 +54,10 @@ impl Show {
             return Ok(None);
         };
         // With Serin's own account, whatever repositories are applied as.
+        let names: BTreeSet<&str> = wirings
+            .iter()
+            .map(|wiring| wiring.repository.as_str())
+            .collect();
         let client = cluster::client_of(&settings.access, settings.deadline).await?;
         let me = replicas.map_or("serin", |replicas| replicas.identity.as_str());
         let (canaries, watching) = Canaries::watch(client, me, settings.deadline);
@@ -54,19 +65,32 @@ impl Show {
         Ok(Some(Self(Arc::new(Mutex::new(Shown {
             canaries,
             known: BTreeMap::new(),
-            read: BTreeSet::new(),
-            repositories: wirings.len(),
+            read: BTreeMap::new(),
+            repositories: names.len(),
         })))))
     }
 
+    /// Somebody else works on this one now: what was known of it says nothing any more.
+    pub(super) async fn forget(&self, name: &str) {
+        let mut shown = self.0.lock().await;
+        if shown.read.remove(name).is_some() {
+            shown.known.retain(|_, known| known.repository != name);
+        }
+    }
+
     /// Shows what a pass over a repository found.
-    pub(super) async fn pass(&self, repository: &str, pass: &Pass, now: Timestamp) {
+    pub(super) async fn pass(&self, wiring: &Wiring, pass: &Pass, now: Timestamp) {
+        let repository = wiring.name.as_str();
         let mut shown = self.0.lock().await;
         for report in &pass.canaries {
             shown.report(repository, pass, report, now).await;
         }
         if pass.head.is_some() {
-            shown.read.insert(repository.to_owned());
+            let read = Read {
+                repository: wiring.repository.clone(),
+                elsewhere: Arc::clone(&pass.elsewhere),
+            };
+            shown.read.insert(repository.to_owned(), read);
             let present: BTreeSet<&CanaryId> =
                 pass.canaries.iter().map(|report| &report.id).collect();
             shown
@@ -142,7 +166,12 @@ impl Shown {
 
     /// Objects that no repository has: somebody made them by hand, and nothing will ever come of them.
     async fn strangers(&mut self, now: Timestamp) {
-        if self.read.len() < self.repositories {
+        let read: BTreeSet<&str> = self
+            .read
+            .values()
+            .map(|read| read.repository.as_str())
+            .collect();
+        if read.len() < self.repositories {
             return;
         }
         let strangers: Vec<CanaryId> = self
@@ -150,6 +179,7 @@ impl Shown {
             .ids()
             .into_iter()
             .filter(|id| !self.known.contains_key(id))
+            .filter(|id| !self.read.values().any(|read| read.elsewhere.contains(id)))
             .collect();
         for id in strangers {
             let Some(shown) = self.canaries.shown(&id) else {

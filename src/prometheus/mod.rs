@@ -117,6 +117,7 @@ fn build(settings: &Settings, material: &settings::Material) -> Result<Client, S
 }
 
 impl Metrics for Server {
+    #[tracing::instrument(name = "prometheus.ask", level = "debug", skip_all, fields(queries = queries.len()))]
     async fn ask(&self, queries: &[Query]) -> Vec<Answer> {
         if queries.is_empty() {
             return Vec::new();

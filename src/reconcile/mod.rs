@@ -32,13 +32,14 @@ pub use report::{CanaryReport, Outlook, Pass};
 use crate::analysis::{self, Target};
 use crate::clock::Clock;
 use crate::domain::{CanaryId, CommitId, Timestamp};
+use crate::lease::Share;
 use crate::manifests::{Committed, Manifests};
 use crate::ports::{
     Cluster, Head, History, Metrics, Published, Repository, RepositoryError, Sighting, Tree, Wanted,
 };
 use crate::progression::WaitingOn;
 use crate::record::message::Style;
-use crate::spec::ParseCache;
+use crate::spec::{Orphan, ParseCache};
 use plan::Plan;
 use situation::View;
 
@@ -68,6 +69,7 @@ pub struct Engine<R, M, C, K> {
     /// The clock.
     pub clock: K,
     settings: Settings,
+    share: Share,
     memory: Memory,
     only_plans: bool,
 }
@@ -87,6 +89,7 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
             cluster,
             clock,
             settings,
+            share: Share::WHOLE,
             memory: Memory::default(),
             only_plans: false,
         }
@@ -101,6 +104,13 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
     /// The memory of parsed files.
     pub fn parsed(&self) -> &ParseCache {
         &self.memory.parsed
+    }
+
+    /// The same engine for a share of the branch: others work on the rest.
+    #[must_use]
+    pub fn sharing_with_others(mut self, share: Share) -> Self {
+        self.share = share;
+        self
     }
 
     /// The same engine in plan mode: it says what it would commit, and never pushes.
@@ -188,6 +198,7 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
             pass.observe(sightings);
         }
         pass.mistakes.clone_from(&view.mistakes);
+        pass.elsewhere.clone_from(&view.elsewhere);
         Ok(Attempt::Done(pass))
     }
 
@@ -236,15 +247,28 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
             return Ok(Arc::clone(view));
         }
         let snapshot = self.repository.snapshot(head).await?;
-        let mut reading = situation::Reading::of(snapshot, &mut self.memory.parsed);
+        let mut reading = situation::Reading::of(snapshot, &mut self.memory.parsed, self.share);
         let lineages = self.repository.lineage(head, &reading.watches()).await?;
         for (orphan, commit) in reading.removed(&lineages) {
-            let before = self.repository.snapshot(&commit).await?;
-            reading.recall(&orphan, before, &lineages, &mut self.memory.recalled);
+            self.recall(&orphan, commit).await?;
+            reading.recall(&orphan, &lineages, &self.memory.recalled);
         }
         let before = self.memory.view.as_deref();
         let view = reading.view(head, &lineages, before, &self.memory.renderings);
         Ok(self.memory.read(view))
+    }
+
+    /// Keeps what the spec of a removed canary said in this commit of ours, if it was still there.
+    async fn recall(&mut self, orphan: &Orphan, commit: CommitId) -> Result<(), RepositoryError> {
+        let known = self.memory.recalled.get(&orphan.id);
+        if known.is_none_or(|(from, _)| *from != commit) {
+            let before = self.repository.snapshot(&commit).await?;
+            if let Some(canary) = situation::last_spec(orphan, &before, &self.memory.parsed) {
+                let recalled = &mut self.memory.recalled;
+                recalled.insert(orphan.id.clone(), (commit, canary));
+            }
+        }
+        Ok(())
     }
 
     /// Asks the metrics that are due, all canaries together, and keeps the verdicts.
@@ -315,11 +339,9 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
     async fn follow_ours(&mut self, newest: &CommitId, view: &View, now: Timestamp) {
         // What cannot be read now is read by the next pass.
         if let Ok(snapshot) = self.repository.snapshot(newest).await {
-            let files = snapshot.files.into_iter();
-            let files = files.map(|(path, file)| (path, (file.blob, file.content)));
             let tree = Tree {
                 commit: Some(newest.clone()),
-                files: Arc::new(files.collect()),
+                files: snapshot.files,
                 skipped: snapshot.skipped,
                 held_back: view.held_back.clone(),
             };

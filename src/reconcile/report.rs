@@ -1,6 +1,7 @@
 //! What a pass did and why it did no more: the value that log, status, trace and commands share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Settings;
@@ -22,6 +23,8 @@ pub struct Pass {
     pub head: Option<CommitId>,
     /// Every canary, by namespace and name.
     pub canaries: Vec<CanaryReport>,
+    /// Canaries of the branch that others work on.
+    pub elsewhere: Arc<BTreeSet<CanaryId>>,
     /// Mistakes in files of which nobody can tell whose they are; nothing in them counts as removed.
     pub mistakes: Vec<Diagnostic>,
     /// What stopped the pass as a whole.
@@ -91,6 +94,7 @@ impl Pass {
             at: now,
             head: None,
             canaries: Vec::new(),
+            elsewhere: Arc::default(),
             mistakes: Vec::new(),
             problem,
             wake_at: after(now, poll),
@@ -188,6 +192,7 @@ pub(super) fn pass(
         at: now,
         head: Some(newest),
         canaries,
+        elsewhere: Arc::default(),
         mistakes: Vec::new(),
         problem: None,
         wake_at: wake_at.max(now),
@@ -224,6 +229,7 @@ pub(super) fn blocked(
         at: now,
         head: Some(view.head.clone()),
         canaries,
+        elsewhere: Arc::clone(&view.elsewhere),
         mistakes: Vec::new(),
         problem: Some(on.to_string()),
         wake_at: after(now, poll),
@@ -251,6 +257,7 @@ pub(super) fn headless(on: &WaitingOn, memory: &Memory, now: Timestamp, poll: Du
         at: now,
         head: None,
         canaries,
+        elsewhere: Arc::default(),
         mistakes: Vec::new(),
         problem: Some(on.to_string()),
         wake_at: after(now, poll),

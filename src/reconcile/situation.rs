@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::domain::{BlobId, CanaryId, CommitId, Person, RepoPath, Timestamp, files};
+use crate::lease::Share;
 use crate::manifests::{self, Committed, Manifests};
 use crate::ports::{self, ForeignCommit, Lineage, Snapshot, Wanted, Watch};
 use crate::progression::{Attribution, Intervention, Phase, State};
@@ -30,6 +31,8 @@ pub(super) struct View {
     pub(super) skipped: Vec<(String, String)>,
     /// Deployments whose new manifests wait, by namespace and name.
     pub(super) held_back: BTreeSet<(String, String)>,
+    /// Canaries that other engines work on.
+    pub(super) elsewhere: Arc<BTreeSet<CanaryId>>,
     /// Mistakes in files of which nobody can tell whose they are.
     pub(super) mistakes: Vec<Diagnostic>,
 }
@@ -152,6 +155,7 @@ pub(super) struct Reading {
     tree: Tree,
     skipped: Vec<(String, String)>,
     catalog: Arc<Catalog>,
+    share: Share,
     recalled: BTreeMap<CanaryId, ValidatedCanary>,
 }
 
@@ -176,13 +180,14 @@ fn held_back(situations: &[Situation]) -> BTreeSet<(String, String)> {
 }
 
 impl Reading {
-    pub(super) fn of(snapshot: Snapshot, cache: &mut ParseCache) -> Self {
+    pub(super) fn of(snapshot: Snapshot, cache: &mut ParseCache, share: Share) -> Self {
         let skipped = snapshot.skipped.clone();
         let (tree, catalog) = read(snapshot, cache);
         Self {
             tree,
             skipped,
             catalog,
+            share,
             recalled: BTreeMap::new(),
         }
     }
@@ -205,6 +210,7 @@ impl Reading {
             folder: orphan.folder.clone(),
             inputs: Vec::new(),
         }));
+        watches.retain(|watch| self.share.has(&watch.canary.namespace));
         watches
     }
 
@@ -223,24 +229,14 @@ impl Reading {
             .collect()
     }
 
-    /// Reads the spec of a removed canary from the tree that still had it.
+    /// Takes a removed canary in as it was when its spec was still there.
     pub(super) fn recall(
         &mut self,
         orphan: &Orphan,
-        before: Snapshot,
         lineages: &BTreeMap<CanaryId, Lineage>,
-        memory: &mut BTreeMap<CanaryId, (CommitId, ValidatedCanary)>,
+        memory: &BTreeMap<CanaryId, (CommitId, ValidatedCanary)>,
     ) {
         let id = &orphan.id;
-        let commit = before.commit.clone();
-        let catalog = read(before, &mut ParseCache::default()).1;
-        if let Some(Ok(mut canary)) = catalog.canaries.get(id).cloned() {
-            canary.proposal = None;
-            // Its switches went with it: a pause that nobody can end any more must not keep traffic on the candidate.
-            canary.controls.paused = false;
-            canary.controls.abort = false;
-            memory.insert(id.clone(), (commit, canary));
-        }
         // A commit of ours may itself come after the removal (the drain); then the spec is remembered from before.
         // A copy of its folder elsewhere is nothing that Serin made, and stays.
         if let Some((_, canary)) = memory.get(id)
@@ -269,7 +265,9 @@ impl Reading {
                     .iter()
                     .map(|(id, canary)| (id, Ok(canary), true)),
             );
+        let (share, is_ours) = (self.share, |id: &CanaryId| self.share.has(&id.namespace));
         let mut situations: Vec<Situation> = entries
+            .filter(|(id, ..)| is_ours(id))
             .map(|(id, entry, removed)| {
                 let standing = match entry {
                     Ok(canary) => Draft {
@@ -288,17 +286,41 @@ impl Reading {
             })
             .collect();
         situations.sort_by(|one, other| one.id.cmp(&other.id));
+        let known = self.catalog.canaries.keys();
+        let elsewhere = known.filter(|id| !is_ours(id)).cloned().collect();
         let wanted = situations.iter().filter_map(|s| s.committed(head));
         View {
             head: head.clone(),
             wanted: wanted.collect(),
             held_back: held_back(&situations),
-            mistakes: mistakes(&self.catalog),
+            // One engine says them for all.
+            mistakes: if share.is_first() {
+                mistakes(&self.catalog)
+            } else {
+                Vec::new()
+            },
+            elsewhere: Arc::new(elsewhere),
             skipped: self.skipped,
             tree: self.tree,
             situations,
         }
     }
+}
+
+/// The spec of a removed canary from a tree that still had it; `parsed` is the memory of the present one.
+pub(super) fn last_spec(
+    orphan: &Orphan,
+    before: &Snapshot,
+    parsed: &ParseCache,
+) -> Option<ValidatedCanary> {
+    let catalog = Catalog::read_remembering(&before.files, &before.skipped, &mut parsed.beside());
+    let found = catalog.canaries.get(&orphan.id)?;
+    let mut canary = found.as_ref().ok()?.clone();
+    canary.proposal = None;
+    // Its switches went with it: a pause that nobody can end any more must not keep traffic on the candidate.
+    canary.controls.paused = false;
+    canary.controls.abort = false;
+    Some(canary)
 }
 
 /// Errors that belong to no canary: a spec so broken that it does not even say its name is among them.
@@ -323,15 +345,8 @@ impl View {
 }
 
 fn read(snapshot: Snapshot, cache: &mut ParseCache) -> (Tree, Arc<Catalog>) {
-    let skipped = snapshot.skipped;
-    let files = snapshot.files.into_iter();
-    let tree: Tree = Arc::new(
-        files
-            .map(|(path, file)| (path, (file.blob, file.content)))
-            .collect(),
-    );
-    let catalog = Catalog::read_remembering(&tree, &skipped, cache);
-    (tree, catalog)
+    let catalog = Catalog::read_remembering(&snapshot.files, &snapshot.skipped, cache);
+    (snapshot.files, catalog)
 }
 
 /// All that HEAD says about one canary whose spec is sound.

@@ -306,7 +306,7 @@ impl Auditor<'_> {
             .filter(|(path, _)| is_yaml(path))
             .map(|(path, file)| (path.clone(), (file.blob.clone(), Arc::clone(&file.content))))
             .collect();
-        let catalog = Catalog::read_remembering(&tree, &[], &mut self.parsed);
+        let catalog = Catalog::read_remembering(&Arc::new(tree), &[], &mut self.parsed);
         let Ok(id) = id.parse::<CanaryId>() else {
             return;
         };

@@ -11,12 +11,21 @@ use super::coverage::Coverage;
 use super::lifeline::{CrashPoint, Life};
 use crate::domain::{BlobId, CanaryId, CommitId, Person, RepoPath, Timestamp};
 use crate::ports::{
-    Draft, File, Fit, ForeignCommit, Head, History, Lineage, OurCommit, Published, Question,
-    Repository, RepositoryError, Snapshot, Touch, Watch,
+    Draft, Fit, ForeignCommit, Head, History, Lineage, OurCommit, Published, Question, Repository,
+    RepositoryError, Snapshot, Touch, Watch,
 };
 
 /// The files of a commit.
 pub(super) type Tree = Arc<BTreeMap<RepoPath, File>>;
+
+/// One file of a tree.
+#[derive(Debug, Clone)]
+pub(super) struct File {
+    /// Identity of the content.
+    pub(super) blob: BlobId,
+    /// The content.
+    pub(super) content: Arc<[u8]>,
+}
 
 /// How long a person waits for a push to race with, in seconds.
 const PATIENCE: i64 = 120;
@@ -387,11 +396,11 @@ impl Repository for Branch {
             .tree
             .iter()
             .filter(|(path, _)| path.as_str().ends_with(".yaml") || path.as_str().ends_with(".yml"))
-            .map(|(path, file)| (path.clone(), file.clone()))
+            .map(|(path, file)| (path.clone(), (file.blob.clone(), Arc::clone(&file.content))))
             .collect();
         Ok(Snapshot {
             commit: at.clone(),
-            files,
+            files: Arc::new(files),
             skipped: Vec::new(),
         })
     }

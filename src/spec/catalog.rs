@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::draft::Draft;
-use super::file::{Facts, ParseCache, Role, mentions};
+use super::file::{Facts, mentions};
 use super::mistake::{Mistake, suggestion};
 use super::names::{canonical_gateway, canonical_host};
+use super::parse_cache::ParseCache;
+use super::promotion::Files;
 use super::resolve::resolve;
-use super::tree::{DEFAULT_NAMESPACE, Tree, folder, is_ours};
+use super::tree::{DEFAULT_NAMESPACE, Tree, is_ours};
 use super::{Diagnostic, Home, Severity, ValidatedCanary, Workload};
-use crate::domain::{API_GROUP, BlobId, CanaryId, RepoPath, files};
+use crate::domain::{API_GROUP, CanaryId, RepoPath, files};
 
 /// Most other canaries that a message about one names.
 const MOST_NAMED: usize = 3;
@@ -48,38 +50,6 @@ pub struct Orphan {
     pub folder: RepoPath,
 }
 
-/// All facts that a catalog rests on: everything but what Serin writes into its own folders with every step.
-#[derive(Debug)]
-pub(super) struct Basis(BTreeMap<RepoPath, Arc<Facts>>);
-
-impl Basis {
-    fn of(facts: &BTreeMap<RepoPath, Arc<Facts>>) -> Self {
-        let is_state = |path: &RepoPath| path.file_name() == files::ROLLOUT;
-        let generated = |path: &RepoPath, found: &Facts| {
-            let state = path.sibling(files::ROLLOUT);
-            let beside_state = state
-                .and_then(|path| facts.get(&path))
-                .is_some_and(|f| f.rollout.is_some());
-            beside_state && !is_state(path) && found.is_generated()
-        };
-        let kept = facts.iter().filter(|(path, found)| !generated(path, found));
-        Self(
-            kept.map(|(path, found)| (path.clone(), Arc::clone(found)))
-                .collect(),
-        )
-    }
-}
-
-impl PartialEq for Basis {
-    fn eq(&self, other: &Self) -> bool {
-        type File<'a> = (&'a RepoPath, &'a Arc<Facts>);
-        let same = |((path, one), (other_path, other)): (File<'_>, File<'_>)| {
-            path == other_path && (Arc::ptr_eq(one, other) || one == other)
-        };
-        self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(same)
-    }
-}
-
 /// A canary on its way through the checks.
 struct Entry<'a> {
     id: CanaryId,
@@ -91,59 +61,44 @@ struct Entry<'a> {
 
 impl Catalog {
     /// Reads a tree: every YAML file with the identity of its content.
-    pub fn read(tree: &BTreeMap<RepoPath, (BlobId, Arc<[u8]>)>, cache: &mut ParseCache) -> Self {
+    pub fn read(tree: &Files, cache: &mut ParseCache) -> Self {
         Self::read_partial(tree, &[], cache)
     }
 
     /// Reads a tree of which some paths exist but could not be had, each with the reason. A canary is never taken for
     /// removed while it may be in one of them, or in a file that cannot be read.
     pub fn read_partial(
-        tree: &BTreeMap<RepoPath, (BlobId, Arc<[u8]>)>,
+        tree: &Files,
         skipped: &[(String, String)],
         cache: &mut ParseCache,
     ) -> Self {
-        let catalog = Self::read_remembering(tree, skipped, cache);
+        let catalog = Self::read_remembering(&Arc::new(tree.clone()), skipped, cache);
         Arc::try_unwrap(catalog).unwrap_or_else(|shared| (*shared).clone())
     }
 
-    /// The same, remembering the outcome: as long as only files of ours changed since the last call with this memory,
-    /// the catalog is the one of before.
+    /// The same, remembering the outcome: only what differs from the tree of the last call with this memory is parsed, and
+    /// as long as only files of ours changed, the catalog is the one of before.
     pub fn read_remembering(
-        tree: &BTreeMap<RepoPath, (BlobId, Arc<[u8]>)>,
+        tree: &Arc<Files>,
         skipped: &[(String, String)],
         cache: &mut ParseCache,
     ) -> Arc<Self> {
-        let (mut facts, charts) = facts_and_charts(tree, cache);
+        cache.read(tree);
+        if let Some(catalog) = cache.catalog(skipped) {
+            return Arc::clone(catalog);
+        }
         let mut unreadable = Unreadable::new(skipped);
-        for (path, found) in &facts {
-            if let Some((_, content)) = tree.get(path)
-                && found.is_broken
+        for (path, found) in cache.all_facts() {
+            if found.is_broken
+                && let Some((_, content)) = tree.get(path)
                 && mentions(content, API_GROUP)
             {
                 unreadable.files.push((path.clone(), content));
             }
         }
-        facts.retain(|path, _| !is_template(path, &charts));
-        if !skipped.is_empty() || !unreadable.files.is_empty() {
-            return Arc::new(Self::assemble(&facts, &unreadable));
-        }
-        let basis = Basis::of(&facts);
-        if let Some(catalog) = cache.catalog(&basis) {
-            return catalog;
-        }
-        let catalog = Arc::new(Self::assemble(&facts, &unreadable));
-        cache.keep_catalog(basis, Arc::clone(&catalog));
+        let catalog = Arc::new(Self::assemble(&cache.facts(), &unreadable));
+        cache.keep(skipped, &catalog);
         catalog
-    }
-
-    /// What the files of a tree hold that matters to canaries.
-    pub(super) fn facts(
-        tree: &BTreeMap<RepoPath, (BlobId, Arc<[u8]>)>,
-        cache: &mut ParseCache,
-    ) -> BTreeMap<RepoPath, Arc<Facts>> {
-        let (mut facts, charts) = facts_and_charts(tree, cache);
-        facts.retain(|path, _| !is_template(path, &charts));
-        facts
     }
 
     fn assemble(facts: &BTreeMap<RepoPath, Arc<Facts>>, unreadable: &Unreadable<'_>) -> Self {
@@ -338,27 +293,11 @@ impl<'a> Unreadable<'a> {
     }
 }
 
-/// Facts by file, and the folders of Helm's charts.
-fn facts_and_charts(
-    tree: &BTreeMap<RepoPath, (BlobId, Arc<[u8]>)>,
-    cache: &mut ParseCache,
-) -> (BTreeMap<RepoPath, Arc<Facts>>, BTreeSet<String>) {
-    let mut facts = BTreeMap::new();
-    let mut charts = BTreeSet::new();
-    for (path, (blob, content)) in tree {
-        if path.file_name() == "Chart.yaml" {
-            charts.insert(folder(path).to_owned());
-        }
-        if let Some(found) = cache.facts(blob, Role::of(path.file_name()), content) {
-            facts.insert(path.clone(), found);
-        }
-    }
-    cache.sweep();
-    (facts, charts)
-}
-
 /// Whether Helm renders this file: it is below `templates` next to a `Chart.yaml`.
 pub(super) fn is_template(path: &RepoPath, charts: &BTreeSet<String>) -> bool {
+    if !path.as_str().contains("templates/") {
+        return false;
+    }
     let parts: Vec<&str> = path.as_str().split('/').collect();
     parts.iter().enumerate().any(|(at, part)| {
         *part == "templates" && at + 1 < parts.len() && charts.contains(&parts[..at].join("/"))

@@ -1,18 +1,16 @@
-//! What one file holds that matters to canaries, and a memory of it by content.
+//! What one file holds that matters to canaries.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::catalog::{Basis, Catalog};
 use super::draft::Draft;
 use super::image::Rewrite;
 use super::marker::{self, Marker};
 use super::mistake::{Mistake, Place, nearest, quoted, suggestion};
 use super::{Labels, Severity};
 use crate::crd;
-use crate::domain::{API_GROUP, BlobId, CanaryId, files};
+use crate::domain::{API_GROUP, CanaryId, files};
 use crate::yaml::memory;
 use crate::yaml::node::Node;
 
@@ -64,29 +62,6 @@ pub(super) struct KustomizationFact {
     pub(super) images_place: Option<Place>,
 }
 
-/// Facts of files by content, between two readings of a tree.
-///
-/// A file that did not change is never parsed again. What is not in the present tree is forgotten, unless several
-/// readers share the memory: then it is kept up to a limit.
-#[derive(Debug, Default)]
-pub struct ParseCache {
-    facts: Arc<Mutex<Known>>,
-    used: BTreeSet<(BlobId, Role)>,
-    keeps: usize,
-}
-
-/// Facts by content; `None` for a file that holds nothing of interest.
-#[derive(Debug, Default)]
-struct Known {
-    facts: BTreeMap<(BlobId, Role), Option<Arc<Facts>>>,
-    parsed: u64,
-    /// The catalogs that were read last, the newest first, and what they rest on.
-    catalogs: VecDeque<(Basis, Arc<Catalog>)>,
-}
-
-/// Catalogs that a memory for several readers keeps: each is compared with what is asked for.
-const SHARED_CATALOGS: usize = 32;
-
 /// What the name of a file says about its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Role {
@@ -105,96 +80,6 @@ impl Role {
             files::ROLLOUT => Self::Rollout,
             _ => Self::Manifest,
         }
-    }
-}
-
-impl ParseCache {
-    /// Facts of a file; `None` when it holds nothing of interest.
-    pub(super) fn facts(
-        &mut self,
-        blob: &BlobId,
-        role: Role,
-        content: &[u8],
-    ) -> Option<Arc<Facts>> {
-        let key = (blob.clone(), role);
-        let mut known = self.known();
-        let facts = match known.facts.get(&key) {
-            Some(facts) => facts.clone(),
-            None => {
-                let facts = read(content, role).map(Arc::new);
-                known.parsed += 1;
-                known.facts.insert(key.clone(), facts.clone());
-                facts
-            }
-        };
-        drop(known);
-        if self.keeps == 0 {
-            self.used.insert(key);
-        }
-        facts
-    }
-
-    /// Forgets what was not asked for since the last call; a shared memory forgets all once it has grown too large.
-    pub(super) fn sweep(&mut self) {
-        let used = std::mem::take(&mut self.used);
-        let mut known = self.known();
-        if self.keeps == 0 {
-            known.facts.retain(|key, _| used.contains(key));
-        } else if known.facts.len() > self.keeps {
-            known.facts.clear();
-        }
-    }
-
-    /// The catalog that was read from exactly this.
-    pub(super) fn catalog(&self, basis: &Basis) -> Option<Arc<Catalog>> {
-        let known = self.known();
-        let found = known.catalogs.iter().find(|(known, _)| known == basis);
-        found.map(|(_, catalog)| Arc::clone(catalog))
-    }
-
-    /// Remembers a catalog in place of an older one.
-    pub(super) fn keep_catalog(&self, basis: Basis, catalog: Arc<Catalog>) {
-        let mut known = self.known();
-        known.catalogs.push_front((basis, catalog));
-        known
-            .catalogs
-            .truncate(if self.keeps == 0 { 1 } else { SHARED_CATALOGS });
-    }
-
-    /// A memory for several readers, of at most about this many files.
-    pub fn shared(keeps: usize) -> Self {
-        Self {
-            keeps,
-            ..Self::default()
-        }
-    }
-
-    /// Another handle to the same memory.
-    pub fn handle(&self) -> Self {
-        Self {
-            facts: Arc::clone(&self.facts),
-            used: BTreeSet::new(),
-            keeps: self.keeps,
-        }
-    }
-
-    /// Number of remembered files.
-    pub fn len(&self) -> usize {
-        self.known().facts.len()
-    }
-
-    /// Whether nothing is remembered.
-    pub fn is_empty(&self) -> bool {
-        self.known().facts.is_empty()
-    }
-
-    /// Number of files that were looked into so far.
-    pub fn parsed(&self) -> u64 {
-        self.known().parsed
-    }
-
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -218,7 +103,8 @@ pub(super) fn mentions(content: &[u8], word: &str) -> bool {
     false
 }
 
-fn read(content: &[u8], role: Role) -> Option<Facts> {
+/// `None` when it holds nothing of interest.
+pub(super) fn read(content: &[u8], role: Role) -> Option<Facts> {
     // A look at the bytes is a hundred times cheaper than parsing, and most files of a repository are none of ours.
     let interesting = role != Role::Manifest
         || [API_GROUP, "Deployment", "Service", marker::WORD]
@@ -414,26 +300,5 @@ mod tests {
         assert!(mentions(b"DDeployment", "Deployment"));
         assert!(!mentions(b"Deploymen", "Deployment"));
         assert!(mentions(b"", ""));
-    }
-
-    #[test]
-    fn a_file_is_parsed_once_and_forgotten_when_it_is_gone() {
-        let mut cache = ParseCache::default();
-        let blob = BlobId("1".into());
-        let content = b"apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\n";
-        let first = cache.facts(&blob, Role::Manifest, content).unwrap();
-        assert_eq!(first.deployments[0].name, "x");
-        // The second content is never looked at: the id says that it is the same.
-        let second = cache.facts(&blob, Role::Manifest, b"").unwrap();
-        assert!(Arc::ptr_eq(&first, &second));
-        assert!(
-            cache
-                .facts(&BlobId("2".into()), Role::Manifest, b"kind: ConfigMap\n")
-                .is_none()
-        );
-        cache.sweep();
-        assert_eq!(cache.len(), 2);
-        cache.sweep();
-        assert!(cache.is_empty());
     }
 }

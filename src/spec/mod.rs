@@ -16,6 +16,7 @@ mod image;
 mod marker;
 mod mistake;
 mod names;
+mod parse_cache;
 pub mod patch;
 pub mod promotion;
 mod resolve;
@@ -34,4 +35,4 @@ pub use canary::{
 };
 pub use catalog::{Catalog, Orphan, Rejected};
 pub use diagnostic::{Diagnostic, Severity};
-pub use file::ParseCache;
+pub use parse_cache::ParseCache;

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use serde_json::Value;
 use serin::domain::{CanaryId, RepoPath, Revision};
@@ -55,7 +54,7 @@ fn files_below(folder: &Path, prefix: &str, into: &mut BTreeMap<String, Vec<u8>>
 fn below(snapshot: &Snapshot, folder: &str) -> Files {
     let inside = snapshot.files.iter().filter_map(|(path, file)| {
         let path = RepoPath::new(path.as_str().strip_prefix(folder)?)?;
-        Some((path, (file.blob.clone(), Arc::clone(&file.content))))
+        Some((path, file.clone()))
     });
     inside.collect()
 }

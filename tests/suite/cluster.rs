@@ -6,4 +6,5 @@ mod namespaces;
 mod numbers;
 mod replicas;
 mod rollout;
+mod shards;
 mod world;

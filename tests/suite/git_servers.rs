@@ -49,7 +49,12 @@ pub(crate) fn run(command: &mut Command) -> String {
 
 /// Serves every repository of a folder over smart HTTP to `deploy`, whose password is `s3cr/t@p`.
 pub(crate) async fn http(root: &Path, home: &Path) -> SocketAddr {
-    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+    http_at(root, home, 0).await
+}
+
+/// The same on a port of one's choice.
+pub(crate) async fn http_at(root: &Path, home: &Path, port: u16) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port))
         .await
         .unwrap();
     let address = listener.local_addr().unwrap();

@@ -20,6 +20,8 @@ mod git;
 mod git_servers;
 mod hostile;
 mod istio_schema;
+#[cfg(feature = "otel")]
+mod otel;
 mod prometheus;
 mod rig;
 mod scenarios;

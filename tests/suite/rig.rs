@@ -1,13 +1,15 @@
 //! A real control plane on loopback ports: etcd, API server, controllers, scheduler, and KWOK in place of kubelets.
 //!
 //! One for the whole test binary, started by the first test that asks. Each program runs under a shell that waits for a
-//! pipe to close, so that none outlives the tests, however they end. `tests/rig/build` provides the programs.
+//! pipe to close, so that none outlives the tests, however they end. `tests/rig/build` provides the programs. The tests of
+//! the mesh (`tests/mesh`) use the same one, and add to it.
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
@@ -21,12 +23,24 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const LONGEST_WAIT: Duration = Duration::from_secs(45);
 /// Who may do everything.
 const ADMIN: &str = "admin-of-the-tests";
+/// Users who may do everything as well, and whose requests are counted in `audit.log`.
+const COUNTED: [&str; 2] = ["serin", "flagger"];
 
 /// A running control plane.
 pub(crate) struct ControlPlane {
     folder: PathBuf,
     server: String,
-    _programs: Vec<Child>,
+    programs: Mutex<BTreeMap<String, Program>>,
+    _remover: Child,
+}
+
+/// A program that ends with this process, and that can be killed and started again.
+pub(crate) struct Program {
+    path: PathBuf,
+    log: PathBuf,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    child: Option<Child>,
 }
 
 /// The control plane of this test binary.
@@ -42,49 +56,98 @@ pub(crate) fn control_plane() -> &'static ControlPlane {
 }
 
 /// The repository's folder `tests`.
-fn tests() -> PathBuf {
+pub(crate) fn tests() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")
 }
 
 /// Where the programs are; builds them when there are none.
-fn programs() -> PathBuf {
-    let output = Command::new(tests().join("rig/build"))
+pub(crate) fn programs(groups: &[&str]) -> PathBuf {
+    installed("rig/build", groups)
+}
+
+/// Runs one of the scripts that print a folder.
+pub(crate) fn installed(script: &str, arguments: &[&str]) -> PathBuf {
+    let output = Command::new(tests().join(script))
+        .args(arguments)
         .stderr(Stdio::inherit())
         .output()
         .unwrap();
-    assert!(output.status.success(), "tests/rig/build failed");
+    assert!(output.status.success(), "tests/{script} failed");
     PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
 }
 
 /// Where `kubectl` is, which builds kustomizations.
 pub(crate) fn kubectl_folder() -> String {
-    let output = Command::new(tests().join("rig/helm/install"))
-        .stderr(Stdio::inherit())
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "tests/rig/helm/install failed");
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    let folder = installed("rig/helm/install", &[]);
+    folder.to_str().unwrap().to_owned()
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
 }
 
-/// Starts a program under a shell that ends it, and all that it started, when this process ends.
-fn start(program: &Path, log: &Path, arguments: &[String]) -> Child {
-    use std::os::unix::process::CommandExt as _;
-    let log = std::fs::File::create(log).unwrap();
-    Command::new("sh")
-        .args(["-c", r#""$@" <&- & read -r _; kill -KILL 0"#, "sh"])
-        .arg(program)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(log.try_clone().unwrap())
-        .stderr(log)
-        .process_group(0)
-        .spawn()
-        .unwrap_or_else(|error| panic!("{} cannot be started: {error}", program.display()))
+impl Program {
+    /// Starts it. The log is written anew each time.
+    pub(crate) fn start(
+        path: &Path,
+        log: &Path,
+        arguments: &[String],
+        environment: &[(&str, &str)],
+    ) -> Self {
+        let mut program = Self {
+            path: path.to_owned(),
+            log: log.to_owned(),
+            arguments: arguments.to_owned(),
+            environment: environment
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+            child: None,
+        };
+        program.again();
+        program
+    }
+
+    /// Starts it again as it was started, after its end.
+    pub(crate) fn again(&mut self) {
+        use std::os::unix::process::CommandExt as _;
+        self.kill();
+        let log = std::fs::File::create(&self.log).unwrap();
+        // The shell ends it, and all that it started, when this process ends.
+        let child = Command::new("sh")
+            .args(["-c", r#""$@" <&- & read -r _; kill -KILL 0"#, "sh"])
+            .arg(&self.path)
+            .args(&self.arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .process_group(0)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{} cannot be started: {error}", self.path.display()));
+        self.child = Some(child);
+    }
+
+    /// Kills it at once.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            drop(child.stdin.take());
+            // It was killed with its group, by itself.
+            let _ = child.wait();
+        }
+    }
+
+    /// What it said since its last start.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.kill();
+    }
 }
 
 /// Removes a folder when this process ends.
@@ -100,15 +163,17 @@ fn remove_afterwards(folder: &Path) -> Child {
 }
 
 impl ControlPlane {
-    fn start() -> Self {
-        let bin = programs();
+    /// Starts one and waits until it can be used.
+    pub(crate) fn start() -> Self {
+        let bin = programs(&["plane"]);
         let of_envtest = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
         let given = |name: &str| match &of_envtest {
             Some(assets) => assets.join(name),
             None => bin.join(name),
         };
         let folder = tempfile::tempdir().unwrap().keep();
-        let mut programs = vec![remove_afterwards(&folder)];
+        let remover = remove_afterwards(&folder);
+        let mut programs = BTreeMap::new();
         let log = |name: &str| folder.join(format!("{name}.log"));
         let in_folder = |name: &str| folder.join(name).to_str().unwrap().to_owned();
         let (etcd, peer, port) = (free_port(), free_port(), free_port());
@@ -126,12 +191,19 @@ impl ControlPlane {
             format!("--initial-cluster=default={peer}"),
             "--log-level=error".to_owned(),
         ];
-        programs.push(start(&given("etcd"), &log("etcd"), &arguments));
-        std::fs::write(
-            folder.join("tokens"),
-            format!("{ADMIN},admin,admin,system:masters\n"),
-        )
-        .unwrap();
+        let mut run = |path: &Path, name: &str, arguments: &[String]| {
+            let program = Program::start(path, &log(name), arguments, &[]);
+            programs.insert(name.to_owned(), program);
+        };
+        run(&given("etcd"), "etcd", &arguments);
+        let counted = COUNTED.map(|name| format!("{name},{name},{name},system:masters\n"));
+        let tokens = format!("{ADMIN},admin,admin,system:masters\n{}", counted.concat());
+        std::fs::write(folder.join("tokens"), tokens).unwrap();
+        let policy = json!({
+            "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
+            "rules": [{"level": "Metadata", "users": COUNTED}, {"level": "None"}],
+        });
+        std::fs::write(folder.join("audit-policy"), policy.to_string()).unwrap();
         let tls = |name: &str| {
             tests()
                 .join("data/tls")
@@ -150,6 +222,8 @@ impl ControlPlane {
             format!("--tls-cert-file={}", tls("server.pem")),
             format!("--tls-private-key-file={}", tls("server.key")),
             format!("--token-auth-file={}", in_folder("tokens")),
+            format!("--audit-policy-file={}", in_folder("audit-policy")),
+            format!("--audit-log-path={}", in_folder("audit.log")),
             "--authorization-mode=RBAC".to_owned(),
             "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
             format!("--service-account-key-file={}", tls("server.pem")),
@@ -157,15 +231,12 @@ impl ControlPlane {
             "--disable-admission-plugins=TaintNodesByCondition".to_owned(),
             format!("--cert-dir={}", in_folder("certs")),
         ];
-        programs.push(start(
-            &given("kube-apiserver"),
-            &log("kube-apiserver"),
-            &arguments,
-        ));
-        let mut plane = Self {
+        run(&given("kube-apiserver"), "kube-apiserver", &arguments);
+        let plane = Self {
             server: format!("https://127.0.0.1:{port}"),
             folder,
-            _programs: Vec::new(),
+            programs: Mutex::new(programs),
+            _remover: remover,
         };
         let kubeconfig = plane.kubeconfig(ADMIN);
         plane.run(plane.ready());
@@ -188,12 +259,42 @@ impl ControlPlane {
                 ],
             ),
         ] {
-            let log = plane.folder.join(format!("{name}.log"));
-            programs.push(start(&bin.join(name), &log, &arguments));
+            plane.add(name, &bin.join(name), &arguments, &[]);
         }
-        plane._programs = programs;
         plane.run(plane.furnish());
         plane
+    }
+
+    /// Starts another program beside the control plane.
+    pub(crate) fn add(
+        &self,
+        name: &str,
+        path: &Path,
+        arguments: &[String],
+        environment: &[(&str, &str)],
+    ) {
+        let log = self.folder.join(format!("{name}.log"));
+        let program = Program::start(path, &log, arguments, environment);
+        self.with(|programs| programs.insert(name.to_owned(), program));
+    }
+
+    /// Kills one of the programs.
+    pub(crate) fn kill(&self, name: &str) {
+        self.with(|programs| programs.get_mut(name).unwrap().kill());
+    }
+
+    /// Starts a killed program again.
+    pub(crate) fn again(&self, name: &str) {
+        self.with(|programs| programs.get_mut(name).unwrap().again());
+    }
+
+    fn with<T>(&self, change: impl FnOnce(&mut BTreeMap<String, Program>) -> T) -> T {
+        change(&mut self.programs.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Where everything that it writes is.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Runs a future on a runtime of its own.
@@ -207,7 +308,7 @@ impl ControlPlane {
 
     /// A kubeconfig file for whoever has this token.
     pub(crate) fn kubeconfig(&self, token: &str) -> PathBuf {
-        let path = self.folder.join(format!("kubeconfig-{}", token.len()));
+        let path = self.folder.join(format!("kubeconfig-{token}"));
         let ca = tests().join("data/tls/ca.pem");
         let config = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "rig",
@@ -229,7 +330,24 @@ impl ControlPlane {
 
     /// What a program said.
     pub(crate) fn log(&self, name: &str) -> String {
-        std::fs::read_to_string(self.folder.join(format!("{name}.log"))).unwrap_or_default()
+        self.with(|programs| programs.get(name).map(Program::log))
+            .unwrap_or_default()
+    }
+
+    /// How many requests one of the counted users has made so far, and how many of them wrote. A watch is one when it ends.
+    pub(crate) fn requests_of(&self, user: &str) -> (usize, usize) {
+        let log = std::fs::read_to_string(self.folder.join("audit.log")).unwrap_or_default();
+        let name = format!("\"username\":\"{user}\"");
+        let lines = log.lines().filter(|line| line.contains(&name));
+        let complete: Vec<&str> = lines
+            .filter(|line| line.contains("\"stage\":\"ResponseComplete\""))
+            .collect();
+        let reads = ["get", "list", "watch"].map(|verb| format!("\"verb\":\"{verb}\""));
+        let read = complete
+            .iter()
+            .filter(|line| reads.iter().any(|verb| line.contains(verb)))
+            .count();
+        (complete.len(), complete.len() - read)
     }
 
     /// A client that may do everything; one for each runtime.

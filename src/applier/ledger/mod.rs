@@ -17,6 +17,7 @@ use super::live::{Accepted, Live, Nature, Verdict, key_of};
 use super::object::{Kind, Object, ObjectKey};
 use super::order::{Tier, full_host};
 use crate::domain::{CanaryId, CommitId, Timestamp};
+use crate::lease::Share;
 use crate::progression::Readiness;
 
 pub use schedule::{Action, Outcome};
@@ -50,6 +51,8 @@ pub struct Policy {
     pub prune: bool,
     /// Whether Namespaces and definitions go as well.
     pub prune_namespaces: bool,
+    /// The part of the objects that this engine keeps.
+    pub share: Share,
 }
 
 /// Something that happened, for people.
@@ -611,7 +614,7 @@ impl Ledger {
             let is_rendered = live.canary.is_some() && is_rendered(&key.kind);
             let is_wide = key.is_namespace() || key.kind.is(CRD, "CustomResourceDefinition");
             let allowed = self.policy.prune && (!is_wide || self.policy.prune_namespaces);
-            is_ours && (is_rendered || allowed)
+            is_ours && (is_rendered || allowed) && key.is_of(self.policy.share)
         });
         let place = (tier, key.clone());
         if may_go && self.desired.complete && !self.policy.external {

@@ -85,7 +85,7 @@ fn defaults_are_those_of_the_documentation() {
 fn mistakes_say_where_and_what_was_meant() {
     insta::assert_snapshot!(mistake("repositores: []\n"), @"1:1: unknown field `repositores`; did you mean `repositories`?");
     insta::assert_snapshot!(mistake("repositories:\n  - url: a\n    pushintervall: 10s\n"), @"3:5: unknown field `pushintervall`; did you mean `pushInterval`?");
-    insta::assert_snapshot!(mistake("repositories:\n  - url: a\n    colour: red\n"), @"3:5: unknown field `colour`; known here are url, branch, path, poll, pushInterval, author, committer, timeout, acceptRewrittenHistory, plan, namespaces, impersonate, skipCi, sign, verify, name, webhook, poke");
+    insta::assert_snapshot!(mistake("repositories:\n  - url: a\n    colour: red\n"), @"3:5: unknown field `colour`; known here are url, branch, path, poll, pushInterval, author, committer, timeout, acceptRewrittenHistory, plan, shards, namespaces, impersonate, skipCi, sign, verify, name, webhook, poke");
     insta::assert_snapshot!(mistake("repositories:\n  - url: a\n    poll: 10\n"), @"3:11: `10` is not a length of time; write it like 500ms, 30s, 2m or 1h30m");
     insta::assert_snapshot!(mistake("repositories:\n  - url: a\n    poll: 0s\n"), @"3:11: this cannot be zero");
     insta::assert_snapshot!(mistake("repositories:\n  - branch: main\n"), @"2:5: missing field `url`");
@@ -197,6 +197,13 @@ fn signing_and_verifying_are_read() {
             key: SOME_FILE.into()
         }
     );
+}
+
+#[test]
+fn shards_have_a_limit() {
+    let refused = |more: &str| mistake(&with_repository(more));
+    insta::assert_snapshot!(refused("shards: 65"), @"1:33: `shards` is 65: write 1 to 64");
+    insta::assert_snapshot!(refused("shards: 0"), @"1:33: `shards` is 0: write 1 to 64");
 }
 
 #[test]

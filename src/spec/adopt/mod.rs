@@ -12,8 +12,9 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use self::objects::{Object, Objects, text_at};
-use super::file::{Facts, ParseCache};
+use super::file::Facts;
 use super::mistake::{listed, nearest};
+use super::parse_cache::ParseCache;
 use super::promotion::Files;
 use super::summary::labels_of;
 use super::tree::{DEFAULT_NAMESPACE, Tree};
@@ -77,7 +78,9 @@ use CannotAdopt::{Unclear, Unfit};
 /// Says what to write.
 pub fn adopt(files: &Files, asked: &Asked<'_>) -> Result<Adoption, CannotAdopt> {
     let mut cache = ParseCache::default();
-    let facts = Catalog::facts(files, &mut cache);
+    let read = Arc::new(files.clone());
+    cache.read(&read);
+    let facts = cache.facts().into_owned();
     let ours = super::catalog::generated_folders(&facts);
     let tree = Tree::new(&facts, &ours);
     let objects = Objects::read(files, &facts, &tree);
@@ -88,7 +91,7 @@ pub fn adopt(files: &Files, asked: &Asked<'_>) -> Result<Adoption, CannotAdopt> 
         objects: &objects,
     };
     let target = job.target()?;
-    let catalog = Catalog::read(files, &mut cache);
+    let catalog = Catalog::read_remembering(&read, &[], &mut cache);
     let present = present(&catalog, &target)?;
     let labels = job.labels(&target)?;
     let label = job.label(&target, &labels)?;

@@ -36,9 +36,9 @@ async fn the_head_is_followed() {
         ["a.yaml", "b/c.yml"]
     );
     assert_eq!(names(&branch.snapshot(&first).await.unwrap()), ["a.yaml"]);
-    let file = &branch.snapshot(&first).await.unwrap().files[&path("a.yaml")];
-    assert_eq!(&*file.content, b"a: 1\n");
-    assert_eq!(file.blob.0, rig.server(&["rev-parse", "main:a.yaml"]));
+    let (blob, content) = &branch.snapshot(&first).await.unwrap().files[&path("a.yaml")];
+    assert_eq!(&**content, b"a: 1\n");
+    assert_eq!(blob.0, rig.server(&["rev-parse", "main:a.yaml"]));
 }
 
 #[tokio::test]
@@ -356,8 +356,8 @@ async fn five_thousand_files_are_not_read_for_a_few() {
     someone.push();
     branch.fetch().await.unwrap();
     let snapshot = branch.snapshot(&third).await.unwrap();
-    assert_eq!(&*snapshot.files[&path("apps/a.yaml")].content, b"a: 1\n");
-    assert_eq!(&*snapshot.files[&path("apps/b.yaml")].content, b"b: 2\n");
+    assert_eq!(&*snapshot.files[&path("apps/a.yaml")].1, b"a: 1\n");
+    assert_eq!(&*snapshot.files[&path("apps/b.yaml")].1, b"b: 2\n");
 }
 
 #[tokio::test]

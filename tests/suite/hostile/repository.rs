@@ -253,12 +253,11 @@ fn remarks(rig: &Rig, commit: &str) -> String {
         branch.fetch().await.unwrap();
         branch.snapshot(&CommitId::new(commit)).await.unwrap()
     });
-    let files = snapshot
-        .files
-        .into_iter()
-        .map(|(path, file)| (path, (file.blob, file.content)))
-        .collect();
-    let catalog = Catalog::read_partial(&files, &snapshot.skipped, &mut ParseCache::default());
+    let catalog = Catalog::read_partial(
+        &snapshot.files,
+        &snapshot.skipped,
+        &mut ParseCache::default(),
+    );
     let mut text: String = catalog
         .diagnostics
         .iter()

@@ -105,7 +105,7 @@ async fn an_unsigned_head_changes_nothing() {
     );
     // What is in force can still be read, so that the cluster is kept equal to it.
     let files = branch.snapshot(&ours).await.unwrap().files;
-    assert_eq!(&*files[&path("app.yaml")].content, b"v: 2\n");
+    assert_eq!(&*files[&path("app.yaml")].1, b"v: 2\n");
     assert_eq!(
         refused(&mut branch, &ours).await,
         why,
@@ -387,7 +387,7 @@ async fn a_restart_does_not_ask_the_head_whom_to_trust() {
     let mut branch = scene.branch().await;
     refused(&mut branch, &ours).await;
     assert_eq!(
-        &*branch.snapshot(&ours).await.unwrap().files[&path("app.serin/rollout.yaml")].content,
+        &*branch.snapshot(&ours).await.unwrap().files[&path("app.serin/rollout.yaml")].1,
         b"step: 1\n"
     );
     // Without our copy the newest signed one of the branch is in force.
