@@ -18,6 +18,9 @@ const MAX_COMMITS: usize = 2_000;
 /// Commits that touched its paths which are looked into for one question; their files are parsed.
 const MAX_TOUCHES: usize = 64;
 
+/// The files at the paths of a question.
+type Contents = BTreeMap<RepoPath, Arc<[u8]>>;
+
 /// What stands at the paths of a question.
 type Blobs = Vec<Option<ObjectId>>;
 

@@ -27,8 +27,9 @@ fn approve(desk: &Desk<'_>, mut state: State, by: &Attribution) -> Ruling {
     let Phase::Progressing(rollout) = &mut state.phase else {
         return Continue(state);
     };
-    if climb::gate_of(&desk.canary.ladder, rollout.step) == Approval::NotNeeded {
-        rollout.approval = Approval::NotNeeded;
+    // A gate that is closed is opened, even when the ladder has lost it since: the word was asked for, and is recorded.
+    let gated = climb::gate_of(&desk.canary.ladder, rollout.step) != Approval::NotNeeded;
+    if !gated && rollout.approval != Approval::Pending {
         return Continue(state);
     }
     rollout.approval = Approval::Granted(by.clone());

@@ -19,6 +19,9 @@ use crate::spec::Workload;
 /// What is known of the commits behind the present state of a canary, by aspect.
 pub(super) type Authors = BTreeMap<Aspect, Option<Attribution>>;
 
+/// What files say about that which is asked for; `None` where they cannot be read.
+type Said = Box<dyn Fn(&Contents) -> Option<Value> + Send + Sync>;
+
 /// What the plans have to know before they can be written down, with the question to the history; without one where the
 /// present files say nothing.
 pub(super) fn sought(view: &View, plans: &[Plan]) -> Vec<((CanaryId, Aspect), Option<Question>)> {
@@ -47,9 +50,6 @@ pub(super) fn keep(
     }
 }
 
-/// What files say about an aspect.
-type ValueOf = Box<dyn Fn(&Contents) -> Option<Value> + Send + Sync>;
-
 fn question(
     view: &View,
     situation: &Situation,
@@ -57,7 +57,8 @@ fn question(
     aspect: Aspect,
 ) -> Option<Question> {
     let known = Arc::clone(sound);
-    let (paths, from, until, value): (_, _, _, ValueOf);
+    let (paths, from, until);
+    let value: Said;
     if aspect == Aspect::Edit {
         let intervention = sound.intervention.clone()?;
         let names = files::ALL.iter();
