@@ -24,9 +24,6 @@ type Contents = BTreeMap<RepoPath, Arc<[u8]>>;
 /// What stands at the paths of a question.
 type Blobs = Vec<Option<ObjectId>>;
 
-/// Files by path.
-type Contents = BTreeMap<RepoPath, Arc<[u8]>>;
-
 /// Answers in the order of the questions. `us` is the email address of our committer.
 pub(super) fn authors(
     repo: &gix::Repository,
