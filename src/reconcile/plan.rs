@@ -108,7 +108,7 @@ pub(super) fn decide(
     view.situations.iter().map(plan).collect()
 }
 
-/// Whether any plan begins something that is measured from its own time on.
+/// Whether any plan begins something that is measured from its own time on. Where the analysis is skipped nothing is.
 pub(super) fn begins_measuring(plans: &[Plan]) -> bool {
     let begins = |transition: &Transition| {
         matches!(
@@ -116,7 +116,10 @@ pub(super) fn begins_measuring(plans: &[Plan]) -> bool {
             TransitionKind::Start | TransitionKind::Advance | TransitionKind::Resume
         )
     };
-    plans.iter().any(|plan| plan.transitions.iter().any(begins))
+    plans
+        .iter()
+        .filter(|plan| plan.canary.as_ref().is_some_and(|c| !c.analysis.skip))
+        .any(|plan| plan.transitions.iter().any(begins))
 }
 
 /// Whether traffic leaves a candidate that harms users: nothing may delay that.

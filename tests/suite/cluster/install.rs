@@ -354,6 +354,9 @@ async fn use_everything(world: &World, system: &str) {
         }
     });
     world.kube.until(key, "gone", |vs| vs.is_none()).await;
+    // It outlives the routes by some seconds, and what holds it goes after it.
+    let rule = ("networking.istio.io/v1", "DestinationRule", key.2, key.3);
+    world.kube.until(rule, "gone", |dr| dr.is_none()).await;
     moment(3000).await;
     let stopped = tokio::task::spawn_blocking(|| serin.stop()).await.unwrap();
     assert!(stopped.success(), "{stopped}");
