@@ -44,7 +44,7 @@ impl Deref for Document {
 
     fn deref(&self) -> &Value {
         match self {
-            Self::Remembered(reading) => reading.values().first().unwrap_or(&Value::Null),
+            Self::Remembered(reading) => reading.first(),
             Self::Own(value) => value,
         }
     }

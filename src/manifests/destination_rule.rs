@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::render::metadata;
+use super::render::{metadata, object_of};
 use super::subsets::Subsets;
 use crate::domain::{CANARY_SUBSET, STABLE_SUBSET};
 use crate::progression::State;
@@ -33,10 +33,12 @@ pub(super) fn render(canary: &ValidatedCanary, state: &State, subsets: &Subsets)
     if !canary.route.export_to.is_empty() {
         spec.insert("exportTo".to_owned(), json!(canary.route.export_to));
     }
-    json!({
-        "apiVersion": "networking.istio.io/v1",
-        "kind": "DestinationRule",
-        "metadata": metadata(canary, state, &canary.id.name, BTreeMap::new(), BTreeMap::new()),
-        "spec": spec,
-    })
+    let metadata = metadata(
+        canary,
+        state,
+        &canary.id.name,
+        BTreeMap::new(),
+        BTreeMap::new(),
+    );
+    object_of("networking.istio.io/v1", "DestinationRule", metadata, spec)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::subsets::Subsets;
 use super::{Manifests, Rendered, deployment, destination_rule, virtual_service};
@@ -90,12 +90,33 @@ pub(super) fn metadata(
         SEQUENCE_ANNOTATION.to_owned(),
         Value::String(state.sequence.to_string()),
     );
-    json!({
-        "name": name,
-        "namespace": canary.id.namespace,
-        "labels": labels,
-        "annotations": annotations,
-    })
+    Value::Object(Map::from_iter([
+        ("name".to_owned(), name.into()),
+        ("namespace".to_owned(), canary.id.namespace.as_str().into()),
+        (
+            "labels".to_owned(),
+            Value::Object(labels.into_iter().collect()),
+        ),
+        (
+            "annotations".to_owned(),
+            Value::Object(annotations.into_iter().collect()),
+        ),
+    ]))
+}
+
+/// An object of ours. Its parts are moved into it: a macro would copy them.
+pub(super) fn object_of(
+    api_version: &str,
+    kind: &str,
+    metadata: Value,
+    spec: Map<String, Value>,
+) -> Value {
+    Value::Object(Map::from_iter([
+        ("apiVersion".to_owned(), api_version.into()),
+        ("kind".to_owned(), kind.into()),
+        ("metadata".to_owned(), metadata),
+        ("spec".to_owned(), Value::Object(spec)),
+    ]))
 }
 
 fn kustomization(resources: &[&str]) -> Value {

@@ -231,11 +231,11 @@ fn flows(
         ],
         Workloads::BringYourOwn(versions) => {
             let rule = own(files::DESTINATION_RULE).unwrap_or_default();
-            let rule = parsed(rule.as_bytes());
+            let rule = memory::read(rule.as_bytes());
             [("stable", 1.0 - share), ("canary", share)]
                 .into_iter()
                 .filter_map(|(subset, share)| {
-                    let labels = labels(&rule, subset)?;
+                    let labels = labels(rule.first(), subset)?;
                     let (name, manifest) = versions
                         .iter()
                         .filter_map(|(name, file)| Some((name, text(file)?)))
@@ -256,18 +256,10 @@ fn labels(rule: &Value, subset: &str) -> Option<Vec<String>> {
     labels.iter().map(line).collect()
 }
 
-fn parsed(content: &[u8]) -> Value {
-    memory::read(content)
-        .values()
-        .first()
-        .cloned()
-        .unwrap_or_default()
-}
-
 /// Per cent of ordinary requests that this VirtualService sends to the candidate.
 fn candidate_share(text: &str) -> f64 {
-    let object = parsed(text.as_bytes());
-    let last_route = object["spec"]["http"]
+    let object = memory::read(text.as_bytes());
+    let last_route = object.first()["spec"]["http"]
         .as_array()
         .and_then(|routes| routes.last());
     let destinations = last_route.and_then(|route| route["route"].as_array());

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::catalog::{Catalog, is_template};
@@ -54,7 +54,15 @@ type Key = (BlobId, Role);
 struct Known {
     facts: BTreeMap<Key, Option<Arc<Facts>>>,
     parsed: u64,
+    /// Catalogs that readers of a shared memory assembled lately, the newest last.
+    catalogs: VecDeque<(Told, Arc<Catalog>)>,
 }
+
+/// All that a catalog was told.
+type Told = Vec<(RepoPath, Arc<Facts>)>;
+
+/// Catalogs that several readers keep for one another.
+const KEPT_CATALOGS: usize = 16;
 
 /// The tree that was read last.
 #[derive(Debug, Default)]
@@ -123,6 +131,47 @@ impl ParseCache {
             skipped: skipped.to_vec(),
             catalog: Arc::clone(catalog),
         });
+    }
+
+    /// The catalog that another reader of this memory assembled from the very same facts.
+    pub(super) fn shared_catalog(&mut self, skipped: &[(String, String)]) -> Option<Arc<Catalog>> {
+        let told = self.all_told(skipped)?;
+        let known = self.known();
+        let same = |(one, other): (&(RepoPath, Arc<Facts>), &(RepoPath, Arc<Facts>))| {
+            one.0 == other.0 && (Arc::ptr_eq(&one.1, &other.1) || one.1 == other.1)
+        };
+        let found = known.catalogs.iter().rev().find(|(known, _)| {
+            known.len() == told.len() && known.iter().zip(&told).all(|pair| same(pair))
+        });
+        let catalog = Arc::clone(&found?.1);
+        drop(known);
+        self.keep(skipped, &catalog);
+        Some(catalog)
+    }
+
+    /// Remembers it for the others, too.
+    pub(super) fn share(&mut self, skipped: &[(String, String)], catalog: &Arc<Catalog>) {
+        self.keep(skipped, catalog);
+        if let Some(told) = self.all_told(skipped) {
+            let mut known = self.known();
+            if known.catalogs.len() >= KEPT_CATALOGS {
+                known.catalogs.pop_front();
+            }
+            known.catalogs.push_back((told, Arc::clone(catalog)));
+        }
+    }
+
+    /// What a catalog of the present tree is told; `None` where facts are not all that it rests on, or nobody else reads.
+    fn all_told(&self, skipped: &[(String, String)]) -> Option<Told> {
+        let Present { facts, charts, .. } = &self.present;
+        if !matches!(self.keeping, Keeping::UpTo(_)) || !skipped.is_empty() || !charts.is_empty() {
+            return None;
+        }
+        if facts.values().any(|facts| facts.is_broken) {
+            return None;
+        }
+        let told = |path| Some((RepoPath::clone(path), told(facts, path)?));
+        Some(facts.keys().filter_map(told).collect())
     }
 
     /// Facts of all files of the tree that was read last.
@@ -374,6 +423,7 @@ mod tests {
             ),
         ) {
             let mut cache = ParseCache::default();
+            let shared = ParseCache::shared(100);
             let mut files = Files::new();
             for (at, content, without) in edits {
                 let at = path(PATHS[at]);
@@ -390,6 +440,9 @@ mod tests {
                 let remembered = Catalog::read_remembering(&tree, &skipped, &mut cache);
                 let fresh = Catalog::read_partial(&files, &skipped, &mut ParseCache::default());
                 prop_assert_eq!(&*remembered, &fresh);
+                // Another reader that begins here, of a memory that others filled.
+                let told = Catalog::read_remembering(&tree, &skipped, &mut shared.handle());
+                prop_assert_eq!(&*told, &fresh);
                 let contents: BTreeSet<_> = files.values().map(|(blob, _)| blob).collect();
                 prop_assert!(cache.len() <= 3 * contents.len(), "at most once for each role");
             }
