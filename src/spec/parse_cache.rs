@@ -137,12 +137,8 @@ impl ParseCache {
     pub(super) fn shared_catalog(&mut self, skipped: &[(String, String)]) -> Option<Arc<Catalog>> {
         let told = self.all_told(skipped)?;
         let known = self.known();
-        let same = |(one, other): (&(RepoPath, Arc<Facts>), &(RepoPath, Arc<Facts>))| {
-            one.0 == other.0 && (Arc::ptr_eq(&one.1, &other.1) || one.1 == other.1)
-        };
-        let found = known.catalogs.iter().rev().find(|(known, _)| {
-            known.len() == told.len() && known.iter().zip(&told).all(|pair| same(pair))
-        });
+        let mut latest = known.catalogs.iter().rev();
+        let found = latest.find(|(known, _)| are_same(known, &told));
         let catalog = Arc::clone(&found?.1);
         drop(known);
         self.keep(skipped, &catalog);
@@ -312,6 +308,15 @@ fn told(facts: &BTreeMap<RepoPath, Arc<Facts>>, path: &RepoPath) -> Option<Arc<F
             .and_then(|state| facts.get(&state))
             .is_some_and(|state| state.rollout.is_some());
     (!is_generated).then(|| Arc::clone(found))
+}
+
+/// Whether two catalogs were told the same.
+fn are_same(one: &Told, other: &Told) -> bool {
+    let mut pairs = one.iter().zip(other);
+    one.len() == other.len()
+        && pairs.all(|((path, facts), (other_path, others))| {
+            path == other_path && (Arc::ptr_eq(facts, others) || facts == others)
+        })
 }
 
 /// Whether a catalog has no reason to look again. In a file that cannot be read any byte counts: it may name a canary.
