@@ -61,7 +61,7 @@ pub(super) fn render(canary: &ValidatedCanary, state: &State, subsets: &Subsets)
     Some(json!({
         "apiVersion": text("apiVersion", "apps/v1"),
         "kind": text("kind", "Deployment"),
-        "metadata": metadata(canary, state, &name, labels, annotations),
+        "metadata": metadata(canary, &name, labels, annotations),
         "spec": spec,
     }))
 }

@@ -184,6 +184,8 @@ pub struct Ledger {
     routes: BTreeMap<String, BTreeMap<ObjectKey, BTreeSet<String>>>,
     /// Live routes of the mesh, by host.
     hosts: BTreeMap<String, BTreeSet<ObjectKey>>,
+    /// The hosts under which a rule or a route is in the three maps above.
+    indexed: BTreeMap<ObjectKey, BTreeSet<String>>,
     /// When routes last stopped naming a subset of a host: proxies hear of it a little later.
     let_go: BTreeMap<String, Timestamp>,
     /// Heads that were followed so far.
@@ -319,21 +321,25 @@ impl Ledger {
     }
 
     fn want(&mut self, key: &ObjectKey, wanted: Option<Arc<Object>>) {
-        let entry = self.entries.entry(key.clone()).or_default();
-        let same = match (&entry.wanted, &wanted) {
-            (Some(old), Some(new)) => old.hash == new.hash,
-            (None, None) => true,
-            (Some(_), None) | (None, Some(_)) => false,
-        };
-        if !same {
-            entry.accepted = None;
-            entry.in_sync_since = None;
-            entry.drift = None;
-            entry.failure = None;
-            entry.was_out |= entry.wanted.is_some();
-            if let Some(live) = &mut entry.live {
-                live.verdict = Verdict::Unknown;
+        if let Some(entry) = self.entries.get_mut(key) {
+            match (&mut entry.wanted, &wanted) {
+                // Nearly all of a tree: the same manifest, perhaps in another file.
+                (Some(old), Some(new)) if old.hash == new.hash => {
+                    old.clone_from(new);
+                    return;
+                }
+                (None, None) => return,
+                (_, _) => {}
             }
+        }
+        let entry = self.entries.entry(key.clone()).or_default();
+        entry.accepted = None;
+        entry.in_sync_since = None;
+        entry.drift = None;
+        entry.failure = None;
+        entry.was_out |= entry.wanted.is_some();
+        if let Some(live) = &mut entry.live {
+            live.verdict = Verdict::Unknown;
         }
         let canary = |object: &Arc<Object>| object.canary.clone();
         if let Some(id) = entry.wanted.as_ref().and_then(canary)
@@ -442,44 +448,42 @@ impl Ledger {
         }
     }
 
-    /// Subsets by host, of rules and routes.
+    /// Subsets by host, of rules and routes. Only the hosts of this object are touched: there are as many as canaries.
     fn index(&mut self, key: &ObjectKey, nature: Option<&Nature>, now: Timestamp) {
         let namespace = key.namespace.clone().unwrap_or_default();
         if key.kind.is("networking.istio.io", "DestinationRule") {
-            self.rules
-                .values_mut()
-                .for_each(|rules| drop(rules.remove(key)));
+            for host in self.indexed.remove(key).unwrap_or_default() {
+                take_out(&mut self.rules, &host, |rules| rules.remove(key));
+            }
             if let Some(Nature::Rule(host, subsets)) = nature {
                 let host = full_host(host, &namespace);
-                self.rules
-                    .entry(host)
-                    .or_default()
-                    .insert(key.clone(), subsets.clone());
+                let rules = self.rules.entry(host.clone()).or_default();
+                rules.insert(key.clone(), subsets.clone());
+                self.indexed.insert(key.clone(), BTreeSet::from([host]));
             }
-            self.rules.retain(|_, rules| !rules.is_empty());
         }
         if key.kind.is("networking.istio.io", "VirtualService") {
             let mut before = BTreeMap::new();
-            for (host, routes) in &mut self.routes {
-                if let Some(named) = routes.remove(key) {
-                    before.insert(host.clone(), named);
-                }
-            }
-            for routing in self.hosts.values_mut() {
-                routing.remove(key);
+            for host in self.indexed.remove(key).unwrap_or_default() {
+                let named = take_out(&mut self.routes, &host, |routes| routes.remove(key));
+                take_out(&mut self.hosts, &host, |routing| routing.take(key));
+                before.extend(named.map(|named| (host, named)));
             }
             if let Some(Nature::Routes(subsets, hosts)) = nature {
+                let mut indexed = BTreeSet::new();
                 for host in hosts {
                     let host = full_host(host, &namespace);
-                    self.hosts.entry(host).or_default().insert(key.clone());
+                    let routing = self.hosts.entry(host.clone()).or_default();
+                    routing.insert(key.clone());
+                    indexed.insert(host);
                 }
                 for (host, subsets) in subsets {
                     let host = full_host(host, &namespace);
-                    self.routes
-                        .entry(host)
-                        .or_default()
-                        .insert(key.clone(), subsets.clone());
+                    let routes = self.routes.entry(host.clone()).or_default();
+                    routes.insert(key.clone(), subsets.clone());
+                    indexed.insert(host);
                 }
+                self.indexed.insert(key.clone(), indexed);
             }
             for (host, named) in before {
                 let after = self.routes.get(&host).and_then(|routes| routes.get(key));
@@ -487,8 +491,6 @@ impl Ledger {
                     self.let_go.insert(host, now);
                 }
             }
-            self.routes.retain(|_, routes| !routes.is_empty());
-            self.hosts.retain(|_, routing| !routing.is_empty());
         }
     }
 
@@ -678,6 +680,20 @@ impl Ledger {
             self.entries.remove(key);
         }
     }
+}
+
+/// Takes something out of what a map holds for a host, and the host when nothing is left there.
+fn take_out<T: Default + PartialEq, R>(
+    map: &mut BTreeMap<String, T>,
+    host: &str,
+    take: impl FnOnce(&mut T) -> Option<R>,
+) -> Option<R> {
+    let held = map.get_mut(host)?;
+    let taken = take(held);
+    if *held == T::default() {
+        map.remove(host);
+    }
+    taken
 }
 
 /// Kinds that Serin renders for a canary.

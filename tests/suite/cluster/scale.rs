@@ -160,6 +160,39 @@ cluster: {{kubeconfig: '{}'}}
     start.start()
 }
 
+/// Statuses are written once, in a pass or two; the count after that.
+async fn until_quiet(plane: &ControlPlane) -> BTreeMap<String, usize> {
+    let begun = Instant::now();
+    let mut before = plane.requests_of(USER);
+    loop {
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        let now = plane.requests_of(USER);
+        if now == before {
+            return now;
+        }
+        assert!(begun.elapsed() < PATIENCE * 5, "never quiet");
+        before = now;
+    }
+}
+
+/// What was asked between two counts.
+fn since(
+    before: &BTreeMap<String, usize>,
+    after: &BTreeMap<String, usize>,
+) -> BTreeMap<String, usize> {
+    let known = |what: &String| before.get(what).copied().unwrap_or_default();
+    let made = after.iter().map(|(what, n)| (what.clone(), n - known(what)));
+    made.filter(|(_, n)| *n > 0).collect()
+}
+
+/// Requests for each canary, by what they ask for.
+fn each(made: &BTreeMap<String, usize>, number: usize) -> String {
+    let words = made
+        .iter()
+        .map(|(what, n)| format!("{what} {:.2}", *n as f64 / number as f64));
+    words.collect::<Vec<_>>().join(", ")
+}
+
 async fn until_ready(port: u16) {
     // Whoever was first chose.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -209,14 +242,12 @@ async fn many_canaries_on_one_engine() {
         begun.elapsed()
     );
 
-    // Statuses are written once, in a pass or two.
-    tokio::time::sleep(Duration::from_secs(6)).await;
-    let (requests, _) = plane.requests_of(USER);
+    let requests = until_quiet(plane).await;
     let (_, before) = cost(&serin);
     let idle = Duration::from_secs(if number > 100 { 60 } else { 5 });
     tokio::time::sleep(idle).await;
     let (rss, after) = cost(&serin);
-    let made = plane.requests_of(USER).0 - requests;
+    let made: usize = since(&requests, &plane.requests_of(USER)).values().sum();
     eprintln!(
         "{number} idle canaries: {made} requests in {idle:?}, {} MB resident, {} ms of CPU a minute",
         rss / 1024,
@@ -225,7 +256,7 @@ async fn many_canaries_on_one_engine() {
     // Watches end and begin again now and then, whatever the number of canaries is.
     assert!(made <= 12, "{made} requests while nothing happened");
 
-    let (requests, writes) = plane.requests_of(USER);
+    let requests = plane.requests_of(USER);
     let someone = git.someone("alex");
     someone.insist("v2 of everything", &|| {
         for (path, text) in files(&prefix, number, "v2") {
@@ -237,14 +268,15 @@ async fn many_canaries_on_one_engine() {
     let after = |index: usize| times[index].duration_since(accepted).unwrap_or_default();
     let at = |share: f64| after(((number - 1) as f64 * share).round() as usize);
     tokio::time::sleep(Duration::from_secs(3)).await;
-    let (all, written) = plane.requests_of(USER);
+    let made = since(&requests, &plane.requests_of(USER));
+    let all: usize = made.values().sum();
     eprintln!(
-        "{number} canaries step at once: applied p50 {:?}, p99 {:?}, last {:?} after the push was accepted; for two steps {:.2} requests each, {:.2} of them writes",
+        "{number} canaries step at once: applied p50 {:?}, p99 {:?}, last {:?} after the push was accepted; for two steps {:.2} requests each: {}",
         at(0.5),
         at(0.99),
         after(number - 1),
-        (all - requests) as f64 / number as f64,
-        (written - writes) as f64 / number as f64,
+        all as f64 / number as f64,
+        each(&made, number),
     );
     let log = git.server(&["log", "--format=%s", "main"]);
     let steps = log
