@@ -143,6 +143,11 @@ impl Live {
         }
     }
 
+    /// Whether nobody but people look after it.
+    pub fn is_strange(&self) -> bool {
+        self.owner.is_none() && self.canary.is_none() && !self.is_offered
+    }
+
     /// Whether `other` is an older state of the same incarnation. The server promises that versions can be compared.
     pub fn is_newer_than(&self, other: &Self) -> bool {
         let number = |live: &Self| live.resource_version.parse::<u128>().ok();

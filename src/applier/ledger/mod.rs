@@ -5,6 +5,7 @@
 //! commit wins and ends every wait.
 
 mod blocks;
+mod hosts;
 mod schedule;
 mod view;
 
@@ -16,11 +17,12 @@ use serde_json::Value;
 use super::desired::Desired;
 use super::live::{Accepted, Live, Nature, Verdict, key_of};
 use super::object::{Kind, Object, ObjectKey};
-use super::order::{Tier, full_host};
+use super::order::Tier;
 use crate::domain::{CanaryId, CommitId, Timestamp};
 use crate::lease::Share;
 use crate::progression::Readiness;
 
+use hosts::Hosts;
 pub use schedule::{Action, Outcome};
 pub use view::View;
 
@@ -166,7 +168,8 @@ struct Failure {
 pub struct Ledger {
     policy: Policy,
     desired: Arc<Desired>,
-    entries: BTreeMap<ObjectKey, Entry>,
+    /// In boxes: a tree keeps room for as many again, and they are large.
+    entries: BTreeMap<ObjectKey, Box<Entry>>,
     /// Kinds of which everything that is live was seen.
     synced: BTreeSet<Kind>,
     /// Kinds that cannot be watched, in the server's words.
@@ -178,16 +181,10 @@ pub struct Ledger {
     by_canary: BTreeMap<CanaryId, BTreeSet<ObjectKey>>,
     /// Definitions in the tree by the kind that they define.
     definitions: BTreeMap<Kind, ObjectKey>,
-    /// Subsets that live rules have, by host.
-    rules: BTreeMap<String, BTreeMap<ObjectKey, BTreeSet<String>>>,
-    /// Subsets that live routes name, by host.
-    routes: BTreeMap<String, BTreeMap<ObjectKey, BTreeSet<String>>>,
-    /// Live routes of the mesh, by host.
-    hosts: BTreeMap<String, BTreeSet<ObjectKey>>,
-    /// The hosts under which a rule or a route is in the three maps above.
-    indexed: BTreeMap<ObjectKey, BTreeSet<String>>,
+    /// What live rules and routes say of hosts.
+    hosts: Hosts,
     /// When routes last stopped naming a subset of a host: proxies hear of it a little later.
-    let_go: BTreeMap<String, Timestamp>,
+    let_go: BTreeMap<Arc<str>, Timestamp>,
     /// Heads that were followed so far.
     heads: u64,
     /// Somebody may know a newer head than we do.
@@ -422,9 +419,8 @@ impl Ledger {
             && !was.is_some_and(|was| matches!(was.nature, Nature::Definition(true)));
         let is_new_namespace = key.is_namespace() && was.is_none();
         entry.was_live = true;
-        let nature = live.nature.clone();
         entry.live = Some(live);
-        self.index(key, Some(&nature), now);
+        self.note_hosts(key, now);
         self.refresh(key, now);
         if freed || is_new_namespace {
             self.refresh_namespace(&key.name, now);
@@ -448,49 +444,18 @@ impl Ledger {
         }
     }
 
-    /// Subsets by host, of rules and routes. Only the hosts of this object are touched: there are as many as canaries.
-    fn index(&mut self, key: &ObjectKey, nature: Option<&Nature>, now: Timestamp) {
-        let namespace = key.namespace.clone().unwrap_or_default();
-        if key.kind.is("networking.istio.io", "DestinationRule") {
-            for host in self.indexed.remove(key).unwrap_or_default() {
-                take_out(&mut self.rules, &host, |rules| rules.remove(key));
-            }
-            if let Some(Nature::Rule(host, subsets)) = nature {
-                let host = full_host(host, &namespace);
-                let rules = self.rules.entry(host.clone()).or_default();
-                rules.insert(key.clone(), subsets.clone());
-                self.indexed.insert(key.clone(), BTreeSet::from([host]));
-            }
+    /// Takes note of what a rule or a route says of its hosts now.
+    fn note_hosts(&mut self, key: &ObjectKey, now: Timestamp) {
+        let live = self.entries.get_mut(key);
+        let mut live = live.and_then(|entry| entry.live.as_mut());
+        for host in self.hosts.note(key, live.as_deref()) {
+            self.let_go.insert(host, now);
         }
-        if key.kind.is("networking.istio.io", "VirtualService") {
-            let mut before = BTreeMap::new();
-            for host in self.indexed.remove(key).unwrap_or_default() {
-                let named = take_out(&mut self.routes, &host, |routes| routes.remove(key));
-                take_out(&mut self.hosts, &host, |routing| routing.take(key));
-                before.extend(named.map(|named| (host, named)));
-            }
-            if let Some(Nature::Routes(subsets, hosts)) = nature {
-                let mut indexed = BTreeSet::new();
-                for host in hosts {
-                    let host = full_host(host, &namespace);
-                    let routing = self.hosts.entry(host.clone()).or_default();
-                    routing.insert(key.clone());
-                    indexed.insert(host);
-                }
-                for (host, subsets) in subsets {
-                    let host = full_host(host, &namespace);
-                    let routes = self.routes.entry(host.clone()).or_default();
-                    routes.insert(key.clone(), subsets.clone());
-                    indexed.insert(host);
-                }
-                self.indexed.insert(key.clone(), indexed);
-            }
-            for (host, named) in before {
-                let after = self.routes.get(&host).and_then(|routes| routes.get(key));
-                if after.is_none_or(|after| !named.is_subset(after)) {
-                    self.let_go.insert(host, now);
-                }
-            }
+        if let Some(live) = &mut live
+            && matches!(live.nature, Nature::Routes(..))
+        {
+            // It was noted by host, and nobody asks for it here.
+            live.nature = Nature::Plain;
         }
     }
 
@@ -531,7 +496,7 @@ impl Ledger {
             entry.out_since.get_or_insert(now);
             self.timed.insert(key.clone());
         }
-        self.index(key, None, now);
+        self.note_hosts(key, now);
         self.refresh(key, now);
     }
 
@@ -680,20 +645,6 @@ impl Ledger {
             self.entries.remove(key);
         }
     }
-}
-
-/// Takes something out of what a map holds for a host, and the host when nothing is left there.
-fn take_out<T: Default + PartialEq, R>(
-    map: &mut BTreeMap<String, T>,
-    host: &str,
-    take: impl FnOnce(&mut T) -> Option<R>,
-) -> Option<R> {
-    let held = map.get_mut(host)?;
-    let taken = take(held);
-    if *held == T::default() {
-        map.remove(host);
-    }
-    taken
 }
 
 /// Kinds that Serin renders for a canary.
