@@ -286,3 +286,19 @@ impl One {
             .ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_an_outage_of_hours_a_watch_is_back_within_seconds() {
+        let mut waits = Steady::default();
+        let hour: Vec<Duration> = waits.by_ref().take(720).collect();
+        assert_eq!(hour[0], Duration::from_millis(250));
+        assert_eq!(hour[719], Duration::from_secs(5));
+        assert!(hour.iter().all(|wait| *wait <= Duration::from_secs(5)));
+        waits.reset();
+        assert_eq!(waits.next(), Some(Duration::from_millis(250)));
+    }
+}
