@@ -55,7 +55,7 @@ struct Shown {
     hands: Vec<mpsc::Sender<Errand>>,
     is_settled: bool,
     /// What each canary's status was derived from last, by the repository that it comes from.
-    known: BTreeMap<CanaryId, Known>,
+    known: BTreeMap<CanaryId, Box<Known>>,
     /// Repositories that have been read, and what others work on there; until all were, a canary may yet be found in one.
     read: BTreeMap<String, Read>,
     repositories: usize,
@@ -183,7 +183,7 @@ impl Show {
         if pass.head.is_some() {
             let present: BTreeSet<&CanaryId> =
                 pass.canaries.iter().map(|report| &report.id).collect();
-            let is_gone = |id: &CanaryId, known: &mut Known| {
+            let is_gone = |id: &CanaryId, known: &mut Box<Known>| {
                 known.repository == repository && !present.contains(id)
             };
             let gone = shown.known.extract_if(.., is_gone);
@@ -246,7 +246,7 @@ impl Shown {
             waits,
             failed,
         };
-        self.known.insert(report.id.clone(), known);
+        self.known.insert(report.id.clone(), Box::new(known));
         if waits.is_none() {
             self.show(&report.id, now);
         }
@@ -271,8 +271,8 @@ impl Shown {
 
     /// Says once that a canary's name is taken.
     fn clash(&mut self, id: &CanaryId, other: &str, repository: &str, now: Timestamp) {
-        let of_ours = |known: &Known| known.repository == repository;
-        if self.known.get(id).is_some_and(of_ours) {
+        let known = self.known.get(id);
+        if known.is_some_and(|known| known.repository == repository) {
             self.known.remove(id);
         }
         if self.clashes.insert((id.clone(), repository.to_owned())) {

@@ -116,12 +116,7 @@ impl Hosts {
     }
 }
 
-fn put_in<T>(
-    map: &mut BTreeMap<Arc<str>, Few<T>>,
-    host: &Arc<str>,
-    key: &Arc<ObjectKey>,
-    said: T,
-) {
+fn put_in<T>(map: &mut BTreeMap<Arc<str>, Few<T>>, host: &Arc<str>, key: &Arc<ObjectKey>, said: T) {
     let few = map.entry(Arc::clone(host)).or_default();
     few.retain(|(other, _)| other != key);
     few.reserve_exact(1);

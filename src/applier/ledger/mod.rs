@@ -137,7 +137,7 @@ struct Entry {
     was_live: bool,
     /// How many heads were known when it was last seen to change.
     seen_at: u64,
-    drift: Option<Drifted>,
+    drift: Option<Box<Drifted>>,
     failure: Option<Failure>,
     /// Why nothing is done about it now.
     blocked: Option<String>,
@@ -583,7 +583,7 @@ impl Ledger {
                 let uid = entry.live.as_ref().map(|live| live.uid.clone());
                 let uid = uid.unwrap_or_default();
                 let repaired = Repaired {
-                    drift,
+                    drift: *drift,
                     uid,
                     at: now,
                 };
@@ -610,7 +610,7 @@ impl Ledger {
             if self.policy.mode == Mode::Warn || self.policy.external {
                 self.notices.push(Notice::Drifted(drift.clone()));
             }
-            entry.drift = Some(drift);
+            entry.drift = Some(Box::new(drift));
         }
         if entry.live.as_ref().is_none_or(|live| live.terminating) {
             entry.out_since.get_or_insert(now);

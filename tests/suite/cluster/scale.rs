@@ -181,7 +181,9 @@ fn since(
     after: &BTreeMap<String, usize>,
 ) -> BTreeMap<String, usize> {
     let known = |what: &String| before.get(what).copied().unwrap_or_default();
-    let made = after.iter().map(|(what, n)| (what.clone(), n - known(what)));
+    let made = after
+        .iter()
+        .map(|(what, n)| (what.clone(), n - known(what)));
     made.filter(|(_, n)| *n > 0).collect()
 }
 
