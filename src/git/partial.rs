@@ -1,5 +1,6 @@
 //! A copy without files that are too large for Serin anyway. The history of the branch is in it all the same, commit by commit
 //! and folder by folder: who changed what, and when, is answered from it, however long ago that was.
+//! For the same reason it is never shallow: whoever committed at the cut would be taken for the author of all that is older.
 //!
 //! `git` fetches a missing object by itself when it comes across one, without telling. Serin's own reading never does:
 //! what is missing is either known to be too large, or brought by one request that has a deadline.

@@ -10,7 +10,7 @@ use super::state::{
     Approval, Aspect, Attribution, Cause, Decision, DrainCause, Failure, Intervention, Observation,
     Phase, Previous, Rejection, Rollout, State, Transition, TransitionKind, VerdictNote, WaitingOn,
 };
-use super::{climb, people};
+use super::{begin, climb, people};
 use crate::analysis::Verdict;
 use crate::domain::{Revision, Timestamp, Weight};
 use crate::spec::{Candidate, ValidatedCanary, Version};
@@ -241,7 +241,7 @@ fn phase(desk: &Desk<'_>, state: State) -> Ruling {
     Break(match state.phase.clone() {
         Phase::Progressing(rollout) => climb::progress(desk, state, rollout),
         Phase::Draining(rollout, cause) => finish_drain(desk, state, &rollout, cause),
-        Phase::Idle | Phase::Failed(_) => climb::begin(desk, state),
+        Phase::Idle | Phase::Failed(_) => begin::begin(desk, state),
     })
 }
 
@@ -276,7 +276,7 @@ fn finish_drain(desk: &Desk<'_>, mut state: State, rollout: &Rollout, cause: Dra
         }
         DrainCause::Superseded => {
             state.phase = Phase::Idle;
-            if let Some(answer) = climb::restart(desk, &before, state.clone()) {
+            if let Some(answer) = begin::restart(desk, &before, state.clone()) {
                 return answer;
             }
             (

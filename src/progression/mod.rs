@@ -4,6 +4,7 @@
 //! clock, Git, Prometheus or Kubernetes; what those know arrives in the [`Observation`]. `invariants` checks its
 //! results with code that did not produce them.
 
+mod begin;
 mod climb;
 mod decide;
 mod freeze;
@@ -15,7 +16,7 @@ mod state;
 mod waiting;
 mod window;
 
-pub use climb::is_starting;
+pub use begin::is_starting;
 pub use decide::{decide, decide_removal};
 pub use freeze::ends as freeze_ends;
 pub use invariants::violations;

