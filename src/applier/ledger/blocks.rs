@@ -136,8 +136,7 @@ impl Ledger {
         };
         mesh_hosts(&object.manifest()).into_iter().find_map(|host| {
             let host = full_host(&host, namespace);
-            let found = self.hosts.routing(&host).find(is_rival).cloned();
-            found
+            self.hosts.routing(&host).find(is_rival).cloned()
         })
     }
 
@@ -226,13 +225,12 @@ impl Ledger {
             ));
         }
         let host = full_host(&host, &namespace);
-        let blocking = self.hosts.named(&host).find_map(|(route, named)| {
+        self.hosts.named(&host).find_map(|(route, named)| {
             let missing = named.iter().find(|subset| !had.contains(*subset))?;
             // A route that stays what it is will never let go; only those that are about to change are waited for.
             let changes = self.due.contains(&(Tier::VirtualService, route.clone()));
             changes.then(|| format!("{route} still names the subset {missing}"))
-        });
-        blocking
+        })
     }
 
     /// A route never names a subset that the cluster lacks.

@@ -323,8 +323,7 @@ async fn many_canaries_on_one_engine() {
     let at = |share: f64| delays[((number - 1) as f64 * share).round() as usize];
     let took = times.values().max().unwrap();
     let took = took.duration_since(*accepted.values().min().unwrap());
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    let made = since(&requests, &plane.requests_of(USER));
+    let made = since(&requests, &until_quiet(plane).await);
     let all: usize = made.values().sum();
     eprintln!(
         "{number} canaries step at once: push accepted to applied p50 {:?}, p99 {:?}, longest {:?}; all within {:?}; for two steps {:.2} requests each: {}",
