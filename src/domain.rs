@@ -14,7 +14,8 @@ pub type Timestamp = chrono::DateTime<chrono::Utc>;
 
 /// The API group of the `Canary` resource and of every annotation and label of ours.
 pub const API_GROUP: &str = "serin.dev";
-/// Annotation on every rendered object: the canary's commit counter, see `progression::State::sequence`.
+/// Annotation on the rendered routes: the canary's commit counter, see `progression::State::sequence`. Other objects would
+/// have to be written by steps that change nothing else in them.
 pub const SEQUENCE_ANNOTATION: &str = "serin.dev/sequence";
 /// Annotation on every rendered object: the canary that it belongs to, `<namespace>/<name>`.
 pub const CANARY_ANNOTATION: &str = "serin.dev/canary";

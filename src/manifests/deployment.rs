@@ -66,7 +66,7 @@ pub(super) fn render(canary: &ValidatedCanary, state: &State, subsets: &Subsets)
     Some(object_of(
         &text("apiVersion", "apps/v1"),
         &text("kind", "Deployment"),
-        metadata(canary, state, &name, labels, annotations),
+        metadata(canary, &name, labels, annotations),
         spec,
     ))
 }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::subsets::Subsets;
 use super::{Manifests, Rendered, deployment, destination_rule, virtual_service};
-use crate::domain::{CANARY_ANNOTATION, SEQUENCE_ANNOTATION, files};
+use crate::domain::{CANARY_ANNOTATION, files};
 use crate::progression::State;
 use crate::spec::ValidatedCanary;
 use crate::yaml::emit;
@@ -33,7 +33,7 @@ pub fn render(canary: &ValidatedCanary, state: &State) -> Manifests<Rendered> {
         (files::DEPLOYMENT, deployment.map(object)),
         (
             files::DESTINATION_RULE,
-            Some(object(destination_rule::render(canary, state, &subsets))),
+            Some(object(destination_rule::render(canary, &subsets))),
         ),
         (
             files::KUSTOMIZATION,
@@ -74,7 +74,6 @@ fn header(canary: &ValidatedCanary) -> String {
 /// The metadata of an object of ours; `labels` and `annotations` are added to what every object carries.
 pub(super) fn metadata(
     canary: &ValidatedCanary,
-    state: &State,
     name: &str,
     labels: BTreeMap<String, Value>,
     annotations: BTreeMap<String, Value>,
@@ -85,10 +84,6 @@ pub(super) fn metadata(
     annotations.insert(
         CANARY_ANNOTATION.to_owned(),
         Value::String(canary.id.to_string()),
-    );
-    annotations.insert(
-        SEQUENCE_ANNOTATION.to_owned(),
-        Value::String(state.sequence.to_string()),
     );
     Value::Object(Map::from_iter([
         ("name".to_owned(), name.into()),

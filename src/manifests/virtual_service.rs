@@ -9,7 +9,7 @@ use super::matching::cross;
 use super::render::{metadata, object_of};
 use super::subsets::{Subsets, climbing};
 use super::users::{conditions, matches_of};
-use crate::domain::{CANARY_SUBSET, STABLE_SUBSET, Weight};
+use crate::domain::{CANARY_SUBSET, SEQUENCE_ANNOTATION, STABLE_SUBSET, Weight};
 use crate::progression::{Rollout, State};
 use crate::spec::{Protocol, ValidatedCanary};
 
@@ -64,13 +64,12 @@ pub(super) fn render(canary: &ValidatedCanary, state: &State, subsets: &Subsets)
         Protocol::Tls(matches) => ("tls", writer.layer4(matches)),
     };
     spec.insert(protocol.to_owned(), Value::Array(routes));
-    let metadata = metadata(
-        canary,
-        state,
-        &canary.id.name,
-        BTreeMap::new(),
-        BTreeMap::new(),
+    let number = (
+        SEQUENCE_ANNOTATION.to_owned(),
+        json!(state.sequence.to_string()),
     );
+    let counter = BTreeMap::from([number]);
+    let metadata = metadata(canary, &canary.id.name, BTreeMap::new(), counter);
     object_of("networking.istio.io/v1", "VirtualService", metadata, spec)
 }
 
