@@ -109,6 +109,11 @@ pub enum Fault {
         "Prometheus gave a latency bucket with the bound `{0}`, a number of milliseconds was expected"
     )]
     Bound(String),
+    /// A series among the latency buckets that is no bucket.
+    #[error(
+        "Prometheus gave a latency series without the label `le`, buckets were expected; of a native histogram make them with histogram_fraction and histogram_count"
+    )]
+    NoBound,
     /// Samples from after the moment that was asked about.
     #[error("Prometheus gave samples from after the time that was asked for: {0}")]
     Future(String),
