@@ -66,6 +66,19 @@ fn a_server_that_was_blind_at_the_start_hands_out_no_history() {
 }
 
 #[test]
+fn absurd_counts_are_added_up_without_end() {
+    let target = target("app", vec![success_rate(99.0)]);
+    let mut memory = Memory::default();
+    memory.set(code("app", "x", "200"), -100, 70.0);
+    for pod in 0..2_100 {
+        let labels = code("app-canary", &format!("p{pod}"), "500");
+        memory.set(labels, 10, 9_007_199_254_740_992.0);
+    }
+    let all = counted(&memory, &target, &[0, 15]);
+    assert_eq!(all.candidate, counts(u64::MAX, u64::MAX));
+}
+
+#[test]
 fn requests_from_before_the_step_do_not_count_for_it() {
     let mut target = target("app", vec![success_rate(99.0)]);
     let mut memory = Memory::default();
