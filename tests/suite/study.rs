@@ -125,6 +125,14 @@ fn a_plan_before_the_rollout() {
     let svg = std::fs::read_to_string(folder.path().join("plan.svg")).unwrap();
     assert!(svg.contains("30% fail"), "{svg}");
 
+    let none = run(&folder, &["plan", "--rps", "9", "--regression", "0.1%"]);
+    assert_eq!(none.status.code(), Some(2));
+    let message = String::from_utf8_lossy(&none.stderr);
+    assert!(
+        message.contains("a regression fails more often than stable does, 0.1%"),
+        "{message}"
+    );
+
     // Next to no traffic: nothing is caught in time, and the exit status says so.
     let idle = run(
         &folder,
