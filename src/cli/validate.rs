@@ -16,7 +16,7 @@ use super::wiring::prometheus_settings;
 use super::worktree::{Place, WorkTree};
 use crate::domain::RepoPath;
 use crate::prometheus::Server;
-use crate::spec::Severity;
+use crate::spec::{Severity, overlaps};
 
 /// Report every mistake in the canaries below these paths, as file:line:column: message.
 #[derive(Debug, Args)]
@@ -138,7 +138,8 @@ impl Report {
                 self.diagnostics.push(found);
             }
         }
-        for diagnostic in catalog.diagnostics {
+        let overlaps = overlaps(&tree.files, &catalog);
+        for diagnostic in catalog.diagnostics.into_iter().chain(overlaps) {
             if !covered(&diagnostic.file) {
                 continue;
             }

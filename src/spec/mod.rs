@@ -26,7 +26,7 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
-pub use adopt::{Adoption, Asked, CannotAdopt, LabelEdit, adopt};
+pub use adopt::{Adoption, Asked, CannotAdopt, LabelEdit, adopt, overlaps};
 pub use canary::{
     Analysis, CanaryReplicas, Candidate, CandidateContent, Controls, Counters, Counting, Freeze,
     Home, ImageSources, Labels, LatencyCounters, ManagedWorkload, Metric, MetricSource, OnFailure,

@@ -3,8 +3,11 @@
 //! Nothing is written here, and nothing that exists is replaced: the answer is a new file, and at most one label more.
 
 mod objects;
+mod overlaps;
 mod remarks;
 mod text;
+
+pub use overlaps::overlaps;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -335,7 +338,16 @@ impl<'t, 'f> Job<'t, 'f, '_> {
             port,
             more_ports: service.ports().len() > 1,
         });
-        let mut remarks = remarks::of(self.objects, target.object, &target.id, labels, service);
+        let near = self.objects.near(target.object, &target.id.namespace);
+        let subject = remarks::Subject {
+            deployment: target.object,
+            id: &target.id,
+            stable: labels,
+            key: TRACK_LABEL,
+            service: &service.name,
+        };
+        let found = remarks::of(&near, &subject);
+        let mut remarks: Vec<String> = found.into_iter().map(|remark| remark.words).collect();
         remarks.extend(remarks::of_kustomization(self.tree, &target.id.name, &file));
         let valid = self.check(&file, &text, label.as_ref(), &target.id)?;
         remarks.extend(valid);

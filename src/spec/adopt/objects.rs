@@ -10,7 +10,7 @@ use super::super::tree::{Tree, folder, is_ours};
 use super::super::{Labels, catalog};
 use super::{AllFacts, CannotAdopt};
 use crate::domain::RepoPath;
-use crate::yaml::node;
+use crate::yaml::node::{self, Document};
 
 /// Kinds that are looked at, with the group of their `apiVersion`.
 const KINDS: [(&str, &str); 12] = [
@@ -34,6 +34,8 @@ pub(super) struct Object<'f> {
     pub(super) file: &'f RepoPath,
     /// Position of its document in the file.
     pub(super) index: usize,
+    /// Line of its first byte, from 1.
+    pub(super) line: usize,
     pub(super) kind: &'static str,
     pub(super) name: String,
     pub(super) own_namespace: Option<String>,
@@ -65,11 +67,22 @@ impl<'f> Objects<'f> {
                 .map(str::to_owned)
                 .collect();
             for document in node::parse(content).documents {
-                let value = document.root.to_json();
-                objects.extend(Object::read(file, document.index, value, &given));
+                objects.extend(Object::read(file, &document, &given));
             }
         }
         Self(objects)
+    }
+
+    /// All objects, in the order of files.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Object<'f>> {
+        self.0.iter()
+    }
+
+    /// Those that end up where the Deployment does.
+    pub(super) fn near(&self, deployment: &Object<'_>, namespace: &str) -> Vec<&Object<'f>> {
+        let all = self.0.iter();
+        all.filter(|object| object.is_near(deployment, namespace))
+            .collect()
     }
 
     pub(super) fn of_kind(&self, kind: &str) -> impl Iterator<Item = &Object<'f>> {
@@ -78,12 +91,8 @@ impl<'f> Objects<'f> {
 }
 
 impl<'f> Object<'f> {
-    fn read(
-        file: &'f RepoPath,
-        index: usize,
-        value: Value,
-        given: &BTreeSet<String>,
-    ) -> Option<Self> {
+    fn read(file: &'f RepoPath, document: &Document, given: &BTreeSet<String>) -> Option<Self> {
+        let value = document.root.to_json();
         let api_version = value["apiVersion"].as_str()?;
         let group = api_version.split_once('/').map_or("", |(group, _)| group);
         let kind = value["kind"].as_str()?;
@@ -94,7 +103,8 @@ impl<'f> Object<'f> {
         let own_namespace = own_namespace.filter(|namespace| !namespace.is_empty());
         Some(Self {
             file,
-            index,
+            index: document.index,
+            line: document.root.span.line,
             kind,
             name: Some(text_at(&value, "/metadata/name")).filter(|name| !name.is_empty())?,
             given: match own_namespace {
@@ -107,8 +117,16 @@ impl<'f> Object<'f> {
     }
 
     /// Whether nothing in the repository says its namespace.
-    fn is_anywhere(&self) -> bool {
+    pub(super) fn is_anywhere(&self) -> bool {
         self.own_namespace.is_none() && self.given.is_empty()
+    }
+
+    /// The namespaces that it is brought into, as far as the repository says.
+    pub(super) fn namespaces(&self) -> impl Iterator<Item = &str> {
+        self.own_namespace
+            .iter()
+            .chain(&self.given)
+            .map(String::as_str)
     }
 
     fn is_in(&self, namespace: &str) -> bool {
@@ -128,12 +146,7 @@ impl<'f> Object<'f> {
 
     /// `namespace/name in file`, as far as known.
     pub(super) fn placed(&self) -> String {
-        let namespaces: Vec<&str> = self
-            .own_namespace
-            .iter()
-            .chain(&self.given)
-            .map(String::as_str)
-            .collect();
+        let namespaces: Vec<&str> = self.namespaces().collect();
         let prefix = match namespaces.as_slice() {
             [] => String::new(),
             all => format!("{}/", all.join("|")),

@@ -4,71 +4,118 @@ use serde_json::Value;
 
 use super::super::Labels;
 use super::super::tree::Tree;
-use super::objects::{Object, Objects, is_subset, labels, text_at};
-use crate::domain::{CANARY_TRACK, CanaryId, RepoPath, TRACK_LABEL, canary_deployment, files};
+use super::objects::{Object, is_subset, labels, text_at};
+use crate::domain::{CANARY_TRACK, CanaryId, RepoPath, canary_deployment, files};
+
+/// A sentence about an object.
+pub(super) struct Remark<'o, 'f> {
+    pub(super) about: &'o Object<'f>,
+    /// Whether something will go otherwise than meant, so that it is worth a warning later, too.
+    pub(super) is_wrong: bool,
+    pub(super) words: String,
+}
+
+/// What is told of: one canary's pods and its Service.
+pub(super) struct Subject<'s, 'f> {
+    pub(super) deployment: &'s Object<'f>,
+    pub(super) id: &'s CanaryId,
+    /// Labels of stable's pods.
+    pub(super) stable: &'s Labels,
+    /// The label that tells the candidate's pods from stable's.
+    pub(super) key: &'s str,
+    /// The Service in front of both.
+    pub(super) service: &'s str,
+}
 
 /// Sentences about objects near the Deployment.
-pub(super) fn of(
-    objects: &Objects<'_>,
-    deployment: &Object<'_>,
-    id: &CanaryId,
-    stable: &Labels,
-    service: &Object<'_>,
-) -> Vec<String> {
-    let mut candidate = stable.clone();
-    candidate.insert(TRACK_LABEL.to_owned(), CANARY_TRACK.to_owned());
-    let near = |kind: &'static str| {
-        let all = objects.of_kind(kind);
-        all.filter(|object| object.is_near(deployment, &id.namespace))
-    };
+pub(super) fn of<'o, 'f>(
+    near: &[&'o Object<'f>],
+    subject: &Subject<'_, '_>,
+) -> Vec<Remark<'o, 'f>> {
+    let mut candidate = subject.stable.clone();
+    candidate.insert(subject.key.to_owned(), CANARY_TRACK.to_owned());
+    let kind = |kind: &'static str| near.iter().copied().filter(move |near| near.kind == kind);
     let mut remarks = Vec::new();
-    for other in near("Service").filter(|other| other.name != service.name) {
+    let mut warn = |about, words| {
+        remarks.push(Remark {
+            about,
+            is_wrong: true,
+            words,
+        });
+    };
+    let key = subject.key;
+    for other in kind("Service").filter(|other| other.name != subject.service) {
         if other.selects(&candidate) {
-            remarks.push(format!(
+            let words = format!(
                 "the Service {} selects the candidate's pods too: its requests are shared by pods, not by the weight, \
-                 unless it is one of `route.hosts` or its selector says `{TRACK_LABEL}: stable`",
+                 unless it is one of `route.hosts` or its selector says `{key}: stable`",
                 at(other)
-            ));
+            );
+            warn(other, words);
         }
     }
-    for budget in near("PodDisruptionBudget") {
+    for budget in kind("PodDisruptionBudget") {
         if catches(&budget.value["spec"]["selector"], &candidate) {
-            remarks.push(format!(
-                "the PodDisruptionBudget {} counts the candidate's pods too: add `{TRACK_LABEL}: stable` to its selector \
+            let words = format!(
+                "the PodDisruptionBudget {} counts the candidate's pods too: add `{key}: stable` to its selector \
                  if it is to guard stable alone",
                 at(budget)
-            ));
+            );
+            warn(budget, words);
         }
     }
-    for scaler in near("HorizontalPodAutoscaler").chain(near("ScaledObject")) {
-        if text_at(&scaler.value, "/spec/scaleTargetRef/name") == deployment.name {
-            remarks.push(format!(
-                "the {} {} scales stable only: the candidate gets the share of stable's replicas that its weight needs",
-                scaler.kind,
-                at(scaler)
-            ));
-            if !deployment.value["spec"]["replicas"].is_null() {
-                remarks.push(format!(
-                    "the manifest of {} says how many `replicas` it has, and so does the {}: remove the field from the \
-                     manifest, else whoever applies Git takes back what the autoscaler does",
-                    deployment.name, scaler.kind
-                ));
+    for other in kind("Canary") {
+        if let Some(words) = flagger(other, &subject.deployment.name) {
+            warn(other, words);
+        }
+    }
+    for policy in kind("NetworkPolicy") {
+        if let Some(words) = network(policy, subject, &candidate) {
+            warn(policy, words);
+        }
+    }
+    for kind in ["VirtualService", "DestinationRule"] {
+        for other in near.iter().copied().filter(|near| near.kind == kind) {
+            if hosts(&other.value).any(|host| is(host, subject)) {
+                let words = format!(
+                    "the {kind} {} is about the host {} already, and Istio merges no two: move what it says into `route`, and \
+                     remove it in the same commit",
+                    at(other),
+                    subject.service
+                );
+                warn(other, words);
             }
         }
     }
-    remarks.extend(near("Canary").filter_map(|other| flagger(other, &deployment.name)));
-    remarks.extend(near("NetworkPolicy").filter_map(|policy| network(policy, stable, &candidate)));
-    for kind in ["VirtualService", "DestinationRule"] {
-        let others =
-            near(kind).filter(|other| hosts(&other.value).any(|host| is(host, service, id)));
-        remarks.extend(others.map(|other| {
-            format!(
-                "the {kind} {} is about the host {} already, and Istio merges no two: move what it says into `route`, and \
-                 remove it in the same commit",
-                at(other),
-                service.name
-            )
-        }));
+    for scaler in kind("HorizontalPodAutoscaler").chain(kind("ScaledObject")) {
+        remarks.extend(scales(scaler, subject.deployment));
+    }
+    remarks
+}
+
+/// What scales stable.
+fn scales<'o, 'f>(scaler: &'o Object<'f>, deployment: &Object<'_>) -> Vec<Remark<'o, 'f>> {
+    if text_at(&scaler.value, "/spec/scaleTargetRef/name") != deployment.name {
+        return Vec::new();
+    }
+    let remark = |is_wrong, words| Remark {
+        about: scaler,
+        is_wrong,
+        words,
+    };
+    let share = format!(
+        "the {} {} scales stable only: the candidate gets the share of stable's replicas that its weight needs",
+        scaler.kind,
+        at(scaler)
+    );
+    let mut remarks = vec![remark(false, share)];
+    if !deployment.value["spec"]["replicas"].is_null() {
+        let both = format!(
+            "the manifest of {} says how many `replicas` it has, and so does the {}: remove the field from the \
+             manifest, else whoever applies Git takes back what the autoscaler does",
+            deployment.name, scaler.kind
+        );
+        remarks.push(remark(true, both));
     }
     remarks
 }
@@ -104,17 +151,18 @@ fn catches(selector: &Value, pods: &Labels) -> bool {
     selector.is_object() && !has_more && is_subset(&labels(&selector["matchLabels"]), pods)
 }
 
-fn network(policy: &Object<'_>, stable: &Labels, candidate: &Labels) -> Option<String> {
+fn network(policy: &Object<'_>, subject: &Subject<'_, '_>, candidate: &Labels) -> Option<String> {
     let selector = &policy.value["spec"]["podSelector"];
-    let mut labelled = stable.clone();
+    let mut labelled = subject.stable.clone();
     labelled
-        .entry(TRACK_LABEL.to_owned())
+        .entry(subject.key.to_owned())
         .or_insert_with(|| "stable".to_owned());
     match (catches(selector, &labelled), catches(selector, candidate)) {
         (true, false) => Some(format!(
-            "the NetworkPolicy {} applies to stable's pods and not to the candidate's: leave `{TRACK_LABEL}` out of its \
+            "the NetworkPolicy {} applies to stable's pods and not to the candidate's: leave `{}` out of its \
              selector",
-            at(policy)
+            at(policy),
+            subject.key
         )),
         _ => None,
     }
@@ -127,11 +175,11 @@ fn hosts(value: &Value) -> impl Iterator<Item = &str> {
 }
 
 /// Whether a host of Istio's means this Service.
-fn is(host: &str, service: &Object<'_>, id: &CanaryId) -> bool {
-    let CanaryId { namespace, .. } = id;
-    let name = &service.name;
+fn is(host: &str, subject: &Subject<'_, '_>) -> bool {
+    let CanaryId { namespace, .. } = subject.id;
+    let name = subject.service;
     [
-        name.clone(),
+        name.to_owned(),
         format!("{name}.{namespace}"),
         format!("{name}.{namespace}.svc"),
         format!("{name}.{namespace}.svc.cluster.local"),

@@ -320,9 +320,8 @@ fn namespaces_come_from_kustomizations() {
     assert!(text.contains("  namespace: stage\n"), "{text}");
 }
 
-#[test]
-fn what_else_meets_the_candidate_is_told() {
-    let more = "\
+/// What may lie beside a Deployment and a Service.
+const MORE: &str = "\
 apiVersion: policy/v1
 kind: PodDisruptionBudget
 metadata: {name: podinfo, namespace: test}
@@ -365,21 +364,80 @@ spec:
   targetRef: {apiVersion: apps/v1, kind: Deployment, name: podinfo}
   analysis: {interval: 30s, threshold: 5}
 ";
+
+#[test]
+fn what_else_meets_the_candidate_is_told() {
     let counted = DEPLOYMENT.replacen("spec:\n", "spec:\n  replicas: 2\n", 1);
     let all = [
         ("app/deploy.yaml", counted.as_str()),
         ("app/service.yaml", SERVICE),
-        ("app/more.yaml", more),
+        ("app/more.yaml", MORE),
     ];
     assert_snapshot!(adopted(&all, "podinfo").remarks.join("\n"), @"
     the Service `podinfo-headless` (app/more.yaml) selects the candidate's pods too: its requests are shared by pods, not by the weight, unless it is one of `route.hosts` or its selector says `serin.dev/track: stable`
     the PodDisruptionBudget `podinfo` (app/more.yaml) counts the candidate's pods too: add `serin.dev/track: stable` to its selector if it is to guard stable alone
-    the HorizontalPodAutoscaler `podinfo` (app/more.yaml) scales stable only: the candidate gets the share of stable's replicas that its weight needs
-    the manifest of podinfo says how many `replicas` it has, and so does the HorizontalPodAutoscaler: remove the field from the manifest, else whoever applies Git takes back what the autoscaler does
     Flagger's Canary `podinfo` (app/more.yaml) steers this Deployment too: remove it first; to judge by its rule, write `rule: flagger`, `threshold: 5` and `every: 30s` into `analysis`
     the NetworkPolicy `strict` (app/more.yaml) applies to stable's pods and not to the candidate's: leave `serin.dev/track` out of its selector
     the VirtualService `mine` (app/more.yaml) is about the host podinfo already, and Istio merges no two: move what it says into `route`, and remove it in the same commit
+    the HorizontalPodAutoscaler `podinfo` (app/more.yaml) scales stable only: the candidate gets the share of stable's replicas that its weight needs
+    the manifest of podinfo says how many `replicas` it has, and so does the HorizontalPodAutoscaler: remove the field from the manifest, else whoever applies Git takes back what the autoscaler does
     ");
+}
+
+/// What the objects beside a canary are warned of, with its `route` as given.
+fn warned(route: &str, more: &str) -> String {
+    let canary = format!(
+        "apiVersion: serin.dev/v1alpha1\nkind: Canary\nmetadata: {{name: podinfo, namespace: test}}\nspec:\n  \
+         workload: {{deployment: podinfo}}\n  candidate: {{images: {{podinfod: 'podinfo:6.9.0'}}}}\n  \
+         route: {{service: podinfo, port: 9898{route}}}\n  ladder: [{{weight: 50}}]\n"
+    );
+    let counted = DEPLOYMENT.replacen("spec:\n", "spec:\n  replicas: 2\n", 1);
+    let files = files(&[
+        ("app/canary.yaml", &canary),
+        ("app/deploy.yaml", &counted),
+        ("app/more.yaml", more),
+        ("app/service.yaml", SERVICE),
+    ]);
+    let catalog = Catalog::read(&files, &mut ParseCache::default());
+    assert!(catalog.canaries.values().all(Result::is_ok), "{catalog:?}");
+    let lines = overlaps(&files, &catalog)
+        .into_iter()
+        .map(|found| found.to_string());
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn what_came_after_the_canary_is_warned_of_where_it_is_written() {
+    assert_snapshot!(warned("", MORE), @"
+    app/more.yaml:1:1: warning: the canary `test/podinfo`: the PodDisruptionBudget `podinfo` (app/more.yaml) counts the candidate's pods too: add `serin.dev/track: stable` to its selector if it is to guard stable alone
+    app/more.yaml:6:1: warning: the canary `test/podinfo`: the manifest of podinfo says how many `replicas` it has, and so does the HorizontalPodAutoscaler: remove the field from the manifest, else whoever applies Git takes back what the autoscaler does
+    app/more.yaml:11:1: warning: the canary `test/podinfo`: the NetworkPolicy `strict` (app/more.yaml) applies to stable's pods and not to the candidate's: leave `serin.dev/track` out of its selector
+    app/more.yaml:21:1: warning: the canary `test/podinfo`: the Service `podinfo-headless` (app/more.yaml) selects the candidate's pods too: its requests are shared by pods, not by the weight, unless it is one of `route.hosts` or its selector says `serin.dev/track: stable`
+    app/more.yaml:26:1: warning: the canary `test/podinfo`: the VirtualService `mine` (app/more.yaml) is about the host podinfo already, and Istio merges no two: move what it says into `route`, and remove it in the same commit
+    app/more.yaml:36:1: warning: the canary `test/podinfo`: Flagger's Canary `podinfo` (app/more.yaml) steers this Deployment too: remove it first; to judge by its rule, write `rule: flagger`, `threshold: 5` and `every: 30s` into `analysis`
+    ");
+}
+
+#[test]
+fn what_the_spec_knows_of_is_no_surprise() {
+    let (_, service) = MORE.split_once("name: wide").unwrap();
+    let (service, routes) = service.split_once("kind: VirtualService").unwrap();
+    let service = format!(
+        "apiVersion: v1\n{}",
+        &service[service.find("kind: Service").unwrap()..]
+    );
+    assert_eq!(warned(", hosts: [podinfo, podinfo-headless]", &service), "");
+    let routes = format!("apiVersion: networking.istio.io/v1\nkind: VirtualService{routes}");
+    let routes = routes.split_once("\n---").unwrap().0;
+    assert_ne!(warned("", routes), "");
+    assert_eq!(warned(", delegate: true", routes), "");
+    assert_eq!(
+        warned(
+            ", gateways: [istio-system/public], hosts: [podinfo]",
+            routes
+        ),
+        ""
+    );
 }
 
 #[test]
