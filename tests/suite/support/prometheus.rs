@@ -109,10 +109,21 @@ impl TrafficSource {
 
     /// Sends this many requests to each of the first `pods` pods of `workload`, of which so many fail.
     pub(crate) fn send(&self, workload: &str, pods: u64, requests: u64, failures: u64) {
+        self.send_to(workload, workload, pods, (requests, failures));
+    }
+
+    /// The same to pods with a name of their own, as those of each version have.
+    pub(crate) fn send_to(
+        &self,
+        workload: &str,
+        name: &str,
+        pods: u64,
+        (requests, failures): (u64, u64),
+    ) {
         self.with(|source| {
             for pod in 0..pods {
                 let mut add = |code, count| {
-                    let key = (workload.to_owned(), format!("{workload}-{pod}"), code);
+                    let key = (workload.to_owned(), format!("{name}-{pod}"), code);
                     if count > 0 {
                         *source.sent.entry(key).or_default() += count;
                     }
