@@ -309,19 +309,19 @@ impl Tally for Counts {
     type Class = Outcome;
 
     fn add(&mut self, class: Outcome, count: u64) {
+        let more = |sum: &mut u64| *sum = sum.saturating_add(count);
         match class {
-            Outcome::Success => self.requests += count,
+            Outcome::Success | Outcome::Any => more(&mut self.requests),
             Outcome::Failure => {
-                self.requests += count;
-                self.failures += count;
+                more(&mut self.requests);
+                more(&mut self.failures);
             }
             Outcome::Rejection => {
-                self.requests += count;
-                self.rejections += count;
+                more(&mut self.requests);
+                more(&mut self.rejections);
             }
-            Outcome::Any => self.requests += count,
-            Outcome::FailureOfAny => self.failures += count,
-            Outcome::RejectionOfAny => self.rejections += count,
+            Outcome::FailureOfAny => more(&mut self.failures),
+            Outcome::RejectionOfAny => more(&mut self.rejections),
             Outcome::Neutral => {}
         }
     }
@@ -386,7 +386,8 @@ impl Tally for Buckets {
     type Class = Bound;
 
     fn add(&mut self, class: Bound, count: u64) {
-        *self.0.entry(class).or_default() += count;
+        let sum = self.0.entry(class).or_default();
+        *sum = sum.saturating_add(count);
     }
 
     fn since(&self, earlier: &Self) -> Self {

@@ -231,7 +231,7 @@ impl<'a> Reading<'a> {
                         Part::Buckets(unit) => Bound::parse(le, unit),
                         Part::Requests | Part::Failures | Part::Rejections => None,
                     };
-                    bound.ok_or_else(|| Fault::Bound(le.to_owned()))
+                    bound.ok_or_else(|| unbound(le))
                 };
                 let lines = self.sorted(|answer| own_lines(&asked, members, answer, &texts, of));
                 self.count(ledger, &asked, lines, LATENCY);
@@ -299,13 +299,21 @@ fn request_of<'a>(
     Ok((Outcome::of(names, rules), names))
 }
 
+/// What is wrong with a bucket that has no bound that could be read.
+fn unbound(le: &str) -> Fault {
+    match le {
+        "" => Fault::NoBound,
+        le => Fault::Bound(le.to_owned()),
+    }
+}
+
 fn bucket_of<'a>(
     labels: &Istio<'a>,
     _: &Series,
     _: &Counting,
 ) -> Result<(Bound, Names<'a>), Fault> {
     let bound = Bound::parse(labels.le, Unit::Milliseconds);
-    let bound = bound.ok_or_else(|| Fault::Bound(labels.le.to_owned()))?;
+    let bound = bound.ok_or_else(|| unbound(labels.le))?;
     Ok((bound, [plain(labels.le), "", ""]))
 }
 

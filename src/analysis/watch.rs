@@ -66,7 +66,8 @@ impl Watch {
             });
             if self.stable.iter().all(|pod| pod.0 == 0) {
                 for pod in &self.candidate {
-                    self.alone = (self.alone.0 + pod.0, self.alone.1 + pod.1);
+                    let (requests, events) = self.alone;
+                    self.alone = (requests.saturating_add(pod.0), events.saturating_add(pod.1));
                 }
             }
         } else {

@@ -121,6 +121,16 @@ impl PlanArgs {
             seed: self.seed,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
         };
+        if question
+            .candidates
+            .iter()
+            .all(|share| *share <= question.stable)
+        {
+            return Err(Failure::usage(format!(
+                "a regression fails more often than stable does, {}%: give a larger --regression, or another --stable",
+                number(question.stable * 100.0)
+            )));
+        }
         let plan = plan::plan(&question);
         if let Some(path) = &self.svg {
             write(path, &svg::lines(&plan.plot()))?;

@@ -100,7 +100,11 @@ pub struct CountersSpec {
 #[serde(rename_all = "camelCase")]
 pub struct LatencyCountersSpec {
     /// PromQL that yields cumulative buckets with the label `le`, `+Inf` among them; best without failures, which may be
-    /// fast: `sum by (pod, le) (http_request_duration_seconds_bucket{pod=~"({{ workload }})-.*", code!~"5.."})`.
+    /// fast: `sum by (pod, le) (http_request_duration_seconds_bucket{pod=~"({{ workload }})-.*", code!~"5.."})`. Of native
+    /// histograms a query makes the two buckets that a limit needs, here 0.5 s (`h` is
+    /// `sum by (pod) (http_request_duration_seconds{...})`): `label_replace(round(histogram_fraction(-Inf, 0.5, h) *
+    /// histogram_count(h)) >= 0 or 0 * histogram_count(h), "le", "0.5", "", "") or label_replace(histogram_count(h), "le",
+    /// "+Inf", "", "")`. That is exact where the limit is a bound of theirs, as powers of two are.
     #[schemars(length(min = 1, max = 10_000))]
     pub buckets: String,
     /// Unit of the bounds; `s` by default.

@@ -196,7 +196,8 @@ impl<'de> Deserialize<'de> for Element {
                             }
                         }
                         Field::Histogram => {
-                            let words = "it has native histograms where numbers were asked for";
+                            let words = "it has native histograms where numbers were asked for; take \
+                                         numbers out of them with histogram_count and histogram_fraction";
                             problem = Some(words.to_owned());
                             fields.next_value::<IgnoredAny>()?;
                         }
@@ -367,7 +368,7 @@ mod tests {
         Prometheus gave an unusable answer: it has a scalar without a time and a number
         Prometheus gave an unusable answer: it has a string where numbers were asked for
         Prometheus gave an unusable answer: it has a range of values where one was asked for
-        Prometheus gave an unusable answer: it has native histograms where numbers were asked for
+        Prometheus gave an unusable answer: it has native histograms where numbers were asked for; take numbers out of them with histogram_count and histogram_fraction
         Prometheus gave an unusable answer: it has a sample at the time 1e300
         Prometheus gave an unusable answer: invalid length 2, expected a time and a number in quotes at line 1 column 84
         Prometheus gave an unusable answer: invalid length 3, expected a time and a number in quotes at line 1 column 92

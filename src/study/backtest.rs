@@ -5,7 +5,7 @@
 //! samples. A range query shows values at its own steps and not at the scrapes, so Flagger's extrapolation may
 //! differ by a scrape from what its query gave at the time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -73,6 +73,14 @@ pub enum Unusable {
         /// The values that are there.
         present: String,
     },
+    /// One value for stable and candidate.
+    #[error("{0} is given for stable and for the candidate: name two workloads")]
+    Same(String),
+    /// Two series that nothing tells apart.
+    #[error(
+        "two series have the same labels: {0}; ask for them with all their labels, or with `sum by`"
+    )]
+    Duplicate(String),
     /// The candidate's counters never rise.
     #[error("the candidate has no request in this time")]
     Idle,
@@ -214,15 +222,17 @@ impl Sums {
     fn total(&self, side: Side) -> Pod {
         self.pods(side)
             .into_iter()
-            .fold((0, 0), |sum, pod| (sum.0 + pod.0, sum.1 + pod.1))
+            .fold((0_u64, 0_u64), |sum, pod| {
+                (sum.0.saturating_add(pod.0), sum.1.saturating_add(pod.1))
+            })
     }
 
     fn add(&mut self, counter: &Counter<'_>, count: u64) {
         let Some(failed) = counter.failed else { return };
         if let Some(pods) = self.pods.get_mut(counter.side as usize) {
             let pod = pods.entry(counter.pod.to_owned()).or_default();
-            pod.0 += count;
-            pod.1 += if failed { count } else { 0 };
+            pod.0 = pod.0.saturating_add(count);
+            pod.1 = pod.1.saturating_add(if failed { count } else { 0 });
         }
     }
 }
@@ -236,7 +246,11 @@ fn counters(question: &Question) -> Result<Vec<Counter<'_>>, Unusable> {
             .cloned()
             .unwrap_or_default()
     };
-    let mut found = Vec::new();
+    let mut both = layout.stable.iter();
+    if let Some(same) = both.find(|value| layout.candidate.contains(*value)) {
+        return Err(Unusable::Same(same.clone()));
+    }
+    let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
     for line in &question.lines {
         let version = version(line);
         let side = if layout.candidate.contains(&version) {
@@ -246,6 +260,13 @@ fn counters(question: &Question) -> Result<Vec<Counter<'_>>, Unusable> {
         } else {
             continue;
         };
+        if !seen.insert(&line.labels) {
+            let labels = line.labels.iter();
+            let labels: Vec<String> = labels
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect();
+            return Err(Unusable::Duplicate(labels.join(" ")));
+        }
         let label = |name: &str| line.labels.get(name).map_or("", String::as_str);
         let code = label(&layout.code);
         found.push(Counter {
@@ -552,7 +573,7 @@ mod tests {
         assert_eq!(replay.stable, (4 * 751 * 40, 4 * 40));
         let serin = replay.serin.clone().unwrap();
         assert_eq!((serin.seconds, serin.failures), (30, 40));
-        insta::assert_snapshot!(serin.sentence, @"the candidate fails 13.8 times as often as stable at least (99% sure): 40 of 600 against 8 of 6008 requests, 30 s after its first one");
+        insta::assert_snapshot!(serin.sentence, @"the candidate fails 13.6 times as often as stable at least (99% sure): 40 of 600 against 8 of 6008 requests, 30 s after its first one");
         assert_eq!(replay.flagger_1.unwrap().seconds, 120);
         assert_eq!(replay.flagger_5.unwrap().seconds, 360);
     }
@@ -566,6 +587,20 @@ mod tests {
         assert!(replay.flagger_1.is_some());
         assert_eq!(replay.at_the_end, "safe to promote");
         assert!(!replay.plot().lines(50, 8).is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_told_apart_is_refused() {
+        let words = |lines: &[Line], stable: &str| {
+            let mut question = question(lines.to_vec());
+            question.layout.stable = vec![stable.to_owned()];
+            replay(&question).unwrap_err().to_string()
+        };
+        let mut lines = service("app", 1, 0..9, 9.0, 0.0);
+        lines.extend(service("app-canary", 1, 4..9, 9.0, 0.0));
+        insta::assert_snapshot!(words(&lines, "app-canary"), @"app-canary is given for stable and for the candidate: name two workloads");
+        lines.push(lines[0].clone());
+        insta::assert_snapshot!(words(&lines, "app"), @"two series have the same labels: destination_workload=app pod=app-0 response_code=200; ask for them with all their labels, or with `sum by`");
     }
 
     #[test]

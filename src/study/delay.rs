@@ -247,6 +247,7 @@ pub fn name(jump: &Jump) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::random::ln_factorial;
     use super::*;
 
     #[test]
@@ -271,5 +272,99 @@ mod tests {
         assert!((1.0..1.7).contains(&delay.bare_ratio()), "{delay:?}");
         assert!(delay.guarded_ratio() > delay.bare_ratio());
         assert!(delay.guarded_ratio() < 3.0, "{delay:?}");
+    }
+
+    /// Chance of fewer than `needed` of the events of which there are `mean` on average.
+    fn fewer(needed: u64, mean: f64) -> f64 {
+        let ln = |k: u64| k as f64 * mean.ln() - mean - ln_factorial(k as f64);
+        (0..needed).map(|k| ln(k).exp()).sum()
+    }
+
+    const STABLE: f64 = 0.001;
+    const FAILING: f64 = 0.2;
+
+    /// How long the scrapes of two pods reach together within two ticks, each to any time in the last 15 of 30 s: seconds
+    /// with their chances, a triangle.
+    fn covered() -> impl Iterator<Item = (f64, f64)> {
+        let parts = 200;
+        (0..parts).map(move |part| {
+            let seconds = 30.0 + 30.0 * (f64::from(part) + 0.5) / f64::from(parts);
+            let density = (seconds - 30.0_f64).min(60.0 - seconds) / 225.0;
+            (seconds, density * 30.0 / f64::from(parts))
+        })
+    }
+
+    /// Everything that a candidate with one request a second and pod can show in two ticks: `ln` of its likelihood ratio,
+    /// its chance if the candidate is as good as stable, its chance if it fails.
+    fn outcomes() -> Vec<(f64, f64, f64)> {
+        let mut all = Vec::new();
+        for n in 0..120 {
+            let chance: f64 = covered()
+                .map(|(mean, weight)| weight * (fewer(n + 1, mean) - fewer(n, mean)))
+                .sum();
+            for x in 0..=n {
+                let (failed, good) = (x as f64, (n - x) as f64);
+                let ways = ln_factorial(n as f64) - ln_factorial(failed) - ln_factorial(good);
+                let of = |p: f64| chance * (ways + failed * p.ln() + good * (-p).ln_1p()).exp();
+                let ratio = failed * (FAILING / STABLE).ln()
+                    + good * ((-FAILING).ln_1p() - (-STABLE).ln_1p());
+                all.push((ratio, of(STABLE), of(FAILING)));
+            }
+        }
+        all.sort_by(|a, b| b.0.total_cmp(&a.0));
+        all
+    }
+
+    /// The best test of one look at this level (Neyman and Pearson): the most telling outcomes first.
+    fn at_one_look(level: f64) -> f64 {
+        let (mut spent, mut caught) = (0.0, 0.0);
+        for (_, healthy, bad) in outcomes() {
+            let part = ((level - spent) / healthy).clamp(0.0, 1.0);
+            spent += part * healthy;
+            caught += part * bad;
+        }
+        caught
+    }
+
+    /// The best test that may look at any time: the likelihood ratio reaches `1/alpha`.
+    fn at_any_look() -> f64 {
+        let enough = outcomes()
+            .into_iter()
+            .filter(|(ratio, ..)| *ratio >= -ALPHA.ln());
+        enough.map(|(_, _, bad)| bad).sum()
+    }
+
+    /// The same without knowing stable's share, only by how much the odds differ.
+    fn beside_stable() -> f64 {
+        let odds: f64 = (FAILING / (1.0 - FAILING)) / (STABLE / (1.0 - STABLE));
+        let mut caught = 0.0;
+        for (requests, weight) in covered() {
+            // All of stable's half minute is seen. Its failures make each of the candidate's count for less.
+            let of_stable = 30.0 * 18.0;
+            let theta = requests / (requests + of_stable);
+            let loss = (theta * (odds - 1.0)).ln_1p();
+            for failures in 0..10 {
+                let mean = of_stable * STABLE;
+                let chance = fewer(failures + 1, mean) - fewer(failures, mean);
+                let enough = (failures as f64 * loss - ALPHA.ln()) / (odds.ln() - loss);
+                let enough = (enough.ceil() as u64).max(policy::MIN_FAILURES);
+                caught += weight * chance * (1.0 - fewer(enough, FAILING * requests));
+            }
+        }
+        caught
+    }
+
+    /// How far any test can get within two ticks at 20 requests a second and 10 % (`RESEARCH.md`).
+    #[test]
+    fn what_two_ticks_hold_at_20_requests_a_second() {
+        // Failures have 0.6 of the level, the start of the rollout half of that.
+        let all = [
+            at_one_look(ALPHA),
+            at_one_look(0.3 * ALPHA),
+            at_any_look(),
+            beside_stable(),
+        ];
+        let words = all.map(|share| format!("{:.2}%", share * 100.0));
+        insta::assert_snapshot!(words.join(", "), @"99.94%, 99.88%, 99.19%, 98.32%");
     }
 }

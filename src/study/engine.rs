@@ -234,3 +234,91 @@ fn flaggers_rule_in_the_engine_is_the_benchmarks() {
     );
     assert_eq!(analysis::flagger::Strikes::new(1).failed(), 0);
 }
+
+/// The engine in a rollout that begins between two readings, with a candidate that is ready soon.
+struct Between {
+    engine: Engine,
+    step: Ms,
+}
+
+impl Between {
+    /// The rollout begins `started` after a reading, its first step `ready` later.
+    fn new(started: Ms, ready: Ms) -> Self {
+        let mut engine = Engine::new(spec::Rule::Serin);
+        engine.target.window.rollout = time(started);
+        Self {
+            engine,
+            step: started + ready,
+        }
+    }
+}
+
+impl Judge for Between {
+    fn next_look(&self, now: Ms) -> Ms {
+        if now < self.step {
+            self.step
+        } else {
+            (now / self.engine.every + 1) * self.engine.every
+        }
+    }
+
+    fn look(&mut self, world: &World) -> Move {
+        if world.now() < self.step {
+            return Move::Stay;
+        }
+        self.engine.look(world)
+    }
+}
+
+/// Share of the rollouts that are rolled back, and the mean seconds from the first step until then.
+fn reaction(name: &str, rps: f64, ready: Ms, rollouts: u64) -> (f64, f64) {
+    let cell = scenario::core()
+        .into_iter()
+        .find(|cell| cell.scenario.name == name && cell.rps == rps)
+        .unwrap();
+    let (mut ends, mut seconds) = (0.0, 0.0);
+    for number in 0..rollouts {
+        let mut random = Random::new(7, &[name_of(&cell), number]);
+        let started = 1_000 + (random.unit() * 13_000.0) as Ms;
+        let mut judge = Between::new(started, ready);
+        let mut world = World::new(&cell.scenario, cell.rps, random);
+        let record = rollout::drive(&mut world, &mut judge);
+        if record.end == rollout::End::RolledBack {
+            ends += 1.0;
+            seconds += (record.at - judge.step) as f64 / 1000.0;
+        }
+    }
+    (ends / rollouts as f64, seconds / ends)
+}
+
+/// What fails between the first step and the next reading counts at that reading.
+#[test]
+fn a_rollout_that_begins_between_two_readings_is_judged_at_the_next() {
+    let mut rows = Vec::new();
+    for ready in [2_000, 20_000] {
+        for name in ["bad 0.1 -> 100%", "bad 0.1 -> 20%", "bad 0.1 -> 5%"] {
+            for rps in [20.0, 200.0] {
+                let (share, seconds) = reaction(name, rps, ready, 100);
+                rows.push(format!(
+                    "{name} at {rps}/s, ready after {}s: {:.0}% in {seconds:.1}s",
+                    ready / 1000,
+                    share * 100.0
+                ));
+            }
+        }
+    }
+    insta::assert_snapshot!(rows.join("\n"), @"
+    bad 0.1 -> 100% at 20/s, ready after 2s: 100% in 18.2s
+    bad 0.1 -> 100% at 200/s, ready after 2s: 100% in 17.7s
+    bad 0.1 -> 20% at 20/s, ready after 2s: 100% in 34.5s
+    bad 0.1 -> 20% at 200/s, ready after 2s: 100% in 28.5s
+    bad 0.1 -> 5% at 20/s, ready after 2s: 100% in 65.8s
+    bad 0.1 -> 5% at 200/s, ready after 2s: 100% in 30.6s
+    bad 0.1 -> 100% at 20/s, ready after 20s: 100% in 17.8s
+    bad 0.1 -> 100% at 200/s, ready after 20s: 100% in 18.0s
+    bad 0.1 -> 20% at 20/s, ready after 20s: 100% in 33.6s
+    bad 0.1 -> 20% at 200/s, ready after 20s: 100% in 28.1s
+    bad 0.1 -> 5% at 20/s, ready after 20s: 100% in 64.7s
+    bad 0.1 -> 5% at 200/s, ready after 20s: 100% in 30.4s
+    ");
+}

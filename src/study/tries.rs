@@ -24,6 +24,8 @@ pub enum Try {
     EvenPrior,
     /// All three: the rule as it was published.
     AsPublished,
+    /// A little less weight on an odds ratio of 5, a little more on the others: what the second round adopted.
+    SecondPrior,
     /// Four ratios instead of eight: 2, 5, 20, 100.
     FewRatios,
     /// Sixteen ratios, closer together.
@@ -51,13 +53,14 @@ pub enum Try {
 
 impl Try {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Same,
         Self::TickCap,
         Self::Cap50,
         Self::Temper100,
         Self::EvenPrior,
         Self::AsPublished,
+        Self::SecondPrior,
         Self::FewRatios,
         Self::ManyRatios,
         Self::PlugIn,
@@ -80,6 +83,7 @@ impl Try {
             Self::Temper100 => "temper-100",
             Self::EvenPrior => "even-prior",
             Self::AsPublished => "as-published",
+            Self::SecondPrior => "second-prior",
             Self::FewRatios => "few-ratios",
             Self::ManyRatios => "many-ratios",
             Self::PlugIn => "plug-in",
@@ -100,6 +104,7 @@ impl Try {
             let share = 1.0 / ratios.len() as f64;
             ratios.iter().map(|ratio| (*ratio, share)).collect()
         };
+        let weighted = |weights: [f64; 8]| RATIOS.into_iter().zip(weights).collect();
         match self {
             Self::FewRatios => even(&[2.0, 5.0, 20.0, 100.0]),
             Self::ManyRatios => even(&[
@@ -107,10 +112,8 @@ impl Try {
                 100.0,
             ]),
             Self::EvenPrior | Self::AsPublished => even(&RATIOS),
-            _ => RATIOS
-                .into_iter()
-                .zip([0.08, 0.17, 0.2, 0.2, 0.15, 0.08, 0.06, 0.06])
-                .collect(),
+            Self::SecondPrior => weighted([0.08, 0.17, 0.2, 0.2, 0.15, 0.08, 0.06, 0.06]),
+            _ => weighted([0.06, 0.18, 0.18, 0.27, 0.16, 0.05, 0.05, 0.05]),
         }
     }
 }

@@ -125,6 +125,14 @@ fn a_plan_before_the_rollout() {
     let svg = std::fs::read_to_string(folder.path().join("plan.svg")).unwrap();
     assert!(svg.contains("30% fail"), "{svg}");
 
+    let none = run(&folder, &["plan", "--rps", "9", "--regression", "0.1%"]);
+    assert_eq!(none.status.code(), Some(2));
+    let message = String::from_utf8_lossy(&none.stderr);
+    assert!(
+        message.contains("a regression fails more often than stable does, 0.1%"),
+        "{message}"
+    );
+
     // Next to no traffic: nothing is caught in time, and the exit status says so.
     let idle = run(
         &folder,
@@ -221,7 +229,7 @@ fn a_release_from_a_file() {
     let head: Vec<&str> = text.lines().take(4).collect();
     insta::assert_snapshot!(head.join("\n"), @"
     candidate  first request about 2025-06-15T15:16:25Z, 12000 requests in 10m, 6.67% failed; 0.13% of 120160 on stable
-    Serin                  rolls back after 30s and 40 failures: the candidate fails 13.8 times as often as stable at least (99% sure): 40 of 600 against 8 of 6008 requests, 30 s after its first one
+    Serin                  rolls back after 30s and 40 failures: the candidate fails 13.6 times as often as stable at least (99% sure): 40 of 600 against 8 of 6008 requests, 30 s after its first one
     Flagger, threshold 1   rolls back after 2m and 160 failures: a success rate of 93.3% over a minute is below 99%
     Flagger, threshold 5   rolls back after 6m and 480 failures: a success rate of 93.3% over a minute is below 99%
     ");

@@ -8,7 +8,7 @@ pub const RATIOS: [f64; 8] = [1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0];
 /// Prior weights of the ratios: the same for each.
 pub const EVEN: [f64; 8] = [0.125; 8];
 /// The same with more for 2 to 10, which most regressions have (`study/RESEARCH.md`).
-pub const LEAN: [f64; 8] = [0.08, 0.17, 0.2, 0.2, 0.15, 0.08, 0.06, 0.06];
+pub const LEAN: [f64; 8] = [0.06, 0.18, 0.18, 0.27, 0.16, 0.05, 0.05, 0.05];
 
 /// Starts kept. Beyond that the older half of the restarts is thinned; a start that is dropped counts as 0, which only
 /// lowers the evidence. One every 5 min makes 2 hours at full density.

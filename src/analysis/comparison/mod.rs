@@ -190,11 +190,8 @@ impl Comparison {
     /// Adds what happened between two readings.
     pub fn tick(&mut self, tick: Tick<'_>) {
         let (candidate, stable) = (total(tick.candidate), total(tick.stable));
-        self.candidate = (
-            self.candidate.0 + candidate.0,
-            self.candidate.1 + candidate.1,
-        );
-        self.stable = (self.stable.0 + stable.0, self.stable.1 + stable.1);
+        self.candidate = sum(self.candidate, candidate);
+        self.stable = sum(self.stable, stable);
         let local = self
             .rule
             .is_tempered
@@ -202,8 +199,8 @@ impl Comparison {
         if candidate.0 == 0 || stable.0 == 0 {
             return;
         }
-        self.theta = candidate.0 as f64 / (candidate.0 + stable.0) as f64;
-        let failures = candidate.1 + stable.1;
+        let (requests, failures) = sum(candidate, stable);
+        self.theta = candidate.0 as f64 / requests as f64;
         if failures == 0 {
             return;
         }
@@ -230,7 +227,7 @@ impl Comparison {
     /// pod adds to it. One scrape never decides; in a disaster those of two pods may, a tick sooner (`study/RESEARCH.md`).
     fn largest(&self, tick: Tick<'_>, added: &[f64; 8]) -> [f64; 8] {
         let (candidate, stable) = (total(tick.candidate), total(tick.stable));
-        if 2 * candidate.1 < candidate.0 {
+        if candidate.1 < candidate.0.div_ceil(2) {
             return *added;
         }
         let mut largest = [0.0_f64; 8];
@@ -238,8 +235,8 @@ impl Comparison {
             let (others, failed) = (candidate.0 - n, candidate.1 - x.min(n));
             let rest = Entry {
                 failed: failed as f64 / self.phi,
-                all: (failed + stable.1) as f64 / self.phi,
-                theta: others as f64 / (others + stable.0).max(1) as f64,
+                all: failed.saturating_add(stable.1) as f64 / self.phi,
+                theta: others as f64 / others.saturating_add(stable.0).max(1) as f64,
             };
             for ((most, gain), rho) in largest.iter_mut().zip(added).zip(RATIOS) {
                 *most = most.max(gain - rest.gain(rho, self.rule.tolerance));
@@ -306,8 +303,13 @@ impl Comparison {
 }
 
 fn total(pods: &[Pod]) -> Pod {
-    pods.iter()
-        .fold((0, 0), |(n, x), pod| (n + pod.0, x + pod.1.min(pod.0)))
+    let sound = pods.iter().map(|pod| (pod.0, pod.1.min(pod.0)));
+    sound.fold((0, 0), sum)
+}
+
+/// Counts of two pods together. What a server says may be absurd, and is added up all the same.
+fn sum(a: Pod, b: Pod) -> Pod {
+    (a.0.saturating_add(b.0), a.1.saturating_add(b.1))
 }
 
 /// Pods that had requests, at least one.

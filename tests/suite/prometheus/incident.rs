@@ -40,6 +40,8 @@ struct Stage {
     remote: Arc<Mutex<Remote>>,
     engine: Engine<Branch, Server, Mesh, SystemClock>,
     source: TrafficSource,
+    /// What is proposed; each version has pods of its own.
+    version: String,
     candidate: Sent,
     stable: Sent,
 }
@@ -75,8 +77,8 @@ impl Stage {
     /// Sends to each of three pods of stable and two of the candidate, lets it be scraped, and looks.
     async fn round(&mut self, stable: (u64, u64), candidate: (u64, u64)) -> String {
         self.source.send("podinfo", 3, stable.0, stable.1);
-        self.source
-            .send("podinfo-canary", 2, candidate.0, candidate.1);
+        let pods = format!("podinfo-canary-{}", self.version);
+        self.source.send_to("podinfo-canary", &pods, 2, candidate);
         self.stable.requests += 3 * stable.0;
         self.stable.failures += 3 * stable.1;
         self.candidate.requests += 2 * candidate.0;
@@ -113,6 +115,7 @@ impl Stage {
 
     /// From the proposal until the candidate has its first traffic.
     async fn begin(&mut self, version: &str) {
+        version.clone_into(&mut self.version);
         self.propose(version, &format!("Propose {version}"));
         self.look().await;
         // The first reading is the baseline; what is sent later counts.
@@ -157,6 +160,7 @@ async fn an_incident_for_all_blames_nobody_and_counts_are_exact() {
         remote,
         engine,
         source,
+        version: String::new(),
         candidate: Sent::default(),
         stable: Sent::default(),
     };

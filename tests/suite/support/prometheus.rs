@@ -109,10 +109,21 @@ impl TrafficSource {
 
     /// Sends this many requests to each of the first `pods` pods of `workload`, of which so many fail.
     pub(crate) fn send(&self, workload: &str, pods: u64, requests: u64, failures: u64) {
+        self.send_to(workload, workload, pods, (requests, failures));
+    }
+
+    /// The same to pods with a name of their own, as those of each version have.
+    pub(crate) fn send_to(
+        &self,
+        workload: &str,
+        name: &str,
+        pods: u64,
+        (requests, failures): (u64, u64),
+    ) {
         self.with(|source| {
             for pod in 0..pods {
                 let mut add = |code, count| {
-                    let key = (workload.to_owned(), format!("{workload}-{pod}"), code);
+                    let key = (workload.to_owned(), format!("{name}-{pod}"), code);
                     if count > 0 {
                         *source.sent.entry(key).or_default() += count;
                     }
@@ -157,11 +168,15 @@ pub(crate) struct Prometheus {
 impl Prometheus {
     /// Starts the program and waits until it has scraped the source once.
     pub(crate) async fn start(source: &TrafficSource) -> Self {
+        Self::scraping(&source.address, &[]).await
+    }
+
+    /// The same with what answers at `address`, and with more flags.
+    pub(crate) async fn scraping(source: &str, flags: &[&str]) -> Self {
         let data = tempfile::tempdir().unwrap();
         let config = data.path().join("prometheus.yml");
         let text = format!(
-            "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\nscrape_configs:\n- job_name: mesh\n  honor_labels: true\n  static_configs: [{{targets: ['{}']}}]\n",
-            source.address
+            "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\nscrape_configs:\n- job_name: mesh\n  honor_labels: true\n  static_configs: [{{targets: ['{source}']}}]\n"
         );
         std::fs::write(&config, text).unwrap();
         // The port is free when it is chosen, and may be taken a moment later.
@@ -171,7 +186,7 @@ impl Prometheus {
             drop(free);
             let mut server = Self {
                 url: format!("http://{address}"),
-                child: spawn(&config, data.path(), &address),
+                child: spawn(&config, data.path(), &address, flags),
                 _data: tempfile::tempdir().unwrap(),
             };
             if server.is_scraping().await {
@@ -219,12 +234,13 @@ impl Drop for Prometheus {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the test owns this program")]
-fn spawn(config: &std::path::Path, data: &std::path::Path, address: &str) -> Child {
+fn spawn(config: &std::path::Path, data: &std::path::Path, address: &str, flags: &[&str]) -> Child {
     Command::new("prometheus")
         .arg(format!("--config.file={}", config.display()))
         .arg(format!("--storage.tsdb.path={}", data.join("data").display()))
         .arg(format!("--web.listen-address={address}"))
         .arg("--log.level=error")
+        .args(flags)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
