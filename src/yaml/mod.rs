@@ -9,6 +9,5 @@ pub mod memory;
 pub mod node;
 mod build;
 mod layout;
-mod quick;
 mod read;
 mod resolve;
