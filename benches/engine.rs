@@ -1,6 +1,6 @@
 //! What the engine costs: an idle pass over ten thousand canaries, one changed file, memory, whole simulated rollouts.
 //!
-//! `cargo bench --bench engine`. Every figure stands beside a baseline that was measured in the same run.
+//! `cargo bench --bench engine [-- idle|rollouts|schedules]`. Every figure stands beside a baseline that was measured in the same run.
 
 #![allow(
     clippy::unwrap_used,
@@ -33,6 +33,9 @@ const CANARIES: usize = 10_000;
 const PASSES: u32 = 20;
 /// Rollouts that are averaged.
 const ROLLOUTS: usize = 300;
+
+/// Words that choose parts of the benchmark; without one, all are measured.
+const PARTS: [&str; 3] = ["idle", "rollouts", "schedules"];
 
 /// Makes the program measure its memory and nothing else.
 const MEMORY: &str = "--memory-of";
@@ -274,6 +277,9 @@ fn rollouts() {
         ROLLOUTS as f64 / taken.as_secs_f64(),
         taken.as_secs_f64() / baseline.as_secs_f64()
     );
+}
+
+fn schedules() {
     let (taken, report) = timed(|| simulation::search(1_000_000, 1_000, |_| {}));
     assert!(report.broken.is_empty(), "{report}");
     println!(
@@ -290,6 +296,19 @@ fn main() {
         measure_memory(path);
         return;
     }
-    idle();
-    rollouts();
+    let is_wanted = |part: &str| {
+        let mut named = arguments
+            .iter()
+            .filter(|word| PARTS.contains(&word.as_str()));
+        arguments.iter().any(|word| word == part) || named.next().is_none()
+    };
+    if is_wanted("idle") {
+        idle();
+    }
+    if is_wanted("rollouts") {
+        rollouts();
+    }
+    if is_wanted("schedules") {
+        schedules();
+    }
 }

@@ -14,7 +14,8 @@ pub type Timestamp = chrono::DateTime<chrono::Utc>;
 
 /// The API group of the `Canary` resource and of every annotation and label of ours.
 pub const API_GROUP: &str = "serin.dev";
-/// Annotation on every rendered object: the canary's commit counter, see `progression::State::sequence`.
+/// Annotation on the rendered routes: the canary's commit counter, see `progression::State::sequence`. Other objects would
+/// have to be written by steps that change nothing else in them.
 pub const SEQUENCE_ANNOTATION: &str = "serin.dev/sequence";
 /// Annotation on every rendered object: the canary that it belongs to, `<namespace>/<name>`.
 pub const CANARY_ANNOTATION: &str = "serin.dev/canary";
@@ -182,12 +183,7 @@ impl RepoPath {
     /// A path, if it stays inside the tree.
     pub fn new(text: impl Into<String>) -> Option<Self> {
         let text = text.into();
-        let inside = !text.is_empty()
-            && !text.contains(|c: char| c.is_control() || c == '\\')
-            && text
-                .split('/')
-                .all(|part| !matches!(part, "" | "." | ".." | ".git"));
-        inside.then(|| Self(text.into()))
+        stays_inside(&text).then(|| Self(text.into()))
     }
 
     /// The text, `/`-separated.
@@ -209,15 +205,20 @@ impl RepoPath {
 
     /// A path beside this one: same folder, other last part.
     pub fn sibling(&self, name: &str) -> Option<Self> {
-        match self.parent() {
-            Some(parent) => parent.join(name),
+        match self.0.rsplit_once('/') {
+            Some((parent, _)) => Self::below(parent, name),
             None => Self::new(name),
         }
     }
 
     /// A path below this one.
     pub fn join(&self, below: &str) -> Option<Self> {
-        Self::new(format!("{}/{below}", self.0))
+        Self::below(&self.0, below)
+    }
+
+    /// A path below a folder that is known to be in the tree.
+    fn below(folder: &str, path: &str) -> Option<Self> {
+        stays_inside(path).then(|| Self([folder, "/", path].concat().into()))
     }
 
     /// Whether this is `folder` itself or lies below it.
@@ -226,6 +227,15 @@ impl RepoPath {
             .strip_prefix(folder.as_str())
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
+}
+
+/// Whether a path leads to something below the folder that it starts from.
+fn stays_inside(path: &str) -> bool {
+    !path.is_empty()
+        && !path.contains(|c: char| c.is_control() || c == '\\')
+        && path
+            .split('/')
+            .all(|part| !matches!(part, "" | "." | ".." | ".git"))
 }
 
 impl fmt::Display for RepoPath {

@@ -143,6 +143,11 @@ impl Live {
         }
     }
 
+    /// Whether nobody but people look after it.
+    pub fn is_strange(&self) -> bool {
+        self.owner.is_none() && self.canary.is_none() && !self.is_offered
+    }
+
     /// Whether `other` is an older state of the same incarnation. The server promises that versions can be compared.
     pub fn is_newer_than(&self, other: &Self) -> bool {
         let number = |live: &Self| live.resource_version.parse::<u128>().ok();
@@ -268,21 +273,28 @@ fn managers(object: &Value) -> impl Iterator<Item = (&Value, Option<Timestamp>)>
         })
 }
 
-/// When the commit counter was written, or whatever Serin wrote last: whoever applies sets it with each change.
+/// When the commit counter was written, on objects without one the name of the canary, or whatever Serin wrote last: whoever
+/// applies sets it with each change.
 fn since(object: &Value) -> Option<Timestamp> {
-    let counter = format!("f:{SEQUENCE_ANNOTATION}");
-    let of_counter = managers(object)
-        .filter(|(entry, _)| {
-            let annotations = entry.pointer("/fieldsV1/f:metadata/f:annotations");
-            annotations.is_some_and(|fields| fields.get(&counter).is_some())
-        })
-        .filter_map(|(_, time)| time)
-        .max();
-    let ours = managers(object)
-        .filter(|(entry, _)| text(entry, "/manager").starts_with(MANAGER))
-        .filter_map(|(_, time)| time)
-        .max();
-    of_counter.or(ours)
+    let of_annotation = |name: &str| {
+        let field = format!("f:{name}");
+        managers(object)
+            .filter(|(entry, _)| {
+                let annotations = entry.pointer("/fieldsV1/f:metadata/f:annotations");
+                annotations.is_some_and(|fields| fields.get(&field).is_some())
+            })
+            .filter_map(|(_, time)| time)
+            .max()
+    };
+    let ours = || {
+        managers(object)
+            .filter(|(entry, _)| text(entry, "/manager").starts_with(MANAGER))
+            .filter_map(|(_, time)| time)
+            .max()
+    };
+    of_annotation(SEQUENCE_ANNOTATION)
+        .or_else(|| of_annotation(CANARY_ANNOTATION))
+        .or_else(ours)
 }
 
 /// Who but Serin wrote last.

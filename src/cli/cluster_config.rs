@@ -237,8 +237,20 @@ pub(super) struct LeasesConfig {
     /// Namespace of the Leases.
     pub(super) namespace: String,
     /// What the names of the Leases begin with: one installation, one name.
-    #[serde(default = "default_group")]
+    #[serde(default = "default_group", deserialize_with = "group")]
     pub(super) name: String,
+}
+
+/// It begins the names of objects, and is the value of a label.
+fn group<'de, D: serde::Deserializer<'de>>(d: D) -> Result<String, D::Error> {
+    let name = String::deserialize(d)?;
+    if crate::lease::is_object_name(&name) && name.len() <= 63 {
+        return Ok(name);
+    }
+    Err(serde::de::Error::custom(format!(
+        "`leases.name` is `{name}`: the names of Leases begin with it, so write up to 63 lower-case letters, digits, dots and \
+         hyphens, with a letter or a digit at both ends"
+    )))
 }
 
 fn default_group() -> String {
@@ -304,5 +316,12 @@ mod tests {
         assert!(unknown.contains("in-cluster"), "{unknown}");
         assert!(read("{mode: loud}").unwrap_err().contains("warn"));
         assert!(service_account("serin").is_err());
+        let leases = |name: &str| {
+            let text = format!("{{namespace: serin, name: {name}}}");
+            serde_yaml::from_str::<LeasesConfig>(&text).map_err(|error| error.to_string())
+        };
+        assert!(leases("team-a").is_ok(), "{:?}", leases("team-a"));
+        let refused = leases("Team_A").unwrap_err();
+        assert!(refused.contains("lower-case"), "{refused}");
     }
 }

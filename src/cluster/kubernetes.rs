@@ -224,13 +224,17 @@ impl Cluster for Kubernetes {
         }
         let shared = Arc::clone(&self.shared);
         let mut changed = shared.changed.subscribe();
+        // Most are asked once: with thousands of them each write is news, and one that was settled hardly comes loose again.
+        let mut open: Vec<&CanaryId> = manifests.iter().map(|m| &m.canary).collect();
         let settled = async {
             loop {
                 {
                     let ledger = shared.ledger();
-                    let all = || manifests.iter().all(|m| ledger.view(&m.canary).is_settled);
-                    if self.is_current(&ledger) && all() {
-                        return;
+                    if self.is_current(&ledger) {
+                        while open.pop_if(|id| ledger.view(id).is_settled).is_some() {}
+                        if open.is_empty() {
+                            return;
+                        }
                     }
                 }
                 if changed.changed().await.is_err() {

@@ -18,7 +18,9 @@ use tokio::time::timeout;
 
 use super::watch::Steady;
 use crate::domain::Timestamp;
-use crate::lease::{Balance, Claim, Record, Sighted, acts_until, balance, claim, held_by, may_act};
+use crate::lease::{
+    Balance, Claim, Record, Sighted, acts_until, balance, claim, held_by, may_act, object_name,
+};
 
 /// Label on every Lease of an installation; its value is the installation's name.
 const GROUP_LABEL: &str = "serin.dev/replicas";
@@ -74,6 +76,8 @@ impl Leases {
     /// # Errors
     /// The Leases cannot be read. What was renewed before counts until its time is over.
     pub async fn tick(&mut self, work: &[String], now: Timestamp) -> Result<(), LeaseError> {
+        // From here on work goes by what its Lease is called.
+        let work: Vec<String> = work.iter().map(|name| object_name(name)).collect();
         let list = ListParams::default().labels(&format!("{GROUP_LABEL}={}", self.group));
         let all: ObjectList<Lease> = self.within(self.api.list(&list)).await?;
         let mut present: BTreeMap<String, Record> = all
@@ -91,9 +95,9 @@ impl Leases {
             seen.insert(name, sighted);
         }
         self.seen = seen;
-        let mine = format!("{MEMBER}-{}", self.me);
+        let mine = self.member();
         self.write(&mine, now).await?;
-        self.keep_and_share(work, now).await
+        self.keep_and_share(&work, now).await
     }
 
     async fn keep_and_share(&mut self, work: &[String], now: Timestamp) -> Result<(), LeaseError> {
@@ -165,7 +169,7 @@ impl Leases {
 
     /// Whether this replica may act on a piece of work now, and when it last said that it does.
     pub fn may_act(&self, work: &str, now: Timestamp) -> bool {
-        may_act(self.renewed.get(work).copied(), now)
+        may_act(self.renewed.get(&object_name(work)).copied(), now)
     }
 
     /// Until when what is held can be relied on; `None` while nothing is held.
@@ -184,11 +188,16 @@ impl Leases {
                 tracing::warn!(lease = %name, %error, "a Lease was not given back; others take it when its time is over");
             }
         }
-        let name = self.full_name(&format!("{MEMBER}-{}", self.me));
+        let name = self.full_name(&self.member());
         let gone = DeleteParams::default();
         if let Err(error) = self.within(self.api.delete(&name, &gone)).await {
             tracing::debug!(%error, "the Lease of this replica stays until somebody cleans up");
         }
+    }
+
+    /// What the Lease is called that says that this replica is there.
+    fn member(&self) -> String {
+        object_name(&format!("{MEMBER}-{}", self.me))
     }
 
     fn full_name(&self, work: &str) -> String {

@@ -188,8 +188,8 @@ struct One {
     events: mpsc::Sender<Seen>,
     /// Streams of the same kind that did not tell everything yet.
     waiting: Arc<Mutex<usize>>,
-    /// What was told, with its incarnation; the flag says whether the present round told it again.
-    known: BTreeMap<ObjectKey, (String, bool)>,
+    /// What was told, by namespace and name, with its incarnation; the flag says whether the present round told it again.
+    known: BTreeMap<(Option<String>, String), (Box<str>, bool)>,
     is_synced: bool,
 }
 
@@ -226,7 +226,9 @@ impl One {
         let Some(value) = self.value(object) else {
             return Some(());
         };
-        self.known.insert(key_of(&value), (uid, true));
+        let key = key_of(&value);
+        let place = (key.namespace, key.name);
+        self.known.insert(place, (uid.into(), true));
         self.events.send(Seen::Object(Box::new(value))).await.ok()
     }
 
@@ -236,21 +238,22 @@ impl One {
             return Some(());
         };
         let key = key_of(&value);
-        self.known.remove(&key);
+        let place = (key.namespace.clone(), key.name.clone());
+        self.known.remove(&place);
         self.events.send(Seen::Gone(key, uid)).await.ok()
     }
 
     /// Everything was told: what was known and was not told again is gone.
     async fn synced(&mut self) -> Option<()> {
-        let lost: Vec<(ObjectKey, String)> = self
-            .known
-            .iter()
-            .filter(|(_, (_, is_fresh))| !is_fresh)
-            .map(|(key, (uid, _))| (key.clone(), uid.clone()))
-            .collect();
-        for (key, uid) in lost {
-            self.known.remove(&key);
-            self.events.send(Seen::Gone(key, uid)).await.ok()?;
+        let lost = self.known.extract_if(.., |_, (_, is_fresh)| !*is_fresh);
+        let lost: Vec<_> = lost.collect();
+        for ((namespace, name), (uid, _)) in lost {
+            let key = ObjectKey {
+                kind: self.kind.clone(),
+                namespace,
+                name,
+            };
+            self.events.send(Seen::Gone(key, uid.into())).await.ok()?;
         }
         if !self.is_synced {
             self.is_synced = true;
@@ -284,5 +287,21 @@ impl One {
             .send(Seen::Blind(self.kind.clone(), words))
             .await
             .ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_an_outage_of_hours_a_watch_is_back_within_seconds() {
+        let mut waits = Steady::default();
+        let hour: Vec<Duration> = waits.by_ref().take(720).collect();
+        assert_eq!(hour[0], Duration::from_millis(250));
+        assert_eq!(hour[719], Duration::from_secs(5));
+        assert!(hour.iter().all(|wait| *wait <= Duration::from_secs(5)));
+        waits.reset();
+        assert_eq!(waits.next(), Some(Duration::from_millis(250)));
     }
 }

@@ -14,7 +14,7 @@ use chrono::TimeDelta;
 
 pub use balance::{Balance, balance};
 
-use crate::domain::Timestamp;
+use crate::domain::{Revision, Timestamp};
 
 /// How long a holder that says nothing keeps its Lease.
 pub const DURATION: Duration = Duration::from_secs(15);
@@ -22,6 +22,34 @@ pub const DURATION: Duration = Duration::from_secs(15);
 pub const RENEWAL: Duration = Duration::from_secs(4);
 /// After this long without a successful renewal a holder stops acting: well before others may take over.
 pub const GRACE: Duration = Duration::from_secs(10);
+
+/// Whether Kubernetes takes this as the name of an object, or as the end of one.
+pub fn is_object_name(name: &str) -> bool {
+    let is_plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let is_part = |part: &str| {
+        let bytes = part.as_bytes();
+        let ends = bytes.first().zip(bytes.last());
+        ends.is_some_and(|(first, last)| is_plain(*first) && is_plain(*last))
+            && bytes.iter().all(|c| is_plain(*c) || *c == b'-')
+    };
+    name.len() <= 200 && name.split('.').all(is_part)
+}
+
+/// The end of the name of a Lease: that of the work where Kubernetes takes it, and otherwise what is left of it with a
+/// word that no other work has.
+pub fn object_name(work: &str) -> String {
+    if is_object_name(work) {
+        return work.to_owned();
+    }
+    let lower = work.to_ascii_lowercase();
+    let kept = lower.chars().take(60);
+    let kept: String = kept
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .collect();
+    let own = Revision::of(&serde_json::Value::from(work));
+    let name = format!("{}-{}", kept.trim_matches('-'), own.as_str());
+    name.trim_start_matches('-').to_owned()
+}
 
 /// A Lease as the cluster holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -115,3 +115,23 @@ fn shares_are_stable_and_about_equal() {
     let of_test = Share::all(16).position(|share| share.has("test"));
     assert_eq!(of_test, Some(1));
 }
+
+#[test]
+fn every_work_has_a_name_that_kubernetes_takes() {
+    for plain in ["platform", "platform.2", "a-b", "member-serin-0"] {
+        assert_eq!(object_name(plain), plain);
+    }
+    let odd = [
+        "my_repo", "my-repo_", "My-Repo", "a..b", "-a", "a-", "a.-b", "", "_", "é",
+    ];
+    let named: std::collections::BTreeSet<String> =
+        odd.iter().map(|work| object_name(work)).collect();
+    assert_eq!(named.len(), odd.len(), "{named:?}");
+    for name in &named {
+        assert!(is_object_name(name), "{name}");
+        // Whoever has the name already is not renamed.
+        assert_eq!(object_name(name), *name);
+    }
+    assert!(object_name("My_Repo").starts_with("my-repo-"));
+    assert!(is_object_name(&object_name(&"x_".repeat(200))));
+}

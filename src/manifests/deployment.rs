@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::render::{MANAGED_BY, metadata};
+use super::render::{MANAGED_BY, metadata, object_of};
 use super::subsets::Subsets;
 use crate::domain::{CANARY_TRACK, canary_deployment};
 use crate::progression::{Phase, Rollout, State, replicas};
-use crate::spec::patch::apply_candidate;
+use crate::spec::patch::with_candidate;
 use crate::spec::{ManagedWorkload, ValidatedCanary, Workload};
 
 /// Labels and annotations that say who applies, owns or prunes the stable object, or what was last applied to it. A
@@ -48,8 +48,13 @@ pub(super) fn render(canary: &ValidatedCanary, state: &State, subsets: &Subsets)
             matches!(state.phase, Phase::Draining(..))
         )),
     );
-    spec.insert("selector".to_owned(), selector(&spec, &managed.label_key));
-    spec.insert("template".to_owned(), template(&spec, managed, rollout));
+    let stable = (spec.remove("selector"), spec.remove("template"));
+    let (selector, template) = (
+        selector(stable.0, &managed.label_key),
+        template(stable.1, managed, rollout),
+    );
+    spec.insert("selector".to_owned(), selector);
+    spec.insert("template".to_owned(), template);
     let mut labels = copied(manifest.pointer("/metadata/labels"));
     labels.insert(managed.label_key.clone(), json!(CANARY_TRACK));
     let annotations = copied(manifest.pointer("/metadata/annotations"));
@@ -58,12 +63,19 @@ pub(super) fn render(canary: &ValidatedCanary, state: &State, subsets: &Subsets)
         let found = manifest.get(key).and_then(Value::as_str);
         found.unwrap_or(default).to_owned()
     };
-    Some(json!({
-        "apiVersion": text("apiVersion", "apps/v1"),
-        "kind": text("kind", "Deployment"),
-        "metadata": metadata(canary, state, &name, labels, annotations),
-        "spec": spec,
-    }))
+    Some(object_of(
+        &text("apiVersion", "apps/v1"),
+        &text("kind", "Deployment"),
+        metadata(canary, &name, labels, annotations),
+        spec,
+    ))
+}
+
+fn entries(value: Option<Value>) -> Map<String, Value> {
+    match value {
+        Some(Value::Object(entries)) => entries,
+        Some(_) | None => Map::new(),
+    }
 }
 
 fn object(value: Option<&Value>) -> Map<String, Value> {
@@ -86,9 +98,9 @@ fn copied(entries: Option<&Value>) -> BTreeMap<String, Value> {
 }
 
 /// Stable's selector with the candidate's track: it selects the candidate's pods only.
-fn selector(spec: &Map<String, Value>, label_key: &str) -> Value {
-    let mut selector = object(spec.get("selector"));
-    let mut labels = object(selector.get("matchLabels"));
+fn selector(stable: Option<Value>, label_key: &str) -> Value {
+    let mut selector = entries(stable);
+    let mut labels = entries(selector.remove("matchLabels"));
     labels.insert(label_key.to_owned(), json!(CANARY_TRACK));
     selector.insert("matchLabels".to_owned(), Value::Object(labels));
     let about_others =
@@ -103,12 +115,12 @@ fn selector(spec: &Map<String, Value>, label_key: &str) -> Value {
 }
 
 /// The candidate's pods. They carry no sequence number: each step would restart them.
-fn template(spec: &Map<String, Value>, managed: &ManagedWorkload, rollout: &Rollout) -> Value {
-    let stable = spec.get("template").cloned().unwrap_or_else(|| json!({}));
-    let mut template = object(Some(&apply_candidate(&stable, &rollout.candidate.content)));
-    let mut metadata = object(template.get("metadata"));
+fn template(stable: Option<Value>, managed: &ManagedWorkload, rollout: &Rollout) -> Value {
+    let stable = stable.unwrap_or_else(|| json!({}));
+    let mut template = entries(Some(with_candidate(stable, &rollout.candidate.content)));
+    let mut metadata = entries(template.remove("metadata"));
     metadata.remove("creationTimestamp");
-    let mut labels = object(metadata.get("labels"));
+    let mut labels = entries(metadata.remove("labels"));
     labels.insert(managed.label_key.clone(), json!(CANARY_TRACK));
     metadata.insert("labels".to_owned(), Value::Object(labels));
     template.insert("metadata".to_owned(), Value::Object(metadata));

@@ -4,17 +4,16 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::render::metadata;
+use super::render::{metadata, object_of};
 use super::subsets::Subsets;
 use crate::domain::{CANARY_SUBSET, STABLE_SUBSET};
-use crate::progression::State;
 use crate::spec::ValidatedCanary;
 
 /// The object; subsets that cannot be told apart are left out.
 ///
 /// The host is the Service's short name. It resolves in the rule's namespace, which is the Service's, whatever the
 /// domain of the cluster is; a full name would have to guess that domain.
-pub(super) fn render(canary: &ValidatedCanary, state: &State, subsets: &Subsets) -> Value {
+pub(super) fn render(canary: &ValidatedCanary, subsets: &Subsets) -> Value {
     let mut spec = Map::new();
     spec.insert("host".to_owned(), json!(canary.route.service));
     let known: Vec<Value> = [
@@ -33,10 +32,6 @@ pub(super) fn render(canary: &ValidatedCanary, state: &State, subsets: &Subsets)
     if !canary.route.export_to.is_empty() {
         spec.insert("exportTo".to_owned(), json!(canary.route.export_to));
     }
-    json!({
-        "apiVersion": "networking.istio.io/v1",
-        "kind": "DestinationRule",
-        "metadata": metadata(canary, state, &canary.id.name, BTreeMap::new(), BTreeMap::new()),
-        "spec": spec,
-    })
+    let metadata = metadata(canary, &canary.id.name, BTreeMap::new(), BTreeMap::new());
+    object_of("networking.istio.io/v1", "DestinationRule", metadata, spec)
 }

@@ -124,6 +124,9 @@ fn the_checker_sees_damage() {
             json!({"serin.dev/track": "canary"}),
         ),
         rule("/spec/subsets/1/name", json!("other")),
+        damaged(files::DESTINATION_RULE, |object| {
+            object["metadata"]["annotations"]["serin.dev/sequence"] = json!("7");
+        }),
         rule("/spec/host", json!("other")),
         pods(
             "/spec/selector/matchLabels/serin.dev~1track",
@@ -151,7 +154,7 @@ fn the_checker_sees_damage() {
     a match of the users' route is for nobody in the spec: {"headers":{"x-user":{"exact":"mallory"}}}; the user alexis has no match
     route serin-users differs from the base route in timeout
     route other gives the candidate 100 %, not 0 %
-    VirtualService does not say whose it is and of which commit
+    the VirtualService does not say of which commit it is
     VirtualService is in another namespace
     the VirtualService has no route; the user alexis has no match; the user stefan has no match
     the route of named users is not the first one
@@ -160,6 +163,7 @@ fn the_checker_sees_damage() {
     subset stable selects every pod
     stable and canary select the same pods
     route serin-users names the subset canary, which does not exist; route serin-sticky-canary names the subset canary, which does not exist; route serin-weights names the subset canary, which does not exist; route serin-weights gives the candidate 10 %, not 0 %; clients are kept on a version while the candidate has no weight; the candidate's pods are not those of its subset
+    DestinationRule has a number that each step would write
     the DestinationRule is for another host
     the candidate's pods are not those of its subset
     the candidate's Deployment has stable's name

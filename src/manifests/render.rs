@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::subsets::Subsets;
 use super::{Manifests, Rendered, deployment, destination_rule, virtual_service};
-use crate::domain::{CANARY_ANNOTATION, SEQUENCE_ANNOTATION, files};
+use crate::domain::{CANARY_ANNOTATION, files};
 use crate::progression::State;
 use crate::spec::ValidatedCanary;
 use crate::yaml::emit;
@@ -33,7 +33,7 @@ pub fn render(canary: &ValidatedCanary, state: &State) -> Manifests<Rendered> {
         (files::DEPLOYMENT, deployment.map(object)),
         (
             files::DESTINATION_RULE,
-            Some(object(destination_rule::render(canary, state, &subsets))),
+            Some(object(destination_rule::render(canary, &subsets))),
         ),
         (
             files::KUSTOMIZATION,
@@ -74,7 +74,6 @@ fn header(canary: &ValidatedCanary) -> String {
 /// The metadata of an object of ours; `labels` and `annotations` are added to what every object carries.
 pub(super) fn metadata(
     canary: &ValidatedCanary,
-    state: &State,
     name: &str,
     labels: BTreeMap<String, Value>,
     annotations: BTreeMap<String, Value>,
@@ -86,16 +85,33 @@ pub(super) fn metadata(
         CANARY_ANNOTATION.to_owned(),
         Value::String(canary.id.to_string()),
     );
-    annotations.insert(
-        SEQUENCE_ANNOTATION.to_owned(),
-        Value::String(state.sequence.to_string()),
-    );
-    json!({
-        "name": name,
-        "namespace": canary.id.namespace,
-        "labels": labels,
-        "annotations": annotations,
-    })
+    Value::Object(Map::from_iter([
+        ("name".to_owned(), name.into()),
+        ("namespace".to_owned(), canary.id.namespace.as_str().into()),
+        (
+            "labels".to_owned(),
+            Value::Object(labels.into_iter().collect()),
+        ),
+        (
+            "annotations".to_owned(),
+            Value::Object(annotations.into_iter().collect()),
+        ),
+    ]))
+}
+
+/// An object of ours. Its parts are moved into it: a macro would copy them.
+pub(super) fn object_of(
+    api_version: &str,
+    kind: &str,
+    metadata: Value,
+    spec: Map<String, Value>,
+) -> Value {
+    Value::Object(Map::from_iter([
+        ("apiVersion".to_owned(), api_version.into()),
+        ("kind".to_owned(), kind.into()),
+        ("metadata".to_owned(), metadata),
+        ("spec".to_owned(), Value::Object(spec)),
+    ]))
 }
 
 fn kustomization(resources: &[&str]) -> Value {

@@ -118,7 +118,6 @@ fn a_managed_canary_in_full() {
         app.kubernetes.io/managed-by: serin
       annotations:
         serin.dev/canary: test/podinfo
-        serin.dev/sequence: "7"
     spec:
       host: podinfo
       subsets:
@@ -141,7 +140,6 @@ fn a_managed_canary_in_full() {
         serin.dev/track: canary
       annotations:
         serin.dev/canary: test/podinfo
-        serin.dev/sequence: "7"
         team: web
     spec:
       minReadySeconds: 3
@@ -256,7 +254,6 @@ fn two_versions_that_users_deploy() {
         app.kubernetes.io/managed-by: serin
       annotations:
         serin.dev/canary: bookinfo/reviews
-        serin.dev/sequence: "7"
     spec:
       host: reviews
       subsets:

@@ -6,10 +6,10 @@ use serde_json::{Map, Value, json};
 
 use super::affinity::{self, Cookie};
 use super::matching::cross;
-use super::render::metadata;
+use super::render::{metadata, object_of};
 use super::subsets::{Subsets, climbing};
 use super::users::{conditions, matches_of};
-use crate::domain::{CANARY_SUBSET, STABLE_SUBSET, Weight};
+use crate::domain::{CANARY_SUBSET, SEQUENCE_ANNOTATION, STABLE_SUBSET, Weight};
 use crate::progression::{Rollout, State};
 use crate::spec::{Protocol, ValidatedCanary};
 
@@ -64,12 +64,13 @@ pub(super) fn render(canary: &ValidatedCanary, state: &State, subsets: &Subsets)
         Protocol::Tls(matches) => ("tls", writer.layer4(matches)),
     };
     spec.insert(protocol.to_owned(), Value::Array(routes));
-    json!({
-        "apiVersion": "networking.istio.io/v1",
-        "kind": "VirtualService",
-        "metadata": metadata(canary, state, &canary.id.name, BTreeMap::new(), BTreeMap::new()),
-        "spec": spec,
-    })
+    let number = (
+        SEQUENCE_ANNOTATION.to_owned(),
+        json!(state.sequence.to_string()),
+    );
+    let counter = BTreeMap::from([number]);
+    let metadata = metadata(canary, &canary.id.name, BTreeMap::new(), counter);
+    object_of("networking.istio.io/v1", "VirtualService", metadata, spec)
 }
 
 struct Writer<'a> {
@@ -221,10 +222,11 @@ impl Writer<'_> {
             CANARY_SUBSET => self.subsets.canary.is_some(),
             _ => self.subsets.stable.is_some(),
         };
-        json!({
-            "destination": self.target(known.then_some(subset)),
-            "weight": weight.percent(),
-        })
+        let target = self.target(known.then_some(subset));
+        Value::Object(Map::from_iter([
+            ("destination".to_owned(), target),
+            ("weight".to_owned(), weight.percent().into()),
+        ]))
     }
 
     fn target(&self, subset: Option<&str>) -> Value {

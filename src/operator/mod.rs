@@ -263,6 +263,9 @@ impl Served {
         };
         while !*self.stop.borrow() && self.turns.is_on(&self.wiring.name, engine.clock.now()) {
             let began = engine.clock.now();
+            if let Some(show) = &self.show {
+                show.begins(&self.wiring.name).await;
+            }
             let pass = engine.pass().instrument(debug_span!("pass")).await;
             told.tell(&pass);
             self.tell(&pass, began, engine.clock.now());

@@ -31,6 +31,8 @@ const HANDS: usize = 8;
 const MOST_ERRANDS: usize = 2_048;
 /// Longest time until a status that could not be written is tried again, in seconds.
 const LONGEST_PAUSE: i64 = 60;
+/// For how long a commit waits for what the cluster makes of it, in seconds: usually one status then says both.
+const LONGEST_WAIT: i64 = 5;
 /// Changes of objects that come this close together are looked at together, in milliseconds.
 const TOGETHER: i64 = 100;
 
@@ -53,12 +55,16 @@ struct Shown {
     hands: Vec<mpsc::Sender<Errand>>,
     is_settled: bool,
     /// What each canary's status was derived from last, by the repository that it comes from.
-    known: BTreeMap<CanaryId, Known>,
+    known: BTreeMap<CanaryId, Box<Known>>,
     /// Repositories that have been read, and what others work on there; until all were, a canary may yet be found in one.
     read: BTreeMap<String, Read>,
     repositories: usize,
     /// Labels of what each repository applies.
     owners: BTreeMap<String, String>,
+    /// Repositories over which a pass is under way.
+    passing: BTreeSet<String>,
+    /// Canaries whose manifest changed in such a pass: it says what comes of that.
+    held: BTreeSet<CanaryId>,
     /// Clashes of names that were told, with the repository that has to give way.
     clashes: BTreeSet<(CanaryId, String)>,
 }
@@ -76,8 +82,8 @@ struct Known {
     report: CanaryReport,
     head: Option<CommitId>,
     version: Option<String>,
-    /// It was committed just now: the next pass shows it together with what the cluster makes of it.
-    waits: bool,
+    /// When it was committed, while a pass is yet to show it together with what the cluster makes of it.
+    waits: Option<Timestamp>,
     /// How often writing it failed in a row, and when it is tried again.
     failed: Option<(u32, Timestamp)>,
 }
@@ -115,6 +121,8 @@ impl Show {
             read: BTreeMap::new(),
             repositories: names.len(),
             owners: owners.collect(),
+            passing: BTreeSet::new(),
+            held: BTreeSet::new(),
             clashes: BTreeSet::new(),
         }));
         for errands in errands {
@@ -149,9 +157,15 @@ impl Show {
     /// Somebody else works on this one now: what was known of it says nothing any more.
     pub(super) async fn forget(&self, name: &str) {
         let mut shown = self.shown.lock().await;
+        shown.passing.remove(name);
         if shown.read.remove(name).is_some() {
             shown.known.retain(|_, known| known.repository != name);
         }
+    }
+
+    /// A pass over a repository begins; [`Show::pass`] ends it.
+    pub(super) async fn begins(&self, name: &str) {
+        self.shown.lock().await.passing.insert(name.to_owned());
     }
 
     /// Shows what a pass over a repository found.
@@ -169,7 +183,7 @@ impl Show {
         if pass.head.is_some() {
             let present: BTreeSet<&CanaryId> =
                 pass.canaries.iter().map(|report| &report.id).collect();
-            let is_gone = |id: &CanaryId, known: &mut Known| {
+            let is_gone = |id: &CanaryId, known: &mut Box<Known>| {
                 known.repository == repository && !present.contains(id)
             };
             let gone = shown.known.extract_if(.., is_gone);
@@ -187,6 +201,9 @@ impl Show {
                 shown.strangers(&all, now);
             }
         }
+        shown.passing.remove(repository);
+        let held = std::mem::take(&mut shown.held);
+        shown.refresh(&held, now);
     }
 }
 
@@ -203,7 +220,10 @@ impl Shown {
         }
         let before = self.known.get(&report.id);
         let is_first = before.is_none();
-        for note in status::notes(before.map(|known| &known.report), report) {
+        let committed = before.and_then(|known| known.waits);
+        let notes = status::notes(before.map(|known| &known.report), report);
+        let waits = waits(committed, report, &notes, now);
+        for note in notes {
             if !(is_first && self.said(&note)) {
                 self.note(&note, now);
             }
@@ -218,7 +238,6 @@ impl Shown {
         if is_known {
             return;
         }
-        let waits = !report.moves.is_empty() && report.observed.is_none();
         let known = Known {
             repository: repository.to_owned(),
             report: report.clone(),
@@ -227,8 +246,8 @@ impl Shown {
             waits,
             failed,
         };
-        self.known.insert(report.id.clone(), known);
-        if !waits {
+        self.known.insert(report.id.clone(), Box::new(known));
+        if waits.is_none() {
             self.show(&report.id, now);
         }
     }
@@ -252,8 +271,8 @@ impl Shown {
 
     /// Says once that a canary's name is taken.
     fn clash(&mut self, id: &CanaryId, other: &str, repository: &str, now: Timestamp) {
-        let of_ours = |known: &Known| known.repository == repository;
-        if self.known.get(id).is_some_and(of_ours) {
+        let known = self.known.get(id);
+        if known.is_some_and(|known| known.repository == repository) {
             self.known.remove(id);
         }
         if self.clashes.insert((id.clone(), repository.to_owned())) {
@@ -315,12 +334,24 @@ impl Shown {
         let mut others = Vec::new();
         for id in changed {
             match self.known.get(id) {
-                Some(known) if known.waits || known.version == self.canaries.version(id) => {}
+                Some(known)
+                    if known.waits.is_some() || known.version == self.canaries.version(id) => {}
+                Some(known) if self.passing.contains(&known.repository) && self.is_edited(id) => {
+                    self.held.insert(id.clone());
+                }
                 Some(_) => self.show(id, now),
                 None => others.push(id.clone()),
             }
         }
         self.strangers(&others, now);
+    }
+
+    /// Whether the manifest of an object changed since its status was written.
+    fn is_edited(&self, id: &CanaryId) -> bool {
+        self.canaries.shown(id).is_some_and(|shown| {
+            let status = shown.status.as_ref();
+            status.is_some_and(|status| status.observed_generation != shown.generation)
+        })
     }
 
     /// Writes the status of a known canary, where it differs.
@@ -385,6 +416,21 @@ impl Shown {
             self.write(id, &next, now);
         }
     }
+}
+
+/// Since when a report waits for what the cluster makes of a commit: not for long, and not when there is something to say.
+fn waits(
+    committed: Option<Timestamp>,
+    report: &CanaryReport,
+    notes: &[Note],
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let since = match report.moves.is_empty() {
+        true => committed?,
+        false => return report.observed.is_none().then_some(now),
+    };
+    let is_short = now - since < TimeDelta::seconds(LONGEST_WAIT);
+    (report.observed.is_none() && notes.is_empty() && is_short).then_some(since)
 }
 
 /// Makes the calls of one hand, one after the other.

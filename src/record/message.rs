@@ -155,6 +155,15 @@ pub fn evidence(judgement: &Judgement) -> Vec<String> {
 }
 
 fn one_line(text: &str) -> String {
+    let is_printable = |byte: u8| matches!(byte, b' '..=b'~');
+    let is_one_line = text.len() <= LONGEST
+        && text.bytes().all(is_printable)
+        && !text.starts_with(' ')
+        && !text.ends_with(' ')
+        && !text.contains("  ");
+    if is_one_line {
+        return text.to_owned();
+    }
     let folded: String = text
         .chars()
         .map(|c| {

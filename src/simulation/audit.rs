@@ -2,7 +2,6 @@
 //! of the traffic would. Knows nothing of how the engine decides.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -13,7 +12,7 @@ use crate::domain::{BlobId, CanaryId, RepoPath, Timestamp, files};
 use crate::manifests;
 use crate::record::state_file;
 use crate::spec::{Catalog, ParseCache};
-use crate::yaml::memory;
+use crate::yaml::memory::{self, Reading};
 
 /// A version that answers at least this share of requests well is healthy, in the schedules that are audited.
 const HEALTHY: f64 = 0.999;
@@ -51,7 +50,7 @@ pub fn audit(commits: &[Commit], truth: &Truth<'_>, parsed: ParseCache) -> Vec<S
 
 struct Auditor<'a> {
     truth: &'a Truth<'a>,
-    values: BTreeMap<BlobId, Rc<Value>>,
+    values: BTreeMap<BlobId, Arc<Reading>>,
     trails: BTreeMap<String, Trail>,
     parsed: ParseCache,
     found: Vec<String>,
@@ -90,25 +89,26 @@ impl Auditor<'_> {
             self.blame(commit, "no state file");
             return;
         };
-        let Some(after) = self.value(commit, &path) else {
+        let Some(after) = self.reading(commit, &path) else {
             self.trails.remove(id);
             return;
         };
-        let before = parent.and_then(|parent| self.value(parent, &path));
+        let before = parent.and_then(|parent| self.reading(parent, &path));
+        let (before, after) = (before.as_deref().map(Reading::first), after.first());
         let number = |state: &Value, key: &str| state[key].as_u64().unwrap_or_default();
         if let Some(trail) = self.trails.get(id)
             && touched.is_some()
-            && number(&after, "sequence") <= trail.sequence
+            && number(after, "sequence") <= trail.sequence
         {
             let (old, subject) = (trail.sequence, trail.subject.clone());
-            let new = number(&after, "sequence");
+            let new = number(after, "sequence");
             self.blame(commit, &format!("sequence {new} after {old} of {subject}"));
         }
-        self.weights(commit, &path, &after);
+        self.weights(commit, &path, after);
         if is_advance(what) {
-            self.advance(commit, parent, id, (before.as_deref(), &after));
+            self.advance(commit, parent, id, (before, after));
         } else if let Some(trail) = self.trails.get(id)
-            && number(&after, "weight") > trail.weight
+            && number(after, "weight") > trail.weight
             && !what.starts_with("adopt ")
         {
             self.blame(commit, "raised the weight without being a step");
@@ -116,7 +116,7 @@ impl Auditor<'_> {
         if what.starts_with("roll back ") {
             self.rollback(commit, &path);
         }
-        if what.starts_with("promote ") && number(&after, "weight") > 0 {
+        if what.starts_with("promote ") && number(after, "weight") > 0 {
             self.promotion(commit, &path);
         }
         if self.truth.renders {
@@ -127,8 +127,8 @@ impl Auditor<'_> {
         let same_step = self.trails.get(id).filter(|trail| trail.since == since);
         let trail = Trail {
             folder,
-            sequence: number(&after, "sequence"),
-            weight: number(&after, "weight"),
+            sequence: number(after, "sequence"),
+            weight: number(after, "weight"),
             arrived: same_step.map_or(commit.arrived, |trail| trail.arrived),
             subject: commit.subject().to_owned(),
             tree: Arc::clone(&commit.tree),
@@ -273,14 +273,15 @@ impl Auditor<'_> {
     /// The VirtualService of a commit must say the weight that its state says, and weights must sum to 100.
     fn weights(&mut self, commit: &Commit, rollout: &RepoPath, state: &Value) {
         let service = rollout.sibling(files::VIRTUAL_SERVICE);
-        let Some(object) = service.and_then(|path| self.value(commit, &path)) else {
+        let Some(object) = service.and_then(|path| self.reading(commit, &path)) else {
             return self.blame(commit, "no VirtualService");
         };
+        let object = object.first();
         let routes = object["spec"]["http"].as_array();
         let Some(last) = routes.and_then(|routes| routes.last()) else {
             return self.blame(commit, "no route");
         };
-        let destinations = last["route"].as_array().cloned().unwrap_or_default();
+        let destinations = last["route"].as_array().map_or(&[][..], Vec::as_slice);
         let weight = |subset: &str| -> u64 {
             let of = destinations
                 .iter()
@@ -329,13 +330,14 @@ impl Auditor<'_> {
         }
     }
 
-    fn value(&mut self, commit: &Commit, path: &RepoPath) -> Option<Rc<Value>> {
+    fn reading(&mut self, commit: &Commit, path: &RepoPath) -> Option<Arc<Reading>> {
         let file = commit.tree.get(path)?;
-        let value = self.values.entry(file.blob.clone()).or_insert_with(|| {
-            let reading = memory::read(&file.content);
-            Rc::new(reading.values().first().cloned().unwrap_or_default())
-        });
-        Some(Rc::clone(value))
+        if let Some(known) = self.values.get(&file.blob) {
+            return Some(Arc::clone(known));
+        }
+        let reading = memory::read(&file.content);
+        self.values.insert(file.blob.clone(), Arc::clone(&reading));
+        Some(reading)
     }
 
     fn blame(&mut self, commit: &Commit, words: &str) {

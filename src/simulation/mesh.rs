@@ -76,17 +76,21 @@ pub struct World {
     pub seen: Coverage,
     /// Whether Prometheus ever gave figures that no counter can have.
     pub absurd: bool,
-    pub(super) counters: BTreeMap<(CanaryId, String, bool), Counter>,
+    pub(super) counters: BTreeMap<CounterKey, Counter>,
     flows: BTreeMap<CanaryId, (FlowKey, Vec<Flow>)>,
 }
 
 /// What flows depend on.
 type FlowKey = (Vec<Option<BlobId>>, Option<u64>);
 
+/// A canary, a workload, and whether the requests failed.
+pub(super) type CounterKey = (CanaryId, String, bool);
+
 /// Requests of one version.
 #[derive(Debug, Clone)]
 struct Flow {
-    workload: String,
+    /// Of the counters of requests that did well, and of those that failed.
+    keys: [CounterKey; 2],
     share: f64,
     success: f64,
 }
@@ -115,10 +119,19 @@ impl World {
                 continue;
             };
             for flow in flows {
-                for (failed, part) in [(false, flow.success), (true, 1.0 - flow.success)] {
-                    let key = (id.clone(), flow.workload.clone(), failed);
+                for (part, key) in [flow.success, 1.0 - flow.success]
+                    .into_iter()
+                    .zip(&flow.keys)
+                {
                     let amount = requests * flow.share * part;
-                    self.counters.entry(key).or_default().add(amount, now);
+                    match self.counters.get_mut(key) {
+                        Some(counter) => counter.add(amount, now),
+                        None => self
+                            .counters
+                            .entry(key.clone())
+                            .or_default()
+                            .add(amount, now),
+                    }
                 }
             }
         }
@@ -183,7 +196,7 @@ impl World {
             };
             Some(String::from_utf8_lossy(bytes).into_owned())
         };
-        let flows = flows(service, &text, |manifest| self.success(manifest));
+        let flows = flows(id, service, &text, |manifest| self.success(manifest));
         self.flows.insert(id.clone(), (key, flows));
     }
 }
@@ -209,6 +222,7 @@ impl Service {
 }
 
 fn flows(
+    id: &CanaryId,
     service: &Service,
     text: &dyn Fn(&RepoPath) -> Option<String>,
     success: impl Fn(&str) -> f64,
@@ -216,7 +230,7 @@ fn flows(
     let own = |name: &str| text(&service.folder.join(name)?);
     let share = own(files::VIRTUAL_SERVICE).map_or(0.0, |text| candidate_share(&text)) / 100.0;
     let flow = |workload: &str, share: f64, manifest: &str| Flow {
-        workload: workload.to_owned(),
+        keys: [false, true].map(|failed| (id.clone(), workload.to_owned(), failed)),
         share,
         success: success(manifest),
     };
@@ -231,11 +245,11 @@ fn flows(
         ],
         Workloads::BringYourOwn(versions) => {
             let rule = own(files::DESTINATION_RULE).unwrap_or_default();
-            let rule = parsed(rule.as_bytes());
+            let rule = memory::read(rule.as_bytes());
             [("stable", 1.0 - share), ("canary", share)]
                 .into_iter()
                 .filter_map(|(subset, share)| {
-                    let labels = labels(&rule, subset)?;
+                    let labels = labels(rule.first(), subset)?;
                     let (name, manifest) = versions
                         .iter()
                         .filter_map(|(name, file)| Some((name, text(file)?)))
@@ -256,18 +270,10 @@ fn labels(rule: &Value, subset: &str) -> Option<Vec<String>> {
     labels.iter().map(line).collect()
 }
 
-fn parsed(content: &[u8]) -> Value {
-    memory::read(content)
-        .values()
-        .first()
-        .cloned()
-        .unwrap_or_default()
-}
-
 /// Per cent of ordinary requests that this VirtualService sends to the candidate.
 fn candidate_share(text: &str) -> f64 {
-    let object = parsed(text.as_bytes());
-    let last_route = object["spec"]["http"]
+    let object = memory::read(text.as_bytes());
+    let last_route = object.first()["spec"]["http"]
         .as_array()
         .and_then(|routes| routes.last());
     let destinations = last_route.and_then(|route| route["route"].as_array());

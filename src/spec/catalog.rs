@@ -77,7 +77,7 @@ impl Catalog {
     }
 
     /// The same, remembering the outcome: only what differs from the tree of the last call with this memory is parsed, and
-    /// as long as only files of ours changed, the catalog is the one of before.
+    /// as long as only files of ours changed, the catalog is the one of before, or of another reader of the same facts.
     pub fn read_remembering(
         tree: &Arc<Files>,
         skipped: &[(String, String)],
@@ -86,6 +86,9 @@ impl Catalog {
         cache.read(tree);
         if let Some(catalog) = cache.catalog(skipped) {
             return Arc::clone(catalog);
+        }
+        if let Some(catalog) = cache.shared_catalog(skipped) {
+            return catalog;
         }
         let mut unreadable = Unreadable::new(skipped);
         for (path, found) in cache.all_facts() {
@@ -97,7 +100,7 @@ impl Catalog {
             }
         }
         let catalog = Arc::new(Self::assemble(&cache.facts(), &unreadable));
-        cache.keep(skipped, &catalog);
+        cache.share(skipped, &catalog);
         catalog
     }
 

@@ -113,7 +113,11 @@ pub(super) fn read(content: &[u8], role: Role) -> Option<Facts> {
     if !interesting {
         return None;
     }
-    let reading = memory::peek(content);
+    // A state is read again as such.
+    let reading = match role {
+        Role::Rollout => memory::read(content),
+        Role::Manifest | Role::Kustomization => memory::peek(content),
+    };
     let parsed = &reading.parsed;
     let ours = mentions(content, API_GROUP);
     // Sources of Helm and other templates are no YAML until somebody renders them.

@@ -139,7 +139,11 @@ pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
     let farthest = (name.chars().count() / 3).max(1);
     known
         .into_iter()
-        .filter(|candidate| candidate.len().abs_diff(name.len()) <= farthest * MOST_BYTES)
+        .filter(|candidate| {
+            let is_ascii = name.is_ascii() && candidate.is_ascii();
+            let bytes = if is_ascii { 1 } else { MOST_BYTES };
+            candidate.len().abs_diff(name.len()) <= farthest * bytes
+        })
         .map(|candidate| {
             let distance = strsim::damerau_levenshtein(&name, &candidate.to_lowercase());
             (distance, candidate)

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::catalog::{Catalog, is_template};
@@ -54,7 +54,15 @@ type Key = (BlobId, Role);
 struct Known {
     facts: BTreeMap<Key, Option<Arc<Facts>>>,
     parsed: u64,
+    /// Catalogs that readers of a shared memory assembled lately, the newest last.
+    catalogs: VecDeque<(Told, Arc<Catalog>)>,
 }
+
+/// All that a catalog was told.
+type Told = Vec<(RepoPath, Arc<Facts>)>;
+
+/// Catalogs that several readers keep for one another.
+const KEPT_CATALOGS: usize = 16;
 
 /// The tree that was read last.
 #[derive(Debug, Default)]
@@ -123,6 +131,43 @@ impl ParseCache {
             skipped: skipped.to_vec(),
             catalog: Arc::clone(catalog),
         });
+    }
+
+    /// The catalog that another reader of this memory assembled from the very same facts.
+    pub(super) fn shared_catalog(&mut self, skipped: &[(String, String)]) -> Option<Arc<Catalog>> {
+        let told = self.all_told(skipped)?;
+        let known = self.known();
+        let mut latest = known.catalogs.iter().rev();
+        let found = latest.find(|(known, _)| are_same(known, &told));
+        let catalog = Arc::clone(&found?.1);
+        drop(known);
+        self.keep(skipped, &catalog);
+        Some(catalog)
+    }
+
+    /// Remembers it for the others, too.
+    pub(super) fn share(&mut self, skipped: &[(String, String)], catalog: &Arc<Catalog>) {
+        self.keep(skipped, catalog);
+        if let Some(told) = self.all_told(skipped) {
+            let mut known = self.known();
+            if known.catalogs.len() >= KEPT_CATALOGS {
+                known.catalogs.pop_front();
+            }
+            known.catalogs.push_back((told, Arc::clone(catalog)));
+        }
+    }
+
+    /// What a catalog of the present tree is told; `None` where facts are not all that it rests on, or nobody else reads.
+    fn all_told(&self, skipped: &[(String, String)]) -> Option<Told> {
+        let Present { facts, charts, .. } = &self.present;
+        if !matches!(self.keeping, Keeping::UpTo(_)) || !skipped.is_empty() || !charts.is_empty() {
+            return None;
+        }
+        if facts.values().any(|facts| facts.is_broken) {
+            return None;
+        }
+        let told = |path| Some((RepoPath::clone(path), told(facts, path)?));
+        Some(facts.keys().filter_map(told).collect())
     }
 
     /// Facts of all files of the tree that was read last.
@@ -265,6 +310,15 @@ fn told(facts: &BTreeMap<RepoPath, Arc<Facts>>, path: &RepoPath) -> Option<Arc<F
     (!is_generated).then(|| Arc::clone(found))
 }
 
+/// Whether two catalogs were told the same.
+fn are_same(one: &Told, other: &Told) -> bool {
+    let mut pairs = one.iter().zip(other);
+    one.len() == other.len()
+        && pairs.all(|((path, facts), (other_path, others))| {
+            path == other_path && (Arc::ptr_eq(facts, others) || facts == others)
+        })
+}
+
 /// Whether a catalog has no reason to look again. In a file that cannot be read any byte counts: it may name a canary.
 fn is_same(one: Option<&Facts>, other: Option<&Facts>) -> bool {
     let is_broken = |facts: Option<&Facts>| facts.is_some_and(|facts| facts.is_broken);
@@ -374,6 +428,7 @@ mod tests {
             ),
         ) {
             let mut cache = ParseCache::default();
+            let shared = ParseCache::shared(100);
             let mut files = Files::new();
             for (at, content, without) in edits {
                 let at = path(PATHS[at]);
@@ -390,6 +445,9 @@ mod tests {
                 let remembered = Catalog::read_remembering(&tree, &skipped, &mut cache);
                 let fresh = Catalog::read_partial(&files, &skipped, &mut ParseCache::default());
                 prop_assert_eq!(&*remembered, &fresh);
+                // Another reader that begins here, of a memory that others filled.
+                let told = Catalog::read_remembering(&tree, &skipped, &mut shared.handle());
+                prop_assert_eq!(&*told, &fresh);
                 let contents: BTreeSet<_> = files.values().map(|(blob, _)| blob).collect();
                 prop_assert!(cache.len() <= 3 * contents.len(), "at most once for each role");
             }

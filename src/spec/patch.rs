@@ -21,10 +21,15 @@ const ELEMENT_ORDER: &str = "$setElementOrder/";
 
 /// The pod template (`spec.template` of a Deployment) that `candidate` asks for.
 pub fn apply_candidate(template: &Value, candidate: &CandidateContent) -> Value {
+    with_candidate(template.clone(), candidate)
+}
+
+/// The same of a pod template that nobody else needs.
+pub fn with_candidate(template: Value, candidate: &CandidateContent) -> Value {
     match candidate {
-        CandidateContent::Labels(_) => template.clone(),
+        CandidateContent::Labels(_) => template,
         CandidateContent::Template { images, patch } => {
-            let mut template = template.clone();
+            let mut template = template;
             for list in ["containers", "initContainers"] {
                 let containers = template
                     .get_mut("spec")

@@ -22,11 +22,19 @@ const ITEM_KEYS: &[&str] = &["name"];
 
 /// The bytes of `value` as one YAML document behind `header` (comment lines, each ending in a newline).
 pub fn to_bytes(header: &str, value: &Value) -> Vec<u8> {
-    let text = layout::document(value).unwrap_or_else(|| laid_out(value));
-    let mut bytes = Vec::with_capacity(header.len() + text.len());
-    bytes.extend_from_slice(header.as_bytes());
-    bytes.extend_from_slice(text.as_bytes());
-    bytes
+    let mut text = String::with_capacity(header.len() + 1_024);
+    text.push_str(header);
+    append(&mut text, value);
+    text.into_bytes()
+}
+
+/// Adds `value` as one YAML document.
+pub fn append(text: &mut String, value: &Value) {
+    let before = text.len();
+    if layout::document(value, text).is_none() {
+        text.truncate(before);
+        text.push_str(&laid_out(value));
+    }
 }
 
 /// The text of any value.
@@ -61,7 +69,7 @@ pub(super) enum Place {
 }
 
 impl Place {
-    fn first_keys(self) -> &'static [&'static str] {
+    pub(super) fn first_keys(self) -> &'static [&'static str] {
         match self {
             Self::Document => DOCUMENT_KEYS,
             Self::Metadata => METADATA_KEYS,
@@ -124,10 +132,7 @@ impl Ordered<'_> {
 }
 
 /// Entries in canonical order.
-pub(super) fn in_order(
-    entries: &Map<String, Value>,
-    place: Place,
-) -> impl Iterator<Item = (&str, &Value)> {
+fn in_order(entries: &Map<String, Value>, place: Place) -> impl Iterator<Item = (&str, &Value)> {
     let first = place.first_keys();
     let mut rest: Vec<(&str, &Value)> = entries
         .iter()
@@ -296,6 +301,11 @@ mod tests {
             Just(Value::Null),
             any::<bool>().prop_map(Value::Bool),
             (0_u64..200).prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            (-100_000_i32..100_000).prop_map(|number| Value::from(f64::from(number) / 1_000.0)),
+            "[A-Za-z][ -~]{0,12}".prop_map(Value::String),
+            "[0-9]{0,3}[smhe]".prop_map(Value::String),
             manifest_text().prop_map(Value::String),
         ];
         let key = || {
@@ -352,9 +362,10 @@ mod tests {
 
     /// The short cut says nothing, or what the emitter says.
     fn check_layout(value: &Value) -> bool {
-        let short = layout::document(value);
-        if let Some(text) = &short {
-            assert_eq!(*text, laid_out(value), "{value}");
+        let mut text = String::new();
+        let short = layout::document(value, &mut text);
+        if short.is_some() {
+            assert_eq!(text, laid_out(value), "{value}");
         }
         short.is_some()
     }

@@ -3,28 +3,35 @@
 //! Every byte is the emitter's own: a test compares the two over hostile and random values. What is not surely the same is
 //! left to the emitter.
 
-use serde_json::{Value, json};
+use std::fmt::Write as _;
 
-use super::emit::{Place, in_order, laid_out};
+use serde_json::{Map, Number, Value, json};
 
-/// The text of a document as the emitter would write it; `None` where that takes the emitter to know.
-pub(super) fn document(value: &Value) -> Option<String> {
-    let Value::Object(entries) = value else {
-        return None;
-    };
-    if entries.is_empty() {
-        return None;
-    }
-    let mut text = String::with_capacity(1_024);
-    mapping(value, Place::Document, 0, &mut text)?;
-    Some(text)
+use super::emit::{Place, laid_out};
+
+/// Adds the text of a document as the emitter would write it; `None` where that takes the emitter to know.
+pub(super) fn document(value: &Value, text: &mut String) -> Option<()> {
+    let entries = value.as_object().filter(|entries| !entries.is_empty())?;
+    mapping(entries, Place::Document, 0, text)
 }
 
 /// The entries of a mapping that is not empty, the first one where the text stands.
-fn mapping(value: &Value, place: Place, indent: usize, text: &mut String) -> Option<()> {
-    let entries = value.as_object()?;
+fn mapping(
+    entries: &Map<String, Value>,
+    place: Place,
+    indent: usize,
+    text: &mut String,
+) -> Option<()> {
+    // The order of a tree of keys is that of the alphabet, unless some crate asks for another kind of map.
+    if !entries.keys().is_sorted() {
+        return None;
+    }
+    let first = place.first_keys();
+    let leading = first.iter().filter_map(|key| entries.get_key_value(*key));
+    let rest = entries.iter();
+    let rest = rest.filter(|(key, _)| !first.contains(&key.as_str()));
     let mut is_first = true;
-    for (key, value) in in_order(entries, place) {
+    for (key, value) in leading.chain(rest) {
         if !is_first {
             spaces(indent, text);
         }
@@ -38,7 +45,7 @@ fn mapping(value: &Value, place: Place, indent: usize, text: &mut String) -> Opt
             Value::Object(inner) if !inner.is_empty() => {
                 text.push('\n');
                 spaces(indent + 2, text);
-                mapping(value, place.of_entry(key), indent + 2, text)?;
+                mapping(inner, place.of_entry(key), indent + 2, text)?;
             }
             Value::Array(items) if !items.is_empty() => {
                 text.push('\n');
@@ -59,7 +66,7 @@ fn list(items: &[Value], indent: usize, text: &mut String) -> Option<()> {
         text.push_str("- ");
         match item {
             Value::Object(entries) if !entries.is_empty() => {
-                mapping(item, Place::Item, indent + 2, text)?;
+                mapping(entries, Place::Item, indent + 2, text)?;
             }
             Value::Array(inner) if !inner.is_empty() => return None,
             _ => scalar(item, text)?,
@@ -74,9 +81,9 @@ fn scalar(value: &Value, text: &mut String) -> Option<()> {
         Value::Null => text.push_str("null"),
         Value::Bool(true) => text.push_str("true"),
         Value::Bool(false) => text.push_str("false"),
-        Value::Number(number) if number.is_u64() => text.push_str(&number.to_string()),
+        Value::Number(number) if is_short(number) => write!(text, "{number}").ok()?,
         Value::Number(_) => return None,
-        Value::String(word) if is_plain(word) => text.push_str(word),
+        Value::String(word) if is_plain(word) || is_sentence(word) => text.push_str(word),
         Value::String(word) if is_quoted(word) => {
             text.push('"');
             text.push_str(word);
@@ -116,6 +123,31 @@ fn is_plain(word: &str) -> bool {
 const MEANS: [&str; 11] = [
     "y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf",
 ];
+
+/// A number that both write alike: a whole one, or one with few digits before its point.
+fn is_short(number: &Number) -> bool {
+    let is_usual = |number: f64| (1e-3..1e9).contains(&number.abs()) && number.fract() != 0.0;
+    number.is_u64() || number.is_i64() || number.as_f64().is_some_and(is_usual)
+}
+
+/// Surely written as it is behind a key: it begins with a letter and holds neither what would end a key nor what would
+/// begin a comment; or a duration, `30s`.
+fn is_sentence(line: &str) -> bool {
+    let bytes = line.as_bytes();
+    let means_something = MEANS.iter().any(|known| known.eq_ignore_ascii_case(line));
+    let is_text = bytes.first().is_some_and(u8::is_ascii_alphabetic)
+        && bytes.iter().all(|byte| matches!(byte, b' '..=b'~'))
+        && !line.ends_with([' ', ':'])
+        && !line.contains(": ")
+        && !line.contains(" #")
+        && !means_something;
+    let is_duration = || {
+        let digits = line.strip_suffix(['s', 'm', 'h']);
+        digits
+            .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()))
+    };
+    is_text || is_duration()
+}
 
 /// Surely quoted: digits, a time, a boolean.
 fn is_quoted(word: &str) -> bool {

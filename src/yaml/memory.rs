@@ -35,6 +35,11 @@ impl Reading {
         }
     }
 
+    /// The first document as JSON; null where there is none.
+    pub fn first(&self) -> &Value {
+        self.values().first().unwrap_or(&Value::Null)
+    }
+
     /// The documents as JSON, in order.
     pub fn values(&self) -> &[Value] {
         self.values.get_or_init(|| {

@@ -4,6 +4,7 @@ use granit_parser::{Event, Parser};
 
 use super::build::Builder;
 use super::node::{Document, ParseError, Parsed};
+use super::quick;
 
 /// Most bytes of a file.
 pub const MAX_BYTES: usize = 5 * 1024 * 1024;
@@ -26,6 +27,11 @@ pub fn parse(content: &[u8]) -> Parsed {
             };
         }
     };
+    quick::parse(text).unwrap_or_else(|| carefully(text))
+}
+
+/// The same by a parser of all of YAML.
+pub(super) fn carefully(text: &str) -> Parsed {
     let mut options = granit_parser::options! {
         flow_nesting_limit: MAX_DEPTH,
         block_nesting_limit: MAX_DEPTH,

@@ -1,5 +1,7 @@
 //! What a plain scalar means, by the rules of the parser behind `kubectl` (YAML 1.1 words, Go number syntax).
 
+use std::borrow::Cow;
+
 use serde_json::{Number, Value};
 
 /// Largest integer up to which a float is exact, and therefore written as an integer.
@@ -28,7 +30,10 @@ fn number(text: &str) -> Option<Number> {
     if !matches!(first, b'0'..=b'9' | b'+' | b'-') {
         return None;
     }
-    let digits = text.replace('_', "");
+    let digits = match text.contains('_') {
+        true => Cow::Owned(text.replace('_', "")),
+        false => Cow::Borrowed(text),
+    };
     integer(&digits).or_else(|| float(&digits))
 }
 

@@ -361,20 +361,24 @@ impl ControlPlane {
             .unwrap_or_default()
     }
 
-    /// How many requests one of the counted users has made so far, and how many of them wrote. A watch is one when it ends.
-    pub(crate) fn requests_of(&self, user: &str) -> (usize, usize) {
+    /// The requests that one of the counted users has made so far, by verb and resource. A watch is one when it ends.
+    pub(crate) fn requests_of(&self, user: &str) -> BTreeMap<String, usize> {
         let log = std::fs::read_to_string(self.folder.join("audit.log")).unwrap_or_default();
         let name = format!("\"username\":\"{user}\"");
         let lines = log.lines().filter(|line| line.contains(&name));
-        let complete: Vec<&str> = lines
-            .filter(|line| line.contains("\"stage\":\"ResponseComplete\""))
-            .collect();
-        let reads = ["get", "list", "watch"].map(|verb| format!("\"verb\":\"{verb}\""));
-        let read = complete
-            .iter()
-            .filter(|line| reads.iter().any(|verb| line.contains(verb)))
-            .count();
-        (complete.len(), complete.len() - read)
+        let calls = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let mut counted = BTreeMap::new();
+        for call in calls.filter(|call| call["stage"] == "ResponseComplete") {
+            let text = |pointer| call.pointer(pointer).and_then(Value::as_str);
+            let verb = text("/verb").unwrap_or_default();
+            let resource = text("/objectRef/resource").or(text("/requestURI"));
+            let what = match text("/objectRef/subresource") {
+                Some(part) => format!("{verb} {}/{part}", resource.unwrap_or_default()),
+                None => format!("{verb} {}", resource.unwrap_or_default()),
+            };
+            *counted.entry(what).or_default() += 1;
+        }
+        counted
     }
 
     /// A client that may do everything; one for each runtime.

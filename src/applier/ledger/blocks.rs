@@ -1,6 +1,6 @@
 //! What stands in the way of a write.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 
 use chrono::Duration;
@@ -122,7 +122,9 @@ impl Ledger {
     /// Another VirtualService for a host of this one, that neither Git nor we know of: the mesh obeys only one of them.
     pub(super) fn rival(&self, key: &ObjectKey) -> Option<ObjectKey> {
         let object = self.entries.get(key)?.wanted.as_ref()?;
-        if object.canary.is_none() || object.tier != Tier::VirtualService {
+        // Reading the manifest takes a while, and most clusters have no routes of people.
+        let is_possible = self.hosts.has_strange() && object.canary.is_some();
+        if !is_possible || object.tier != Tier::VirtualService {
             return None;
         }
         let namespace = key.namespace.as_deref().unwrap_or_default();
@@ -130,13 +132,11 @@ impl Ledger {
             let entry = self.entries.get(*other);
             let live = entry.and_then(|entry| entry.live.as_ref());
             let is_known = entry.is_some_and(|entry| entry.wanted.is_some());
-            let is_strange =
-                |live: &Live| live.owner.is_none() && live.canary.is_none() && !live.is_offered;
-            *other != key && !is_known && live.is_some_and(is_strange)
+            *other != key && !is_known && live.is_some_and(Live::is_strange)
         };
         mesh_hosts(&object.manifest()).into_iter().find_map(|host| {
-            let routing = self.hosts.get(&full_host(&host, namespace))?;
-            routing.iter().find(is_rival).cloned()
+            let host = full_host(&host, namespace);
+            self.hosts.routing(&host).find(is_rival).cloned()
         })
     }
 
@@ -204,7 +204,7 @@ impl Ledger {
         let live = self.entries.get(rule).and_then(|entry| entry.live.as_ref());
         match live.map(|live| &live.nature) {
             Some(Nature::Rule(host, _)) => {
-                let let_go = self.let_go.get(&full_host(host, namespace));
+                let let_go = self.let_go.get(full_host(host, namespace).as_str());
                 let_go.is_some_and(|at| now - *at < Duration::seconds(PROXIES_CATCH_UP))
             }
             _ => false,
@@ -224,8 +224,8 @@ impl Ledger {
                 "proxies may still follow routes to the subset {dropped}"
             ));
         }
-        let routes = self.routes.get(&full_host(&host, &namespace))?;
-        routes.iter().find_map(|(route, named)| {
+        let host = full_host(&host, &namespace);
+        self.hosts.named(&host).find_map(|(route, named)| {
             let missing = named.iter().find(|subset| !had.contains(*subset))?;
             // A route that stays what it is will never let go; only those that are about to change are waited for.
             let changes = self.due.contains(&(Tier::VirtualService, route.clone()));
@@ -237,12 +237,8 @@ impl Ledger {
     fn subsets_block(&self, key: &ObjectKey, object: &Object) -> Option<String> {
         let namespace = key.namespace.clone().unwrap_or_default();
         for (host, named) in subsets_named(&object.manifest()) {
-            let rules = self.rules.get(&full_host(&host, &namespace));
-            let had: BTreeSet<&String> = rules
-                .into_iter()
-                .flat_map(BTreeMap::values)
-                .flatten()
-                .collect();
+            let host_in_full = full_host(&host, &namespace);
+            let had: BTreeSet<&String> = self.hosts.had(&host_in_full).collect();
             if let Some(missing) = named.iter().find(|subset| !had.contains(subset)) {
                 return Some(format!(
                     "no DestinationRule in the cluster has the subset {missing} of {host} yet"
@@ -279,5 +275,6 @@ impl Ledger {
                 key.kind.is("apps", "Deployment") && key.namespace.as_deref() == Some(namespace)
             })
             .filter(|(_, entry)| entry.wanted.is_some())
+            .map(|(key, entry)| (key, &**entry))
     }
 }

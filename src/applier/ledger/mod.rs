@@ -5,6 +5,7 @@
 //! commit wins and ends every wait.
 
 mod blocks;
+mod hosts;
 mod schedule;
 mod view;
 
@@ -16,11 +17,12 @@ use serde_json::Value;
 use super::desired::Desired;
 use super::live::{Accepted, Live, Nature, Verdict, key_of};
 use super::object::{Kind, Object, ObjectKey};
-use super::order::{Tier, full_host};
+use super::order::Tier;
 use crate::domain::{CanaryId, CommitId, Timestamp};
 use crate::lease::Share;
 use crate::progression::Readiness;
 
+use hosts::Hosts;
 pub use schedule::{Action, Outcome};
 pub use view::View;
 
@@ -135,7 +137,7 @@ struct Entry {
     was_live: bool,
     /// How many heads were known when it was last seen to change.
     seen_at: u64,
-    drift: Option<Drifted>,
+    drift: Option<Box<Drifted>>,
     failure: Option<Failure>,
     /// Why nothing is done about it now.
     blocked: Option<String>,
@@ -166,7 +168,8 @@ struct Failure {
 pub struct Ledger {
     policy: Policy,
     desired: Arc<Desired>,
-    entries: BTreeMap<ObjectKey, Entry>,
+    /// In boxes: a tree keeps room for as many again, and they are large.
+    entries: BTreeMap<ObjectKey, Box<Entry>>,
     /// Kinds of which everything that is live was seen.
     synced: BTreeSet<Kind>,
     /// Kinds that cannot be watched, in the server's words.
@@ -178,14 +181,10 @@ pub struct Ledger {
     by_canary: BTreeMap<CanaryId, BTreeSet<ObjectKey>>,
     /// Definitions in the tree by the kind that they define.
     definitions: BTreeMap<Kind, ObjectKey>,
-    /// Subsets that live rules have, by host.
-    rules: BTreeMap<String, BTreeMap<ObjectKey, BTreeSet<String>>>,
-    /// Subsets that live routes name, by host.
-    routes: BTreeMap<String, BTreeMap<ObjectKey, BTreeSet<String>>>,
-    /// Live routes of the mesh, by host.
-    hosts: BTreeMap<String, BTreeSet<ObjectKey>>,
+    /// What live rules and routes say of hosts.
+    hosts: Hosts,
     /// When routes last stopped naming a subset of a host: proxies hear of it a little later.
-    let_go: BTreeMap<String, Timestamp>,
+    let_go: BTreeMap<Arc<str>, Timestamp>,
     /// Heads that were followed so far.
     heads: u64,
     /// Somebody may know a newer head than we do.
@@ -319,21 +318,25 @@ impl Ledger {
     }
 
     fn want(&mut self, key: &ObjectKey, wanted: Option<Arc<Object>>) {
-        let entry = self.entries.entry(key.clone()).or_default();
-        let same = match (&entry.wanted, &wanted) {
-            (Some(old), Some(new)) => old.hash == new.hash,
-            (None, None) => true,
-            (Some(_), None) | (None, Some(_)) => false,
-        };
-        if !same {
-            entry.accepted = None;
-            entry.in_sync_since = None;
-            entry.drift = None;
-            entry.failure = None;
-            entry.was_out |= entry.wanted.is_some();
-            if let Some(live) = &mut entry.live {
-                live.verdict = Verdict::Unknown;
+        if let Some(entry) = self.entries.get_mut(key) {
+            match (&mut entry.wanted, &wanted) {
+                // Nearly all of a tree: the same manifest, perhaps in another file.
+                (Some(old), Some(new)) if old.hash == new.hash => {
+                    old.clone_from(new);
+                    return;
+                }
+                (None, None) => return,
+                (_, _) => {}
             }
+        }
+        let entry = self.entries.entry(key.clone()).or_default();
+        entry.accepted = None;
+        entry.in_sync_since = None;
+        entry.drift = None;
+        entry.failure = None;
+        entry.was_out |= entry.wanted.is_some();
+        if let Some(live) = &mut entry.live {
+            live.verdict = Verdict::Unknown;
         }
         let canary = |object: &Arc<Object>| object.canary.clone();
         if let Some(id) = entry.wanted.as_ref().and_then(canary)
@@ -416,9 +419,8 @@ impl Ledger {
             && !was.is_some_and(|was| matches!(was.nature, Nature::Definition(true)));
         let is_new_namespace = key.is_namespace() && was.is_none();
         entry.was_live = true;
-        let nature = live.nature.clone();
         entry.live = Some(live);
-        self.index(key, Some(&nature), now);
+        self.note_hosts(key, now);
         self.refresh(key, now);
         if freed || is_new_namespace {
             self.refresh_namespace(&key.name, now);
@@ -442,53 +444,18 @@ impl Ledger {
         }
     }
 
-    /// Subsets by host, of rules and routes.
-    fn index(&mut self, key: &ObjectKey, nature: Option<&Nature>, now: Timestamp) {
-        let namespace = key.namespace.clone().unwrap_or_default();
-        if key.kind.is("networking.istio.io", "DestinationRule") {
-            self.rules
-                .values_mut()
-                .for_each(|rules| drop(rules.remove(key)));
-            if let Some(Nature::Rule(host, subsets)) = nature {
-                let host = full_host(host, &namespace);
-                self.rules
-                    .entry(host)
-                    .or_default()
-                    .insert(key.clone(), subsets.clone());
-            }
-            self.rules.retain(|_, rules| !rules.is_empty());
+    /// Takes note of what a rule or a route says of its hosts now.
+    fn note_hosts(&mut self, key: &ObjectKey, now: Timestamp) {
+        let live = self.entries.get_mut(key);
+        let mut live = live.and_then(|entry| entry.live.as_mut());
+        for host in self.hosts.note(key, live.as_deref()) {
+            self.let_go.insert(host, now);
         }
-        if key.kind.is("networking.istio.io", "VirtualService") {
-            let mut before = BTreeMap::new();
-            for (host, routes) in &mut self.routes {
-                if let Some(named) = routes.remove(key) {
-                    before.insert(host.clone(), named);
-                }
-            }
-            for routing in self.hosts.values_mut() {
-                routing.remove(key);
-            }
-            if let Some(Nature::Routes(subsets, hosts)) = nature {
-                for host in hosts {
-                    let host = full_host(host, &namespace);
-                    self.hosts.entry(host).or_default().insert(key.clone());
-                }
-                for (host, subsets) in subsets {
-                    let host = full_host(host, &namespace);
-                    self.routes
-                        .entry(host)
-                        .or_default()
-                        .insert(key.clone(), subsets.clone());
-                }
-            }
-            for (host, named) in before {
-                let after = self.routes.get(&host).and_then(|routes| routes.get(key));
-                if after.is_none_or(|after| !named.is_subset(after)) {
-                    self.let_go.insert(host, now);
-                }
-            }
-            self.routes.retain(|_, routes| !routes.is_empty());
-            self.hosts.retain(|_, routing| !routing.is_empty());
+        if let Some(live) = &mut live
+            && matches!(live.nature, Nature::Routes(..))
+        {
+            // It was noted by host, and nobody asks for it here.
+            live.nature = Nature::Plain;
         }
     }
 
@@ -529,7 +496,7 @@ impl Ledger {
             entry.out_since.get_or_insert(now);
             self.timed.insert(key.clone());
         }
-        self.index(key, None, now);
+        self.note_hosts(key, now);
         self.refresh(key, now);
     }
 
@@ -616,7 +583,7 @@ impl Ledger {
                 let uid = entry.live.as_ref().map(|live| live.uid.clone());
                 let uid = uid.unwrap_or_default();
                 let repaired = Repaired {
-                    drift,
+                    drift: *drift,
                     uid,
                     at: now,
                 };
@@ -643,7 +610,7 @@ impl Ledger {
             if self.policy.mode == Mode::Warn || self.policy.external {
                 self.notices.push(Notice::Drifted(drift.clone()));
             }
-            entry.drift = Some(drift);
+            entry.drift = Some(Box::new(drift));
         }
         if entry.live.as_ref().is_none_or(|live| live.terminating) {
             entry.out_since.get_or_insert(now);

@@ -529,3 +529,27 @@ fn only_what_may_go_goes_and_in_reverse() {
     );
     assert!(pruning.objects.contains_key(&pruning.key("Namespace test")));
 }
+
+#[test]
+fn after_an_outage_of_ten_minutes_a_write_comes_within_ten_seconds() {
+    let mut server = enforcing();
+    server.follow("one", vec![namespace(), config("a", "old")]);
+    let two = desired("two", vec![namespace(), config("a", "new")]);
+    server.ledger.follow(two, at(0));
+    let failed = || Outcome::Failed {
+        words: "connection refused".to_owned(),
+        passing: true,
+        not_before: None,
+    };
+    let mut tries = Vec::new();
+    for second in 0..600 {
+        if let [Action::Apply { object, .. }] = &server.ledger.next(at(second))[..] {
+            tries.push(second);
+            server.ledger.done(&object.key, failed(), at(second));
+        }
+    }
+    let waits = tries.windows(2).map(|two| two[1] - two[0]);
+    assert!(waits.clone().max() <= Some(10), "{tries:?}");
+    assert!(waits.take(3).eq([1, 2, 4]), "{tries:?}");
+    assert!(tries.last() >= Some(&590), "{tries:?}");
+}

@@ -31,12 +31,12 @@ pub fn write(id: &CanaryId, state: &State, steps: u16, home_file: &RepoPath) -> 
     file.put_some("held", state.held.as_ref().map(hold));
     file.put("stable", version(&state.stable));
     file.rest(state);
-    file.bytes
+    file.text.into_bytes()
 }
 
 /// Fields in the order in which people read them, which is not the alphabet's.
 struct Writer {
-    bytes: Vec<u8>,
+    text: String,
 }
 
 impl Writer {
@@ -44,21 +44,20 @@ impl Writer {
         let home = one_line(home_file.as_str());
         let id = one_line(&id.to_string());
         Self {
-            bytes: format!(
+            text: format!(
                 "# +argocd:skip-file-rendering\n\
                  # Where the rollout of {id} stands. Serin writes this file with each of its commits and reads it back.\n\
                  # You may commit a change of `weight` or `step` (Serin adopts it, and holds there), open a gate with\n\
                  # `approval: granted`, or remove the `held` block to let a held rollout go on.\n\
                  # Everything else is decided in {home}.\n"
-            )
-            .into_bytes(),
+            ),
         }
     }
 
     /// One field. The emitter writes a mapping of one key as a block, so that the fields together are one mapping.
     fn put(&mut self, key: &str, value: impl Into<Value>) {
         let field = Map::from_iter([(key.to_owned(), value.into())]);
-        self.bytes.extend(emit::to_bytes("", &Value::Object(field)));
+        emit::append(&mut self.text, &Value::Object(field));
     }
 
     fn put_some(&mut self, key: &str, value: Option<impl Into<Value>>) {

@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -84,13 +86,13 @@ fn files(prefix: &str, number: usize, candidate: &str) -> Vec<(String, String)> 
     canaries.chain(namespaces).collect()
 }
 
-/// When each VirtualService of these namespaces had this weight first (`None`: was there), until as many have it.
+/// When each VirtualService of these namespaces, by name, had this weight first (`None`: was there), until as many have it.
 async fn until_all(
     plane: &ControlPlane,
     prefix: &str,
     wanted: Option<i64>,
     number: usize,
-) -> Vec<SystemTime> {
+) -> BTreeMap<String, SystemTime> {
     let gvk = GroupVersionKind::gvk("networking.istio.io", "v1", "VirtualService");
     let resource = ApiResource::from_gvk(&gvk);
     let api: Api<DynamicObject> = Api::all_with(plane.client().await.0, &resource);
@@ -119,9 +121,7 @@ async fn until_all(
         "{} of {number} are at {wanted:?}",
         seen.len()
     );
-    let mut times: Vec<SystemTime> = seen.into_values().collect();
-    times.sort();
-    times
+    seen
 }
 
 /// Resident memory in kilobytes and CPU time in hundredths of a second.
@@ -160,6 +160,41 @@ cluster: {{kubeconfig: '{}'}}
     start.start()
 }
 
+/// Statuses are written once, in a pass or two; the count after that.
+async fn until_quiet(plane: &ControlPlane) -> BTreeMap<String, usize> {
+    let begun = Instant::now();
+    let mut before = plane.requests_of(USER);
+    loop {
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        let now = plane.requests_of(USER);
+        if now == before {
+            return now;
+        }
+        assert!(begun.elapsed() < PATIENCE * 5, "never quiet");
+        before = now;
+    }
+}
+
+/// What was asked between two counts.
+fn since(
+    before: &BTreeMap<String, usize>,
+    after: &BTreeMap<String, usize>,
+) -> BTreeMap<String, usize> {
+    let known = |what: &String| before.get(what).copied().unwrap_or_default();
+    let made = after
+        .iter()
+        .map(|(what, n)| (what.clone(), n - known(what)));
+    made.filter(|(_, n)| *n > 0).collect()
+}
+
+/// Requests for each canary, by what they ask for.
+fn each(made: &BTreeMap<String, usize>, number: usize) -> String {
+    let words = made
+        .iter()
+        .map(|(what, n)| format!("{what} {:.2}", *n as f64 / number as f64));
+    words.collect::<Vec<_>>().join(", ")
+}
+
 async fn until_ready(port: u16) {
     // Whoever was first chose.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -174,9 +209,55 @@ async fn until_ready(port: u16) {
     }
 }
 
-fn updated(remote: &Path) -> SystemTime {
-    let branch = remote.join("refs/heads/main");
-    std::fs::metadata(branch).unwrap().modified().unwrap()
+/// Watches where the branch of a remote is, to the millisecond: commits only tell seconds.
+struct Heads {
+    seen: Arc<Mutex<Vec<(String, SystemTime)>>>,
+    ends: Arc<AtomicBool>,
+}
+
+impl Heads {
+    fn watch(remote: &Path) -> Self {
+        let branch = remote.join("refs/heads/main");
+        let seen: Arc<Mutex<Vec<(String, SystemTime)>>> = Arc::default();
+        let ends: Arc<AtomicBool> = Arc::default();
+        let (into, told) = (Arc::clone(&seen), Arc::clone(&ends));
+        std::thread::spawn(move || {
+            let mut last = String::new();
+            while !told.load(Ordering::Relaxed) {
+                let head = std::fs::read_to_string(&branch).unwrap_or(last.clone());
+                if head != last {
+                    last.clone_from(&head);
+                    let now = (head.trim().to_owned(), SystemTime::now());
+                    into.lock().unwrap().push(now);
+                }
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        });
+        Self { seen, ends }
+    }
+
+    /// When the remote took the last commit with such a subject about each canary, by name.
+    fn accepted(&self, git: &Rig, what: &str) -> BTreeMap<String, SystemTime> {
+        self.ends.store(true, Ordering::Relaxed);
+        let log = git.server(&["log", "--reverse", "--format=%H %s", "main"]);
+        let pushes: BTreeMap<String, SystemTime> =
+            self.seen.lock().unwrap().iter().cloned().collect();
+        let (mut waiting, mut accepted) = (Vec::new(), BTreeMap::new());
+        for line in log.lines() {
+            let (commit, subject) = line.split_once(' ').unwrap();
+            if let Some(id) = subject
+                .strip_suffix(what)
+                .and_then(|s| s.strip_prefix("canary("))
+            {
+                let name = id.trim_end_matches(')').rsplit('/').next();
+                waiting.extend(name.map(str::to_owned));
+            }
+            if let Some(at) = pushes.get(commit) {
+                accepted.extend(waiting.drain(..).map(|name| (name, *at)));
+            }
+        }
+        accepted
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -209,14 +290,12 @@ async fn many_canaries_on_one_engine() {
         begun.elapsed()
     );
 
-    // Statuses are written once, in a pass or two.
-    tokio::time::sleep(Duration::from_secs(6)).await;
-    let (requests, _) = plane.requests_of(USER);
+    let requests = until_quiet(plane).await;
     let (_, before) = cost(&serin);
     let idle = Duration::from_secs(if number > 100 { 60 } else { 5 });
     tokio::time::sleep(idle).await;
     let (rss, after) = cost(&serin);
-    let made = plane.requests_of(USER).0 - requests;
+    let made: usize = since(&requests, &plane.requests_of(USER)).values().sum();
     eprintln!(
         "{number} idle canaries: {made} requests in {idle:?}, {} MB resident, {} ms of CPU a minute",
         rss / 1024,
@@ -225,7 +304,8 @@ async fn many_canaries_on_one_engine() {
     // Watches end and begin again now and then, whatever the number of canaries is.
     assert!(made <= 12, "{made} requests while nothing happened");
 
-    let (requests, writes) = plane.requests_of(USER);
+    let requests = plane.requests_of(USER);
+    let heads = Heads::watch(&git.remote());
     let someone = git.someone("alex");
     someone.insist("v2 of everything", &|| {
         for (path, text) in files(&prefix, number, "v2") {
@@ -233,18 +313,26 @@ async fn many_canaries_on_one_engine() {
         }
     });
     let times = until_all(plane, &prefix, Some(10), number).await;
-    let accepted = updated(&git.remote());
-    let after = |index: usize| times[index].duration_since(accepted).unwrap_or_default();
-    let at = |share: f64| after(((number - 1) as f64 * share).round() as usize);
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    let (all, written) = plane.requests_of(USER);
+    let accepted = heads.accepted(&git, ": 0% -> 10%");
+    assert_eq!(accepted.len(), number, "one commit for each step");
+    let mut delays: Vec<Duration> = accepted
+        .iter()
+        .map(|(name, at)| times[name].duration_since(*at).unwrap_or_default())
+        .collect();
+    delays.sort();
+    let at = |share: f64| delays[((number - 1) as f64 * share).round() as usize];
+    let took = times.values().max().unwrap();
+    let took = took.duration_since(*accepted.values().min().unwrap());
+    let made = since(&requests, &until_quiet(plane).await);
+    let all: usize = made.values().sum();
     eprintln!(
-        "{number} canaries step at once: applied p50 {:?}, p99 {:?}, last {:?} after the push was accepted; for two steps {:.2} requests each, {:.2} of them writes",
+        "{number} canaries step at once: push accepted to applied p50 {:?}, p99 {:?}, longest {:?}; all within {:?}; for two steps {:.2} requests each: {}",
         at(0.5),
         at(0.99),
-        after(number - 1),
-        (all - requests) as f64 / number as f64,
-        (written - writes) as f64 / number as f64,
+        at(1.0),
+        took.unwrap_or_default(),
+        all as f64 / number as f64,
+        each(&made, number),
     );
     let log = git.server(&["log", "--format=%s", "main"]);
     let steps = log
