@@ -420,11 +420,16 @@ pub(super) fn requests_for_people(target: &Target, from: Timestamp, to: Timestam
     if target.analysis.counters.is_some() {
         return of_candidate(target, Kind::Requests);
     }
-    format!(
-        "sum by (response_code, grpc_response_status, response_flags) (increase({REQUESTS}{{{}}}{}))",
-        own(target),
-        window(from, to)
-    )
+    // Every judgement has one, thousands in a tick: it is written into one buffer.
+    let mut text = String::with_capacity(320);
+    text.push_str("sum by (response_code, grpc_response_status, response_flags) (increase(");
+    text.push_str(REQUESTS);
+    text.push('{');
+    push_own(&mut text, target);
+    text.push('}');
+    push_window(&mut text, from, to);
+    text.push_str("))");
+    text
 }
 
 /// A query that a person can paste, showing the quantile that a finding rests on.
@@ -437,11 +442,12 @@ pub(super) fn latency_for_people(
     if target.analysis.counters.is_some() {
         return of_candidate(target, Kind::Latency);
     }
+    let (mut own, mut over) = (String::new(), String::new());
+    push_own(&mut own, target);
+    push_window(&mut over, from, to);
+    let answered = answered(&target.analysis.counting.grpc);
     format!(
-        "histogram_quantile({quantile}, sum by (le) (increase({BUCKETS}{{{},{}}}{})))",
-        own(target),
-        answered(&target.analysis.counting.grpc),
-        window(from, to)
+        "histogram_quantile({quantile}, sum by (le) (increase({BUCKETS}{{{own},{answered}}}{over})))"
     )
 }
 
@@ -452,26 +458,25 @@ fn of_candidate(target: &Target, kind: Kind) -> String {
     texts.map(|(_, text)| text).collect::<Vec<_>>().join(" or ")
 }
 
-fn own(target: &Target) -> String {
+fn push_own(text: &mut String, target: &Target) {
     let reporter: Reporter = target.analysis.reporter;
-    format!(
-        "reporter=\"{}\",{},{}",
-        reporter.as_str(),
-        promql::any_of(
-            "destination_workload_namespace",
-            [target.id.namespace.as_str()]
-        ),
-        promql::any_of(
-            "destination_workload",
-            target.candidate.iter().map(String::as_str)
-        ),
-    )
+    text.push_str("reporter=\"");
+    text.push_str(reporter.as_str());
+    text.push_str("\",");
+    let namespace = [target.id.namespace.as_str()];
+    promql::push_any_of(text, "destination_workload_namespace", namespace);
+    text.push(',');
+    let names = target.candidate.iter().map(String::as_str);
+    promql::push_any_of(text, "destination_workload", names);
 }
 
 /// A window that ends at a fixed moment, so that the query shows the same when it is asked later.
-fn window(from: Timestamp, to: Timestamp) -> String {
+fn push_window(text: &mut String, from: Timestamp, to: Timestamp) {
     let length = (to - from).to_std().unwrap_or_default();
-    format!("[{}] @ {}", promql::seconds(length), to.timestamp())
+    text.push('[');
+    text.push_str(&promql::seconds(length));
+    text.push_str("] @ ");
+    text.push_str(&to.timestamp().to_string());
 }
 
 /// One member of a batch: whose it is, its text.

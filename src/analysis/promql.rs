@@ -30,20 +30,34 @@ pub(super) fn literal(text: &str) -> String {
 
 /// A matcher for any of `names`: `label="x"` for one, `label=~"x|y"` for several.
 pub(super) fn any_of<'a>(label: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+    let mut text = String::new();
+    push_any_of(&mut text, label, names);
+    text
+}
+
+/// Adds such a matcher to a text.
+pub(super) fn push_any_of<'a>(
+    text: &mut String,
+    label: &str,
+    names: impl IntoIterator<Item = &'a str>,
+) {
     let mut names = names.into_iter();
     let (first, second) = (names.next().unwrap_or_default(), names.next());
-    let Some(second) = second else {
-        if first.bytes().all(is_plain) {
-            return format!("{label}=\"{first}\"");
+    text.push_str(label);
+    text.push_str(if second.is_some() { "=~\"" } else { "=\"" });
+    match second {
+        None if first.bytes().all(is_plain) => text.push_str(first),
+        None => text.push_str(&string(first)),
+        Some(second) => {
+            let mut regex = literal(first);
+            for name in std::iter::once(second).chain(names) {
+                regex.push('|');
+                regex.push_str(&literal(name));
+            }
+            text.push_str(&string(&regex));
         }
-        return format!("{label}=\"{}\"", string(first));
-    };
-    let mut regex = literal(first);
-    for name in std::iter::once(second).chain(names) {
-        regex.push('|');
-        regex.push_str(&literal(name));
     }
-    format!("{label}=~\"{}\"", string(&regex))
+    text.push('"');
 }
 
 /// Whether a byte needs no escaping inside quotes, as in nearly every name of Kubernetes.
