@@ -19,9 +19,6 @@ pub(super) const RECENT: usize = 8;
 /// Restarts kept. With one every 5 min, 64 cover 5 hours; beyond that the older half is thinned.
 const MAX_RESTARTS: usize = 64;
 
-/// How long before a rollout an earlier candidate may have been sent requests that no scrape has shown yet.
-const LEFTOVERS: TimeDelta = TimeDelta::minutes(2);
-
 /// Which of the two versions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Side {
@@ -190,8 +187,6 @@ struct Proxy<C> {
     side: Side,
     names: OwnNames,
     counters: Vec<Counter<C>>,
-    /// The last reading before the rollout in which it had counted anything, until it counts something after that.
-    busy: Option<Timestamp>,
 }
 
 impl<C: Copy> Proxy<C> {
@@ -201,18 +196,6 @@ impl<C: Copy> Proxy<C> {
 
     fn is_present(&self) -> bool {
         self.counters.iter().any(|counter| counter.next.is_some())
-    }
-
-    /// Whether what it gains next may be the last of what an earlier candidate was sent, and so counts for nobody.
-    fn has_leftovers(&self, marks: Marks) -> bool {
-        let is_near = |busy: Timestamp| marks.rollout - busy <= LEFTOVERS;
-        self.side == Side::Candidate && self.busy.is_some_and(is_near)
-    }
-
-    /// Notes that it counted something until this reading. The first that it counts after the rollout began has all that
-    /// was not scraped before.
-    fn was_busy(&mut self, at: Timestamp, marks: Marks) {
-        self.busy = (at <= marks.rollout).then_some(at);
     }
 }
 
@@ -289,9 +272,6 @@ impl<T: Tally> Stream<T> {
         // The first reading that shows anything, and shows stable as well: Prometheus was blind before, and what the
         // candidate's counters hold may be older than the rollout.
         let is_first_sight = !has_counted && present.stable;
-        if !is_first_sight {
-            self.begin_at_last(at, marks);
-        }
         delta.counts = self.baseline.is_some() && !is_first_sight && !is_cold;
         delta.proxies.candidate.clear();
         delta.proxies.stable.clear();
@@ -300,21 +280,13 @@ impl<T: Tally> Stream<T> {
             *until = at;
         }
         for proxy in self.proxies.iter_mut().filter(|proxy| proxy.is_present()) {
-            let is_left_over = delta.counts && proxy.has_leftovers(marks);
             let total = match proxy.side {
-                _ if is_left_over => None,
                 side if delta.counts => Some(self.total.get_mut(side)),
                 Side::Stable if self.baseline.is_none() => Some(&mut *history),
                 Side::Stable | Side::Candidate => None,
             };
-            let (added, events) = gained::<T>(proxy, total);
-            // The first reading of all shows what was counted at any time.
-            if events > 0 && self.last.is_some() {
-                proxy.was_busy(at, marks);
-            }
-            if !is_left_over {
-                delta.proxies.get_mut(proxy.side).push(added);
-            }
+            let added = gained::<T>(proxy, total);
+            delta.proxies.get_mut(proxy.side).push(added);
         }
         if self.baseline.is_none() && at >= marks.rollout {
             self.baseline = Some(at);
@@ -322,15 +294,6 @@ impl<T: Tally> Stream<T> {
         self.last = Some(at);
         delta.restart = self.mark(at, marks);
         Ok(true)
-    }
-
-    /// A rollout that began since the last reading counts from that one: until it began its candidate was sent nothing,
-    /// and from the next one on the requests in between would be lost.
-    fn begin_at_last(&mut self, at: Timestamp, marks: Marks) {
-        let is_close = |last: &Timestamp| at - *last <= marks.tick;
-        if self.baseline.is_none() && at > marks.rollout {
-            self.baseline = self.last.filter(is_close);
-        }
     }
 
     /// Notes a value of the reading that is being taken. `near` is where the proxy of the value before was found: the
@@ -355,7 +318,6 @@ impl<T: Tally> Stream<T> {
                         side: sample.side,
                         names: sample.source.map(Box::from),
                         counters: Vec::new(),
-                        busy: None,
                     };
                     self.proxies.insert(place, proxy);
                     place
@@ -533,12 +495,12 @@ impl<T: Tally> Stream<T> {
     }
 }
 
-/// Settles a reading of a proxy: what it gained, also added to `total` if it counts, and how many events that were.
-fn gained<T: Tally>(proxy: &mut Proxy<T::Class>, mut total: Option<&mut T>) -> (T, u64) {
+/// Settles a reading of a proxy: what it gained, also added to `total` if it counts.
+fn gained<T: Tally>(proxy: &mut Proxy<T::Class>, mut total: Option<&mut T>) -> T {
     // A series that was never seen before began at 0 if it is the candidate's, or another of a known proxy. A proxy of
     // stable that is seen for the first time may be old, and unseen for any reason.
     let begins_at_zero = proxy.side == Side::Candidate || proxy.has_counted();
-    let (mut added, mut events) = (T::default(), 0);
+    let mut added = T::default();
     for counter in &mut proxy.counters {
         let Some(now) = counter.next.take() else {
             continue;
@@ -551,12 +513,11 @@ fn gained<T: Tally>(proxy: &mut Proxy<T::Class>, mut total: Option<&mut T>) -> (
             None => 0,
         };
         added.add(counter.class, delta);
-        events = u64::saturating_add(events, delta);
         if let Some(total) = &mut total {
             total.add(counter.class, delta);
         }
     }
-    (added, events)
+    added
 }
 
 /// How many restarts are due until this time after the start of the rollout. It depends on nothing but that time, so

@@ -4,10 +4,8 @@
 //! into a [`Ledger`], [`judge`] says what the counts mean. Pure: no HTTP, no sleeping, no retrying, no clock.
 //!
 //! Counts are exact. Raw counters are read and their differences added up per series, with resets, for candidate and
-//! stable alike; nothing is extrapolated. A step counts from the first reading at or after it. A rollout that begins between
-//! two readings counts from the one before, since its candidate was sent nothing until then: what fails in between would
-//! be lost otherwise. A proxy of the candidate that was busy right before may still owe requests that an earlier candidate
-//! was sent, as scrapes lag behind: the first that it counts after the beginning counts for nobody.
+//! stable alike; nothing is extrapolated. A baseline is the first reading at or after the moment it is for, so that no
+//! request from before counts (but for those of the last scrape interval before it).
 
 pub mod comparison;
 mod beside;

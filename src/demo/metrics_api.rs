@@ -326,10 +326,10 @@ mod tests {
         assert_snapshot!(good.sentence, @"m0 100% (>= 99%); m1 100% (p99 <= 250ms); m2 18.1667 (<= 100); m3 100 (<= 100)");
         assert_eq!(good.verdict, Verdict::Pass);
         let bad = judged(0.05, 200.0).await;
-        assert_snapshot!(bad.sentence, @"m0: candidate fails 12.1 times as often as stable at least (99% sure), 105 of 2,100 against 0 of 2,400 requests, 2m after the step");
+        assert_snapshot!(bad.sentence, @"m0: candidate fails 12.1 times as often as stable at least (99% sure), 105 of 2,100 against 0 of 2,100 requests, 2m after the step");
         assert_eq!(bad.verdict, Verdict::Fail);
         let slow = judged(0.0, 400.0).await;
-        assert_snapshot!(slow.sentence, @"m1: candidate is slow 48.2 times as often as stable at least (99% sure), 720 of 900 against 0 of 1,200 answers, 2m after the step");
+        assert_snapshot!(slow.sentence, @"m1: candidate is slow 48.2 times as often as stable at least (99% sure), 720 of 900 against 0 of 900 answers, 2m after the step");
         assert_eq!(slow.verdict, Verdict::Fail);
     }
 
