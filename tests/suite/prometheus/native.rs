@@ -4,16 +4,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::http::header::CONTENT_TYPE;
-use chrono::{DurationRound, TimeDelta};
-use serin::analysis::{Judgement, Ledger, Target, Verdict, absorb, judge, plan};
-use serin::clock::{Clock, SystemClock};
-use serin::domain::Timestamp;
-use serin::ports::Metrics;
+use serin::analysis::{Judgement, Ledger, Verdict, judge};
 use serin::prometheus::{Server, Settings};
 use serin::spec::{Counters, LatencyCounters, MetricSource, Unit};
 use tokio::net::TcpListener;
 
-use super::real::target;
+use super::queries::tick;
+use super::real::{settled, target};
 use crate::support::prometheus::{Prometheus, pause};
 
 /// What a pod has answered.
@@ -109,17 +106,6 @@ fn buckets(histogram: &str) -> String {
     format!(
         "label_replace(round(histogram_fraction(-Inf, 0.5, {histogram}) * histogram_count({histogram})) >= 0\n  or 0 * histogram_count({histogram}), \"le\", \"0.5\", \"\", \"\")\nor label_replace(histogram_count({histogram}), \"le\", \"+Inf\", \"\", \"\")"
     )
-}
-
-fn settled() -> Timestamp {
-    let now = SystemClock.now() - TimeDelta::seconds(1);
-    now.duration_trunc(TimeDelta::seconds(1)).unwrap()
-}
-
-async fn tick(server: &Server, targets: &[Target], ledger: &mut Ledger, now: Timestamp) {
-    let queries = plan(targets, ledger, now);
-    let answers = server.ask(&queries).await;
-    absorb(ledger, targets, &queries, &answers);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

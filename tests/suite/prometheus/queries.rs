@@ -2,25 +2,19 @@
 
 use std::time::Duration;
 
-use chrono::{DurationRound, TimeDelta};
+use chrono::TimeDelta;
 use serin::analysis::{Judgement, Ledger, Target, Verdict, absorb, judge, plan};
-use serin::clock::{Clock, SystemClock};
 use serin::domain::{CanaryId, Timestamp};
 use serin::ports::Metrics;
 use serin::prometheus::{Server, Settings};
 use serin::spec::{Counters, LatencyCounters, MetricSource, Rule, Unit};
 
-use super::real::target;
+use super::real::{settled, target};
 use crate::support::prometheus::{NAMESPACE, Prometheus, TrafficSource, pause};
 use crate::support::serin::{output, serin};
 
-/// The present, late enough that every sample up to it has been stored.
-fn settled() -> Timestamp {
-    let now = SystemClock.now() - TimeDelta::seconds(1);
-    now.duration_trunc(TimeDelta::seconds(1)).unwrap()
-}
-
-async fn tick(server: &Server, targets: &[Target], ledger: &mut Ledger, now: Timestamp) {
+/// One reading of all targets.
+pub(super) async fn tick(server: &Server, targets: &[Target], ledger: &mut Ledger, now: Timestamp) {
     let queries = plan(targets, ledger, now);
     let answers = server.ask(&queries).await;
     absorb(ledger, targets, &queries, &answers);

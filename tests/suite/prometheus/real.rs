@@ -63,7 +63,7 @@ fn custom(query: &str, max: f64) -> MetricSource {
 }
 
 /// The present, late enough that every sample up to it has been stored.
-fn settled() -> Timestamp {
+pub(super) fn settled() -> Timestamp {
     let now = SystemClock.now() - TimeDelta::seconds(1);
     now.duration_trunc(TimeDelta::seconds(1)).unwrap()
 }
