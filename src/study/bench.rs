@@ -12,7 +12,7 @@ use super::rule::Rule;
 use super::scenario::{self, Cell, Suite, Truth};
 
 /// Two ticks: how fast a violent failure has to be rolled back.
-const SWIFT: i64 = 2 * super::traffic::SCRAPE;
+pub(super) const SWIFT: i64 = 2 * super::traffic::SCRAPE;
 
 /// What to run.
 #[derive(Debug, Clone, PartialEq)]
