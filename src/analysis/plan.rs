@@ -67,14 +67,14 @@ pub fn plan(targets: &[Target], ledger: &Ledger, now: Timestamp) -> Vec<Query> {
     queries
 }
 
-/// A question whose answer does not matter: whoever answers it says what time it is there.
+/// What time it is where samples are dated.
 pub fn clock_query(now: Timestamp) -> Query {
     Query {
         promql: "vector(1)".to_owned(),
         at: whole_second(now),
         range: None,
         lookback: None,
-        purpose: Purpose::Custom(Vec::new()),
+        purpose: Purpose::Clock,
     }
 }
 

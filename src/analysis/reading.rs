@@ -50,6 +50,7 @@ pub fn absorb(ledger: &mut Ledger, targets: &[Target], queries: &[Query], answer
                     checks.read(metric, query, answer);
                 }
             }
+            Purpose::Clock => {}
         }
     }
 }

@@ -98,6 +98,20 @@ pub enum Purpose {
     /// Custom metrics by canary and metric name. With more than one, the answer's label [`CUSTOM_LABEL`] is an index
     /// into this list; a single one is asked as the user wrote it, and its answer carries whatever labels it has.
     Custom(Vec<(CanaryId, String)>),
+    /// What time it is there: whoever answers says so, whatever the answer.
+    Clock,
+}
+
+impl Purpose {
+    /// Seconds that the server's clock may differ from ours for the answer to be of use. A candidate that is measured
+    /// already is judged on, within two scrapes at the usual interval: a bad one is not to stay because a clock drifts.
+    /// What begins to be measured is dated for good, and has to be dated better than scrapes are.
+    pub fn clock_tolerance(&self) -> i64 {
+        match self {
+            Self::Clock => 5,
+            _ => 30,
+        }
+    }
 }
 
 /// What counters are about.

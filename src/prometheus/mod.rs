@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 
 use crate::analysis::{Answer, AskError, Query};
 use crate::clock::{Clock, SystemClock};
+use crate::domain::Timestamp;
 use crate::ports::Metrics;
 
 pub use body::parse;
@@ -30,9 +31,6 @@ const CONCURRENCY: usize = 8;
 /// Parameter of the HTTP API for the longest age of a sample that counts as present. Servers that do not know it
 /// ignore it.
 const LOOKBACK: &str = "lookback_delta";
-
-/// Seconds that the server's clock may differ from ours: two scrapes at the usual interval.
-const MAX_SKEW: i64 = 30;
 
 /// A Prometheus server, or anything that speaks its HTTP API (Mimir, Thanos, VictoriaMetrics).
 #[derive(Debug)]
@@ -180,6 +178,7 @@ async fn one(
         .into_iter()
         .filter_map(|(name, value)| Some((name?, value)));
     let at = query.at.timestamp();
+    let sent = SystemClock.now();
     let response = match query.range {
         None => {
             let mut builder = client.query(&query.promql).at(at).timeout(millis);
@@ -209,13 +208,18 @@ async fn one(
     };
     let response = response.map_err(|error| unreachable(error, deadline))?;
     let date = response.headers().get(reqwest::header::DATE);
-    let ahead = answer::clock_of(date).map(|server| (server - SystemClock.now()).num_seconds());
-    if let Some(seconds) = ahead.filter(|seconds| seconds.abs() > MAX_SKEW)
+    let ahead = answer::clock_of(date).map(|server| ahead_of(server, sent, SystemClock.now()));
+    if let Some(seconds) = ahead.filter(|it| it.abs() > query.purpose.clock_tolerance())
         && response.status().is_success()
     {
         return Err(AskError::Clock(seconds));
     }
     answer::read(response, query.range.is_some(), deadline).await
+}
+
+/// Whole seconds that a server's clock is ahead of ours at least, when it dated its answer between these two moments.
+fn ahead_of(server: Timestamp, sent: Timestamp, received: Timestamp) -> i64 {
+    (server - server.clamp(sent, received.max(sent))).num_seconds()
 }
 
 fn unreachable(error: Error, deadline: Duration) -> AskError {

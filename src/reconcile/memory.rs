@@ -44,8 +44,10 @@ pub struct Memory {
 /// Our clock beside Prometheus' own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ClockCheck {
-    /// They agree, or Prometheus does not say.
+    /// They agree well enough for what was asked, or Prometheus does not say.
     NothingKnown,
+    /// It is not to be asked.
+    NotAsked,
     /// They differ; the sentence says how.
     Off(String),
 }

@@ -156,7 +156,7 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
         let view = self.view(&head).await?;
         let sightings = self.cluster.observe(&view.looked_for(), now).await;
         let sightings = sightings.as_ref();
-        self.memory.clock = (!asking).then_some(ClockCheck::NothingKnown);
+        self.memory.clock = (!asking).then_some(ClockCheck::NotAsked);
         if asking {
             self.judge(&view, sightings, now).await;
         }
@@ -307,8 +307,8 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
         now: Timestamp,
     ) -> Result<Vec<Plan>, RepositoryError> {
         let mut plans = plan::decide(view, sightings, &self.memory, &self.settings, now);
-        if self.memory.clock.is_none() && plan::begins_measuring(&plans) && !plan::is_urgent(&plans)
-        {
+        let is_open = matches!(self.memory.clock, None | Some(ClockCheck::NothingKnown));
+        if is_open && plan::begins_measuring(&plans) && !plan::is_urgent(&plans) {
             let answers = self.metrics.ask(&[analysis::clock_query(now)]).await;
             let check = ClockCheck::of(&answers);
             if let ClockCheck::Off(_) = check {

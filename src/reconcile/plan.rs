@@ -169,7 +169,7 @@ fn observation(
         authors,
         clock_off: match &memory.clock {
             Some(ClockCheck::Off(words)) => Some(words.clone()),
-            Some(ClockCheck::NothingKnown) | None => None,
+            Some(ClockCheck::NothingKnown | ClockCheck::NotAsked) | None => None,
         },
         observed,
         stable: sighting.map_or(Readiness::Unknown, |sighting| sighting.stable.clone()),

@@ -148,7 +148,9 @@ fn the_number_of_queries_does_not_grow_with_canaries() {
             (query.at - start).num_milliseconds() / i64::try_from(step.as_millis()).unwrap() + 1;
         let canaries = match &query.purpose {
             Purpose::Requests(ids) | Purpose::Latency(ids) => ids.len(),
-            Purpose::Custom(_) | Purpose::Counters(..) | Purpose::Checks(..) => unreachable!(),
+            Purpose::Custom(_) | Purpose::Counters(..) | Purpose::Checks(..) | Purpose::Clock => {
+                unreachable!()
+            }
         };
         assert!(
             points <= 2002 && canaries <= 10,

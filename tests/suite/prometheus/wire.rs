@@ -297,24 +297,35 @@ async fn answers_that_cannot_be_read() {
     );
 }
 
-/// A clock that is off would take samples for those of another time; half a minute is within two scrapes.
+/// A clock that is off would take samples for those of another time. Who is measured already is judged on within two
+/// scrapes; what begins to be measured is dated better.
 #[tokio::test]
 async fn a_server_whose_clock_is_off_is_not_believed() {
-    let dated = async |ahead: i64| {
+    let dated = async |purpose: Purpose, ahead: i64| {
         let date = SystemClock.now() + TimeDelta::seconds(ahead);
         let date = date.format("%a, %d %b %Y %H:%M:%S GMT");
         let text = response("200 OK", "application/json", ONE);
         let text = text.replacen("\r\n", &format!("\r\ndate: {date}\r\n"), 1);
-        said(Script::Bytes(text)).await
+        let server = Scripted::start(Script::Bytes(text)).await;
+        let query = Query {
+            purpose,
+            ..query(false)
+        };
+        let asked = Server::new(settings(&server.url)).unwrap();
+        words(&asked.ask(&[query]).await.remove(0))
     };
+    let counters = || Purpose::Requests(Vec::new());
     for (ahead, words) in [(125, "s ahead"), (-125, "s behind")] {
-        let said = dated(ahead).await;
+        let said = dated(counters(), ahead).await;
         assert!(said.starts_with("the clock of Prometheus is 12"), "{said}");
         assert!(said.contains(words), "{said}");
     }
     for ahead in [0, 25, -25] {
-        assert!(dated(ahead).await.starts_with("[Series"));
+        assert!(dated(counters(), ahead).await.starts_with("[Series"));
+        let exactly = dated(Purpose::Clock, ahead).await;
+        assert_eq!(exactly.starts_with("[Series"), ahead == 0, "{exactly}");
     }
+    assert!(dated(Purpose::Clock, -4).await.starts_with("[Series"));
 }
 
 #[tokio::test]
