@@ -77,12 +77,23 @@ struct Size {
     bytes: usize,
 }
 
+/// What the remote does when it is asked to leave out large files.
+#[derive(Clone, Copy)]
+enum Server {
+    /// It sends them: `git fetch` then walks all folders of the last head to see that nothing is missing.
+    Plain,
+    /// It leaves them out, as forges do.
+    Forge,
+}
+
 /// Times in one repository.
 struct Measured {
     /// A step of ours: fetch, read, history, publish.
     step: Duration,
     /// Taking in a commit of somebody else: fetch, read, history.
     foreign: Duration,
+    /// `git fetch` of the same commit into a copy with everything.
+    foreign_by_git: Duration,
     /// Nothing has happened.
     idle: Duration,
     /// From nothing to a fetched branch.
@@ -93,9 +104,9 @@ struct Measured {
     history: Duration,
 }
 
-/// Ten times the files, and ten times the history.
-pub(crate) async fn ten_times(report: &mut Report, is_full: bool) {
-    let base = if is_full {
+/// The repository that others are ten times as large as.
+fn base(report: &Report, is_full: bool) -> Size {
+    if is_full {
         Size {
             files: 2_000,
             commits: 20_000,
@@ -107,39 +118,30 @@ pub(crate) async fn ten_times(report: &mut Report, is_full: bool) {
             commits: report.size(2_000).max(600),
             bytes: 1_000,
         }
-    };
-    let small = measure(base).await;
-    let wide = measure(Size {
+    }
+}
+
+fn label(what: &str, size: Size) -> String {
+    format!("{what}, {} files and {} commits", size.files, size.commits)
+}
+
+/// Ten times the files, and ten times the history.
+pub(crate) async fn ten_times(report: &mut Report, is_full: bool) {
+    let base = base(report, is_full);
+    let small = measure(base, Server::Plain).await;
+    let sized = |commits| Size {
         files: base.files * 10,
+        commits,
         ..base
-    })
-    .await;
-    let large = measure(Size {
-        files: base.files * 10,
-        commits: base.commits * 10,
-        ..base
-    })
-    .await;
-    let label = |what: &str, size: Size| {
-        format!("{what}, {} files and {} commits", size.files, size.commits)
     };
-    for (measured, size) in [
-        (
-            &wide,
-            Size {
-                files: base.files * 10,
-                ..base
-            },
-        ),
-        (
-            &large,
-            Size {
-                files: base.files * 10,
-                commits: base.commits * 10,
-                ..base
-            },
-        ),
-    ] {
+    let (wider, larger) = (sized(base.commits), sized(base.commits * 10));
+    let wide = measure(wider, Server::Plain).await;
+    let large = measure(larger, Server::Plain).await;
+    report.figure(
+        &label("git fetch of somebody's commit", base),
+        small.foreign_by_git,
+    );
+    for (measured, size) in [(&wide, wider), (&large, larger)] {
         report.ratio(
             &label("a step", size),
             measured.step,
@@ -165,32 +167,52 @@ pub(crate) async fn ten_times(report: &mut Report, is_full: bool) {
             1.5,
         );
         report.figure(
+            &label("git fetch of somebody's commit", size),
+            measured.foreign_by_git,
+        );
+        report.figure(
             &label("first look at all histories", size),
             measured.history,
         );
     }
 }
 
-async fn measure(size: Size) -> Measured {
+/// Ten times the files where the remote leaves out large files, so that `git fetch` itself costs the same.
+pub(crate) async fn on_a_forge(report: &mut Report, is_full: bool) {
+    let base = base(report, is_full);
+    let wider = Size {
+        files: base.files * 10,
+        ..base
+    };
+    let small = measure(base, Server::Forge).await;
+    let wide = measure(wider, Server::Forge).await;
+    report.ratio(
+        &label("somebody's commit on a forge", wider),
+        wide.foreign,
+        ("a tenth", small.foreign),
+        1.5,
+    );
+}
+
+async fn measure(size: Size, server: Server) -> Measured {
     let rig = Rig::import(|to| history(to, size));
     let remote = rig.remote();
+    if let Server::Forge = server {
+        git(&remote, &["config", "uploadpack.allowFilter", "true"]);
+    }
     let plain = rig.path("plain.git");
     git(
         &rig.path("."),
         &["init", "--quiet", "--bare", plain.to_str().unwrap()],
     );
-    let ((), fetch) = clocked(|| {
+    let by_git = || {
+        let from = remote.to_str().unwrap();
         git(
             &plain,
-            &[
-                "fetch",
-                "--quiet",
-                "--no-tags",
-                remote.to_str().unwrap(),
-                "+main:main",
-            ],
+            &["fetch", "--quiet", "--no-tags", from, "+main:main"],
         );
-    });
+    };
+    let ((), fetch) = clocked(by_git);
     let ((mut branch, head), sync) = timed(rig.branch("copy")).await;
     let watches = watches();
     branch.snapshot(&head).await.unwrap();
@@ -202,6 +224,7 @@ async fn measure(size: Size) -> Measured {
             .all(|lineage| lineage.ours.is_some())
     );
     let (mut steps, mut foreign, mut idle) = (Vec::new(), Vec::new(), Vec::new());
+    let mut foreign_by_git = Vec::new();
     for round in 1..=ROUNDS {
         let (head, time) = timed(look(&mut branch, &watches)).await;
         idle.push(time);
@@ -211,6 +234,7 @@ async fn measure(size: Size) -> Measured {
         // The next pass looks at what it has written.
         let (_, after) = timed(look(&mut branch, &watches)).await;
         steps.push(time + after);
+        by_git();
         let file = [(
             "apps/t1/f101.yaml".to_owned(),
             format!("v: new {round}\n").into_bytes(),
@@ -220,10 +244,12 @@ async fn measure(size: Size) -> Measured {
         });
         let (_, time) = timed(look(&mut branch, &watches)).await;
         foreign.push(time);
+        foreign_by_git.push(clocked(by_git).1);
     }
     Measured {
         step: best(steps),
         foreign: best(foreign),
+        foreign_by_git: best(foreign_by_git),
         idle: best(idle),
         sync,
         fetch,

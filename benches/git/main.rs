@@ -47,6 +47,7 @@ fn main() {
     }
     if wanted("growth") {
         runtime.block_on(growth::ten_times(&mut report, is_full));
+        runtime.block_on(growth::on_a_forge(&mut report, is_full));
     }
     if !report.is_within_limits() {
         std::process::exit(1);

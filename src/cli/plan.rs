@@ -1,6 +1,7 @@
 //! `serin plan`: what a rollout can find out, and how long that takes, before it is begun.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -178,7 +179,7 @@ impl PlanArgs {
         }
         let shown = path.display();
         match (found.pop(), found.is_empty()) {
-            (Some((_, Ok(canary))), true) => Ok(canary),
+            (Some((_, Ok(canary))), true) => Ok(Arc::unwrap_or_clone(canary)),
             (Some((id, Err(_))), true) => Err(Failure::failed(format!(
                 "the spec of {id} has mistakes: `serin validate {shown}` lists them"
             ))),

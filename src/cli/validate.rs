@@ -128,7 +128,7 @@ impl Report {
             let sound = catalog
                 .canaries
                 .values()
-                .filter_map(|entry| entry.as_ref().ok());
+                .filter_map(|entry| entry.as_deref().ok());
             let sound: Vec<_> = sound.filter(|canary| covered(&canary.home.file)).collect();
             for found in queries::check(tree, &sound, server)? {
                 match found.severity {

@@ -18,7 +18,7 @@ pub struct Memory {
     /// Parsed files by content.
     pub(super) parsed: ParseCache,
     /// Specs of removed canaries, as they were, by the commit they were read from.
-    pub(super) recalled: BTreeMap<CanaryId, (CommitId, ValidatedCanary)>,
+    pub(super) recalled: BTreeMap<CanaryId, (CommitId, Arc<ValidatedCanary>)>,
     /// Evidence.
     pub(super) ledger: Ledger,
     /// When a step was observed, by the time at which it was decided.

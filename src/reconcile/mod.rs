@@ -265,7 +265,7 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
             let before = self.repository.snapshot(&commit).await?;
             if let Some(canary) = situation::last_spec(orphan, &before, &self.memory.parsed) {
                 let recalled = &mut self.memory.recalled;
-                recalled.insert(orphan.id.clone(), (commit, canary));
+                recalled.insert(orphan.id.clone(), (commit, Arc::new(canary)));
             }
         }
         Ok(())

@@ -156,7 +156,7 @@ pub(super) struct Reading {
     skipped: Vec<(String, String)>,
     catalog: Arc<Catalog>,
     share: Share,
-    recalled: BTreeMap<CanaryId, ValidatedCanary>,
+    recalled: BTreeMap<CanaryId, Arc<ValidatedCanary>>,
 }
 
 /// Deployments that run a candidate which still has traffic and is no longer what is proposed: their new manifests
@@ -234,7 +234,7 @@ impl Reading {
         &mut self,
         orphan: &Orphan,
         lineages: &BTreeMap<CanaryId, Lineage>,
-        memory: &BTreeMap<CanaryId, (CommitId, ValidatedCanary)>,
+        memory: &BTreeMap<CanaryId, (CommitId, Arc<ValidatedCanary>)>,
     ) {
         let id = &orphan.id;
         // A commit of ours may itself come after the removal (the drain); then the spec is remembered from before.
@@ -243,7 +243,7 @@ impl Reading {
             && canary.home.folder == orphan.folder
             && lineages.contains_key(id)
         {
-            self.recalled.insert(id.clone(), canary.clone());
+            self.recalled.insert(id.clone(), Arc::clone(canary));
         }
     }
 
@@ -315,7 +315,7 @@ pub(super) fn last_spec(
 ) -> Option<ValidatedCanary> {
     let catalog = Catalog::read_remembering(&before.files, &before.skipped, &mut parsed.beside());
     let found = catalog.canaries.get(&orphan.id)?;
-    let mut canary = found.as_ref().ok()?.clone();
+    let mut canary = ValidatedCanary::clone(found.as_ref().ok()?);
     canary.proposal = None;
     // Its switches went with it: a pause that nobody can end any more must not keep traffic on the candidate.
     canary.controls.paused = false;
@@ -351,7 +351,7 @@ fn read(snapshot: Snapshot, cache: &mut ParseCache) -> (Tree, Arc<Catalog>) {
 
 /// All that HEAD says about one canary whose spec is sound.
 struct Draft<'a> {
-    canary: &'a ValidatedCanary,
+    canary: &'a Arc<ValidatedCanary>,
     removed: bool,
     lineage: &'a Lineage,
     tree: &'a Tree,
@@ -380,7 +380,7 @@ impl Draft<'_> {
             Some(known)
                 if known.origin == origin
                     && known.removed == self.removed
-                    && *known.canary == *self.canary =>
+                    && is_same(&known.canary, self.canary) =>
             {
                 Standing::Sound(Arc::clone(known))
             }
@@ -410,7 +410,7 @@ impl Draft<'_> {
             Err(diagnostics) => return Standing::Broken(diagnostics),
         };
         let stale = match rendering {
-            Some(known) if known.state == state && *known.canary == *self.canary => {
+            Some(known) if known.state == state && is_same(&known.canary, self.canary) => {
                 stale(&known.files, &files)
             }
             _ => stale(&rendered(self.canary, &state), &files),
@@ -420,7 +420,7 @@ impl Draft<'_> {
             !stale.is_empty() || !matches!(what, Intervention::ManifestEdited { .. })
         });
         Standing::Sound(Arc::new(Sound {
-            canary: Arc::new(self.canary.clone()),
+            canary: Arc::clone(self.canary),
             removed: self.removed,
             state,
             intervention,
@@ -430,6 +430,11 @@ impl Draft<'_> {
             origin,
         }))
     }
+}
+
+/// Whether two specs are equal; one that was not read again is the very same.
+fn is_same(one: &Arc<ValidatedCanary>, other: &Arc<ValidatedCanary>) -> bool {
+    Arc::ptr_eq(one, other) || one == other
 }
 
 /// What spec and state render to, kept for the commit that will be read back.

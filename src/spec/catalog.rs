@@ -3,25 +3,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::draft::Draft;
 use super::file::{Facts, mentions};
-use super::mistake::{Mistake, suggestion};
-use super::names::{canonical_gateway, canonical_host};
+use super::mistake::suggestion;
 use super::parse_cache::ParseCache;
 use super::promotion::Files;
-use super::resolve::resolve;
-use super::tree::{DEFAULT_NAMESPACE, Tree, is_ours};
-use super::{Diagnostic, Home, Severity, ValidatedCanary, Workload};
-use crate::domain::{API_GROUP, CanaryId, RepoPath, files};
+use super::tree::{Tree, folder, is_named};
+use super::{Diagnostic, Severity, ValidatedCanary, Workload};
+use crate::domain::{API_GROUP, CanaryId, RepoPath};
+pub(super) use entries::Entries;
+use entries::Entry;
 
-/// Most other canaries that a message about one names.
-const MOST_NAMED: usize = 3;
+mod clashes;
+mod entries;
 
 /// All canaries of a repository.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Catalog {
     /// Each canary, validated or with what is wrong with it.
-    pub canaries: BTreeMap<CanaryId, Result<ValidatedCanary, Rejected>>,
+    pub canaries: BTreeMap<CanaryId, Result<Arc<ValidatedCanary>, Rejected>>,
     /// Generated folders of canaries that are no longer written anywhere.
     pub orphans: Vec<Orphan>,
     /// Everything there is to say, about canaries and about files, in the order of files and lines.
@@ -50,15 +49,6 @@ pub struct Orphan {
     pub folder: RepoPath,
 }
 
-/// A canary on its way through the checks.
-struct Entry<'a> {
-    id: CanaryId,
-    home: Home,
-    draft: &'a Draft,
-    canary: Option<ValidatedCanary>,
-    diagnostics: Vec<Diagnostic>,
-}
-
 impl Catalog {
     /// Reads a tree: every YAML file with the identity of its content.
     pub fn read(tree: &Files, cache: &mut ParseCache) -> Self {
@@ -76,8 +66,9 @@ impl Catalog {
         Arc::try_unwrap(catalog).unwrap_or_else(|shared| (*shared).clone())
     }
 
-    /// The same, remembering the outcome: only what differs from the tree of the last call with this memory is parsed, and
-    /// as long as only files of ours changed, the catalog is the one of before, or of another reader of the same facts.
+    /// The same, remembering the outcome: only what differs from the tree of the last call with this memory is parsed, only
+    /// canaries that this may concern are validated, and as long as only files of ours changed, the catalog is the one of
+    /// before, or of another reader of the same facts.
     pub fn read_remembering(
         tree: &Arc<Files>,
         skipped: &[(String, String)],
@@ -99,33 +90,35 @@ impl Catalog {
                 unreadable.files.push((path.clone(), content));
             }
         }
-        let catalog = Arc::new(Self::assemble(&cache.facts(), &unreadable));
+        let (entries, facts) = cache.entries();
+        let catalog = Arc::new(Self::assemble(&entries, &facts, &unreadable));
+        drop(facts);
+        cache.remember(entries);
         cache.share(skipped, &catalog);
         catalog
     }
 
-    fn assemble(facts: &BTreeMap<RepoPath, Arc<Facts>>, unreadable: &Unreadable<'_>) -> Self {
+    fn assemble(
+        entries: &Entries,
+        facts: &BTreeMap<RepoPath, Arc<Facts>>,
+        unreadable: &Unreadable<'_>,
+    ) -> Self {
         let mut diagnostics: Vec<Diagnostic> = facts
             .iter()
             .flat_map(|(path, facts)| facts.mistakes.iter().map(|mistake| mistake.in_file(path)))
             .collect();
-        let ours = generated_folders(facts);
-        let tree = Tree::new(facts, &ours);
-        let mut entries = Vec::new();
-        for (path, facts) in facts.iter().filter(|(path, _)| !is_ours(path, &ours)) {
-            for draft in &facts.canaries {
-                entries.extend(entry(draft, path, facts, &tree, &mut diagnostics));
-            }
-        }
-        check_folders(&mut entries, facts);
-        check_duplicates(&mut entries);
-        check_claims(&mut entries);
+        let files = entries.files.values();
+        diagnostics.extend(files.flat_map(|in_file| in_file.remarks.iter().cloned()));
+        let all: Vec<&Entry> = entries.iter().collect();
+        let mut blames = clashes::find(&all, facts);
         let mut catalog = Self::default();
-        for entry in entries {
-            diagnostics.extend(entry.diagnostics.iter().cloned());
-            catalog.take(entry);
+        for (index, entry) in all.iter().enumerate() {
+            let mut found = entry.diagnostics.clone();
+            found.extend(blames.remove(&index).unwrap_or_default());
+            diagnostics.extend(found.iter().cloned());
+            catalog.take(entry, found);
         }
-        diagnostics.extend(catalog.idle_markers(&tree));
+        diagnostics.extend(catalog.idle_markers(&entries.tree));
         catalog.diagnostics = diagnostics;
         catalog.take_state_files(facts, unreadable);
         catalog.diagnostics.sort();
@@ -133,25 +126,18 @@ impl Catalog {
         catalog
     }
 
-    fn take(&mut self, entry: Entry<'_>) {
-        let Entry {
-            id,
-            home,
-            canary,
-            diagnostics,
-            ..
-        } = entry;
+    fn take(&mut self, entry: &Entry, diagnostics: Vec<Diagnostic>) {
         let is_wrong = diagnostics.iter().any(|d| d.severity == Severity::Error);
-        let result = match canary.filter(|_| !is_wrong) {
-            Some(canary) => Ok(canary),
+        let result = match entry.canary.as_ref().filter(|_| !is_wrong) {
+            Some(canary) => Ok(Arc::clone(canary)),
             None => Err(Rejected {
-                id: id.clone(),
-                file: home.file,
-                folder: home.folder,
+                id: entry.id.clone(),
+                file: entry.home.file.clone(),
+                folder: entry.home.folder.clone(),
                 diagnostics,
             }),
         };
-        match self.canaries.get_mut(&id) {
+        match self.canaries.get_mut(&entry.id) {
             // The second of two with one name: both were told so, the first keeps the place.
             Some(Err(first)) => {
                 if let Err(second) = result {
@@ -160,13 +146,13 @@ impl Catalog {
             }
             Some(Ok(_)) => {}
             None => {
-                self.canaries.insert(id, result);
+                self.canaries.insert(entry.id.clone(), result);
             }
         }
     }
 
     /// Marker comments that nobody reads.
-    fn idle_markers(&self, tree: &Tree<'_>) -> Vec<Diagnostic> {
+    fn idle_markers(&self, tree: &Tree) -> Vec<Diagnostic> {
         let idle = tree.all_markers().filter_map(|(file, marker)| {
             let id = &marker.canary;
             let why = match self.canaries.get(id) {
@@ -198,29 +184,23 @@ impl Catalog {
         facts: &BTreeMap<RepoPath, Arc<Facts>>,
         unreadable: &Unreadable<'_>,
     ) {
-        let homes: BTreeMap<CanaryId, RepoPath> = self
-            .canaries
-            .iter()
-            .map(|(id, result)| (id.clone(), folder_of(result).clone()))
-            .collect();
-        for (path, id) in facts
-            .iter()
-            .filter_map(|(path, facts)| Some((path, facts.rollout.clone()?)))
-        {
+        let mut hidden = Vec::new();
+        for (path, facts) in facts {
+            let Some(id) = &facts.rollout else { continue };
             let Some(here) = path.parent() else { continue };
-            let message = match homes.get(&id) {
+            let message = match self.canaries.get(id).map(folder_of) {
                 Some(folder) if *folder == here => continue,
                 Some(folder) => format!(
                     "this is the state of the canary `{id}`, whose folder is {folder}: it is ignored here"
                 ),
                 None => {
-                    if let Some((owner, _)) = homes.iter().find(|(_, folder)| **folder == here) {
+                    if let Some(owner) = self.owner(&here) {
                         format!(
                             "this is the state of a canary `{id}` that is no longer there, in the folder of `{owner}`: \
                              it is ignored"
                         )
                     } else if let Some((file, diagnostics)) =
-                        unreadable.may_hold(&id, &here, &self.diagnostics)
+                        unreadable.may_hold(id, &here, &self.diagnostics)
                     {
                         let rejected = Rejected {
                             id: id.clone(),
@@ -228,9 +208,10 @@ impl Catalog {
                             folder: here,
                             diagnostics,
                         };
-                        self.canaries.insert(id, Err(rejected));
+                        hidden.push(rejected);
                         continue;
                     } else {
+                        let id = id.clone();
                         self.orphans.push(Orphan { id, folder: here });
                         continue;
                     }
@@ -244,10 +225,20 @@ impl Catalog {
                 message,
             });
         }
+        for rejected in hidden {
+            self.canaries.insert(rejected.id.clone(), Err(rejected));
+        }
+    }
+
+    /// The canary that has this folder.
+    fn owner(&self, folder: &RepoPath) -> Option<&CanaryId> {
+        let mut canaries = self.canaries.iter();
+        let found = canaries.find(|(_, result)| folder_of(result) == folder);
+        found.map(|(id, _)| id)
     }
 }
 
-fn folder_of(result: &Result<ValidatedCanary, Rejected>) -> &RepoPath {
+fn folder_of(result: &Result<Arc<ValidatedCanary>, Rejected>) -> &RepoPath {
     match result {
         Ok(canary) => &canary.home.folder,
         Err(rejected) => &rejected.folder,
@@ -307,215 +298,16 @@ pub(super) fn is_template(path: &RepoPath, charts: &BTreeSet<String>) -> bool {
     })
 }
 
-/// The folders that Serin writes in, whatever they are called.
+/// The folders that Serin writes in although they are not named as such.
 pub(super) fn generated_folders(facts: &BTreeMap<RepoPath, Arc<Facts>>) -> BTreeSet<RepoPath> {
     let with_state = facts
         .iter()
-        .filter(|(_, facts)| facts.rollout.is_some())
+        .filter(|(path, facts)| facts.rollout.is_some() && !is_named(folder(path)))
         .filter_map(|(path, _)| path.parent());
     let chosen = facts.iter().flat_map(|(path, facts)| {
         let drafts = facts.canaries.iter();
         drafts.filter_map(|draft| path.sibling(draft.folder.as_ref()?))
     });
+    let chosen = chosen.filter(|folder| !is_named(folder.as_str()));
     with_state.chain(chosen).collect()
-}
-
-fn entry<'a>(
-    draft: &'a Draft,
-    path: &RepoPath,
-    facts: &Facts,
-    tree: &Tree<'_>,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Option<Entry<'a>> {
-    let here = |mistake: &Mistake| mistake.in_file(path);
-    let mut own: Vec<Diagnostic> = draft.mistakes.iter().map(here).collect();
-    let given = tree.namespaces(path);
-    let namespace = match (&draft.namespace, given.len()) {
-        (Some(namespace), _) => namespace.clone(),
-        (None, 0) => DEFAULT_NAMESPACE.to_owned(),
-        (None, 1) => given.into_iter().collect(),
-        (None, _) => {
-            own.push(Diagnostic {
-                file: path.clone(),
-                line: draft.place.line,
-                column: draft.place.column,
-                severity: Severity::Error,
-                message: format!(
-                    "kustomizations give this canary several namespaces ({}): write `metadata.namespace`",
-                    super::mistake::listed(given.iter().copied())
-                ),
-            });
-            given
-                .into_iter()
-                .next()
-                .unwrap_or(DEFAULT_NAMESPACE)
-                .to_owned()
-        }
-    };
-    let id = CanaryId::new(printable(&namespace), printable(&draft.name));
-    let folder_name = draft
-        .folder
-        .clone()
-        .unwrap_or_else(|| files::folder_name(&id.name));
-    let Some(folder) = path.sibling(&folder_name) else {
-        // The name is not one for a file; the draft says so.
-        diagnostics.extend(own);
-        return None;
-    };
-    let home = Home {
-        file: path.clone(),
-        folder,
-    };
-    let mut canary = None;
-    if let Some(parts) = &draft.parts {
-        let resolved = resolve(draft, parts, &id, &home, tree);
-        canary = resolved.canary;
-        let found = resolved.mistakes.into_sorted();
-        own.extend(found.iter().map(here));
-        diagnostics.extend(resolved.remarks);
-    } else if own.iter().all(|d| d.severity != Severity::Error) {
-        // Its document was cut off by a mistake in the YAML.
-        own.extend(facts.mistakes.iter().map(here));
-    }
-    Some(Entry {
-        id,
-        home,
-        draft,
-        canary,
-        diagnostics: own,
-    })
-}
-
-/// A name as it may stand in logs and tables. One with control characters is refused, and still has to be told of.
-fn printable(name: &str) -> String {
-    name.replace(|c: char| c.is_control(), "\u{fffd}")
-}
-
-impl Entry<'_> {
-    fn blame(&mut self, message: String) {
-        self.diagnostics.push(Diagnostic {
-            file: self.home.file.clone(),
-            line: self.draft.place.line,
-            column: self.draft.place.column,
-            severity: Severity::Error,
-            message,
-        });
-    }
-
-    fn written_at(&self) -> String {
-        format!("{}:{}", self.home.file, self.draft.place.line)
-    }
-}
-
-/// A folder of another name must not hold files of the user's that ours would replace.
-fn check_folders(entries: &mut [Entry<'_>], facts: &BTreeMap<RepoPath, Arc<Facts>>) {
-    for entry in entries
-        .iter_mut()
-        .filter(|entry| entry.draft.folder.is_some())
-    {
-        let folder = &entry.home.folder;
-        let path = |name: &str| folder.join(name);
-        let has_state = path(files::ROLLOUT).is_some_and(|path| facts.contains_key(&path));
-        let in_the_way = files::ALL
-            .iter()
-            .filter_map(|name| path(name))
-            .find(|path| facts.contains_key(path));
-        if let Some(file) = in_the_way.filter(|_| !has_state) {
-            entry.blame(format!(
-                "`spec.folder` is {folder}, but {file} is there already and not Serin's: choose a folder that is empty"
-            ));
-        }
-    }
-}
-
-fn check_duplicates(entries: &mut [Entry<'_>]) {
-    let mut by_id: BTreeMap<CanaryId, Vec<usize>> = BTreeMap::new();
-    for (index, entry) in entries.iter().enumerate() {
-        by_id.entry(entry.id.clone()).or_default().push(index);
-    }
-    for (id, indices) in by_id.iter().filter(|(_, indices)| indices.len() > 1) {
-        for index in indices {
-            let others = indices.iter().filter(|other| *other != index);
-            let others: Vec<_> = others
-                .take(MOST_NAMED)
-                .map(|other| entries[*other].written_at())
-                .collect();
-            entries[*index].blame(format!(
-                "the canary `{id}` is written twice: also in {}",
-                others.join(", ")
-            ));
-        }
-    }
-}
-
-/// What two canaries may not both have: a host on a gateway, a Service, a Deployment, a folder.
-fn check_claims(entries: &mut [Entry<'_>]) {
-    let mut claims: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
-    for (index, entry) in entries.iter().enumerate() {
-        let folder = entry
-            .draft
-            .parts
-            .as_ref()
-            .map(|_| format!("the folder {}", entry.home.folder));
-        for claim in entry.canary.iter().flat_map(claims_of).chain(folder) {
-            claims.entry(claim).or_default().insert(index);
-        }
-    }
-    // By pair, so that two canaries that share much are told once.
-    let mut shared: BTreeMap<(usize, usize), Vec<String>> = BTreeMap::new();
-    for (claim, indices) in claims {
-        for one in &indices {
-            let others = indices.iter().filter(|other| *other != one);
-            for other in others.take(MOST_NAMED) {
-                // Two documents of one canary were told already.
-                if entries[*one].id != entries[*other].id {
-                    shared
-                        .entry((*one, *other))
-                        .or_default()
-                        .push(claim.clone());
-                }
-            }
-        }
-    }
-    for ((one, other), claims) in shared {
-        let (id, place) = (entries[other].id.clone(), entries[other].written_at());
-        entries[one].blame(format!(
-            "the canary `{id}` ({place}) already has {}: two canaries cannot steer the same traffic",
-            claims.join(", ")
-        ));
-    }
-}
-
-fn claims_of(canary: &ValidatedCanary) -> BTreeSet<String> {
-    let namespace = &canary.id.namespace;
-    let route = &canary.route;
-    let mesh = ["mesh".to_owned()];
-    let gateways = if route.gateways.is_empty() {
-        &mesh[..]
-    } else {
-        &route.gateways[..]
-    };
-    let hosts = route.hosts.iter().flat_map(|host| {
-        gateways.iter().map(move |gateway| {
-            let host = canonical_host(host, namespace);
-            match canonical_gateway(gateway, namespace).as_str() {
-                "mesh" => format!("the host `{host}` in the mesh"),
-                gateway => format!("the host `{host}` on the gateway `{gateway}`"),
-            }
-        })
-    });
-    let deployments = match &canary.workload {
-        Workload::Managed(managed) => vec![managed.deployment.clone()],
-        Workload::BringYourOwn(versions) => versions
-            .stable_deployments
-            .iter()
-            .chain(&versions.candidate_deployments)
-            .cloned()
-            .collect(),
-    };
-    let deployments = deployments
-        .into_iter()
-        .map(|name| format!("the Deployment `{namespace}/{name}`"));
-    let service = format!("the Service `{namespace}/{}`", route.service);
-    hosts.chain(deployments).chain([service]).collect()
 }

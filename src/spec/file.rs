@@ -22,9 +22,9 @@ pub(super) struct Facts {
     /// Whether some document of it could not be read.
     pub(super) is_broken: bool,
     pub(super) canaries: Vec<Draft>,
-    pub(super) deployments: Vec<DeploymentFact>,
-    pub(super) services: Vec<ServiceFact>,
-    pub(super) kustomization: Option<KustomizationFact>,
+    pub(super) deployments: Vec<Arc<DeploymentFact>>,
+    pub(super) services: Vec<Arc<ServiceFact>>,
+    pub(super) kustomization: Option<Arc<KustomizationFact>>,
     /// The canary that a state file belongs to.
     pub(super) rollout: Option<CanaryId>,
     /// Where images of canaries are written.
@@ -176,12 +176,14 @@ impl Facts {
             }
             (API_GROUP, "Rollout") => {}
             (API_GROUP, _) => self.take_unknown(root, kind),
-            ("apps", "Deployment") => self.deployments.extend(deployment(root)),
-            ("", "Service") if api_version == "v1" => self.services.extend(service(root)),
+            ("apps", "Deployment") => self.deployments.extend(deployment(root).map(Arc::new)),
+            ("", "Service") if api_version == "v1" => {
+                self.services.extend(service(root).map(Arc::new))
+            }
             _ if role == Role::Kustomization
                 && matches!(kind, "" | "Kustomization" | "Component") =>
             {
-                self.kustomization = Some(kustomization(root));
+                self.kustomization = Some(Arc::new(kustomization(root)));
             }
             _ => {}
         }

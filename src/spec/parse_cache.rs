@@ -1,12 +1,12 @@
-//! What is remembered between two readings: facts of files by content, and those of the tree that was read last, so that
-//! only what differs from it is looked at.
+//! What is remembered between two readings: facts of files by content, and those of the tree that was read last with its
+//! canaries, so that only what differs from it is looked at, and only canaries that this concerns are validated.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::catalog::{Catalog, is_template};
+use super::catalog::{Catalog, Entries, generated_folders, is_template};
 use super::file::{self, Facts, Role};
 use super::promotion::Files;
 use super::tree::folder;
@@ -26,6 +26,10 @@ pub struct ParseCache {
     present: Present,
     /// The last catalog that was read with this memory. `None` as soon as anything that it rests on has changed.
     catalog: Option<Kept>,
+    /// The canaries of the last catalog that was assembled here.
+    entries: Option<Entries>,
+    /// The files that have changed since for a catalog.
+    changed: BTreeSet<RepoPath>,
 }
 
 /// A catalog, and the paths that it was read without.
@@ -189,6 +193,22 @@ impl ParseCache {
         )
     }
 
+    /// All canaries of the tree that was read last, and the facts that they come from. What no change since the last time
+    /// concerns is as it was.
+    pub(super) fn entries(&mut self) -> (Entries, Cow<'_, BTreeMap<RepoPath, Arc<Facts>>>) {
+        let (known, changed) = (self.entries.take(), std::mem::take(&mut self.changed));
+        let facts = self.facts();
+        let ours = generated_folders(&facts);
+        let updated = known.and_then(|known| known.update(&facts, &changed, &ours));
+        let entries = updated.unwrap_or_else(|| Entries::new(&facts, ours));
+        (entries, facts)
+    }
+
+    /// Remembers them.
+    pub(super) fn remember(&mut self, entries: Entries) {
+        self.entries = Some(entries);
+    }
+
     /// Reads a tree: what differs from the one before.
     pub(super) fn read(&mut self, tree: &Arc<Files>) {
         let Present {
@@ -205,6 +225,7 @@ impl ParseCache {
             };
             if is_new {
                 self.catalog = None;
+                self.entries = None;
             }
         }
         let before: Vec<_> = changed.iter().map(|path| told(&facts, path)).collect();
@@ -215,12 +236,13 @@ impl ParseCache {
                 None => facts.remove(*path),
             };
         }
-        let is_unchanged = changed
-            .iter()
-            .zip(before)
-            .all(|(path, before)| is_same(before.as_deref(), told(&facts, path).as_deref()));
-        if !is_unchanged {
-            self.catalog = None;
+        for (path, before) in changed.iter().zip(before) {
+            if !is_same(before.as_deref(), told(&facts, path).as_deref()) {
+                self.catalog = None;
+                if self.entries.is_some() {
+                    self.changed.insert((*path).clone());
+                }
+            }
         }
         self.forget(&old, &changed);
         self.present = Present {

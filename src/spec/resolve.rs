@@ -31,7 +31,7 @@ pub(super) fn resolve(
     parts: &Parts,
     id: &CanaryId,
     home: &Home,
-    tree: &Tree<'_>,
+    tree: &Tree,
 ) -> Resolved {
     let mut job = Job {
         id,
@@ -71,20 +71,20 @@ pub(super) fn resolve(
 
 type Outcome = Option<(Workload, Version, Option<Candidate>)>;
 
-struct Job<'t, 'a> {
-    id: &'t CanaryId,
-    home: &'t Home,
-    tree: &'t Tree<'a>,
+struct Job<'a> {
+    id: &'a CanaryId,
+    home: &'a Home,
+    tree: &'a Tree,
     mistakes: Mistakes,
     remarks: Vec<Diagnostic>,
 }
 
-impl<'a> Job<'_, 'a> {
+impl<'a> Job<'a> {
     fn service(&mut self, parts: &Parts) -> Option<&'a ServiceFact> {
         let place = parts.route_places.service;
         let name = &parts.route.service;
         let service = match self.tree.service(&self.id.namespace, name, &self.home.file) {
-            Ok(placed) => placed.fact,
+            Ok(placed) => &*placed.fact,
             Err(problem) => {
                 self.mistakes.error(place, problem);
                 return None;
@@ -208,7 +208,8 @@ impl<'a> Job<'_, 'a> {
                 ),
             );
         }
-        let markers = self.tree.markers(self.id).iter().copied();
+        let markers = self.tree.markers(self.id).iter();
+        let markers = markers.map(|(file, marker)| (file, marker));
         let marked = marker::by_container(markers).and_then(|marked| match marked.is_empty() {
             true => Ok(()),
             false => marker::apply(Arc::make_mut(&mut found.manifest), &marked),

@@ -103,7 +103,8 @@ fn read(files: &Files) -> ValidatedCanary {
     let catalog = Catalog::read(files, &mut ParseCache::default());
     let id = CanaryId::new("test", "podinfo");
     let canary = catalog.canaries.get(&id).cloned().unwrap();
-    canary.unwrap_or_else(|rejected| panic!("{:#?}", rejected.diagnostics))
+    let canary = canary.unwrap_or_else(|rejected| panic!("{:#?}", rejected.diagnostics));
+    std::sync::Arc::unwrap_or_clone(canary)
 }
 
 fn manifest(canary: &ValidatedCanary) -> Value {

@@ -130,7 +130,7 @@ struct Target<'t, 'f> {
 struct Job<'t, 'f, 'a> {
     asked: &'t Asked<'a>,
     files: &'f Files,
-    tree: &'t Tree<'f>,
+    tree: &'t Tree,
     objects: &'t Objects<'f>,
 }
 
@@ -180,7 +180,7 @@ impl<'t, 'f> Job<'t, 'f, '_> {
         if let Some(own) = &object.own_namespace {
             return Ok((own.clone(), Some(own.clone()), beside));
         }
-        let sources = self.tree.namespace_sources(object.file);
+        let sources = self.tree.namespaces(object.file);
         let asked = self.asked.namespace.map(str::to_owned);
         match (sources.len(), asked) {
             (0, asked) => {
@@ -192,21 +192,21 @@ impl<'t, 'f> Job<'t, 'f, '_> {
                 ))
             }
             (1, _) => {
-                let namespace = sources.keys().next().copied().unwrap_or_default();
+                let namespace = sources.keys().next().cloned().unwrap_or_default();
                 // The canary is no resource of the kustomization, so it says so itself.
-                Ok((namespace.to_owned(), Some(namespace.to_owned()), beside))
+                Ok((namespace.clone(), Some(namespace), beside))
             }
             (_, Some(asked)) => {
-                let source = sources.get(asked.as_str()).map(|path| (*path).clone());
+                let source = sources.get(&asked).cloned();
                 Ok((asked.clone(), Some(asked), source.unwrap_or(beside)))
             }
             (_, None) => Err(Unclear(format!(
                 "kustomizations bring the Deployment `{}` into several namespaces: say which, as in \
                  `serin adopt {}/{}`; there are {}",
                 object.name,
-                sources.keys().next().copied().unwrap_or_default(),
+                sources.keys().next().map_or("", String::as_str),
                 object.name,
-                listed(sources.keys().copied())
+                listed(sources.keys().map(String::as_str))
             ))),
         }
     }

@@ -48,7 +48,7 @@ pub(super) struct Object<'f> {
 pub(super) struct Objects<'f>(Vec<Object<'f>>);
 
 impl<'f> Objects<'f> {
-    pub(super) fn read(files: &'f Files, facts: &AllFacts, tree: &Tree<'_>) -> Self {
+    pub(super) fn read(files: &'f Files, facts: &AllFacts, tree: &Tree) -> Self {
         let ours = catalog::generated_folders(facts);
         let charts = files
             .keys()
@@ -61,11 +61,7 @@ impl<'f> Objects<'f> {
             if !interesting || is_ours(file, &ours) || catalog::is_template(file, &charts) {
                 continue;
             }
-            let given: BTreeSet<String> = tree
-                .namespaces(file)
-                .into_iter()
-                .map(str::to_owned)
-                .collect();
+            let given = tree.namespaces(file).into_keys().collect();
             for document in node::parse(content).documents {
                 objects.extend(Object::read(file, &document, &given));
             }

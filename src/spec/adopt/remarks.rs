@@ -188,7 +188,7 @@ fn is(host: &str, subject: &Subject<'_, '_>) -> bool {
 }
 
 /// How the generated folder gets into a kustomization beside the canary.
-pub(super) fn of_kustomization(tree: &Tree<'_>, name: &str, file: &RepoPath) -> Option<String> {
+pub(super) fn of_kustomization(tree: &Tree, name: &str, file: &RepoPath) -> Option<String> {
     let kustomization = tree.kustomization_beside(file)?;
     Some(format!(
         "{kustomization} lists what is applied: after Serin's first commit add `{}` to its `resources`, else the routes and \

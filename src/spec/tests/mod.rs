@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::{Candidate, Catalog, ParseCache, ValidatedCanary};
 use crate::domain::{BlobId, RepoPath, Revision};
 
+mod changes;
 mod identity;
 mod judging;
 mod mistakes;

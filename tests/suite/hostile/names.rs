@@ -48,7 +48,7 @@ fn canary(name: &str) -> Value {
 }
 
 fn sound(catalog: &Catalog) -> Option<&ValidatedCanary> {
-    catalog.canaries.values().next()?.as_ref().ok()
+    catalog.canaries.values().next()?.as_deref().ok()
 }
 
 const BROKEN: [&str; 14] = [
