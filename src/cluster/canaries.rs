@@ -247,9 +247,9 @@ impl Canaries {
     ) -> Call {
         let reference = ObjectReference {
             api_version: Some(api_version.to_owned()),
-            kind: Some(key.kind.kind.clone()),
-            name: Some(key.name.clone()),
-            namespace: key.namespace.clone(),
+            kind: Some(key.kind.kind.to_string()),
+            name: Some(key.name.to_string()),
+            namespace: key.namespace.as_ref().map(ToString::to_string),
             uid: Some(uid.to_owned()),
             ..ObjectReference::default()
         };

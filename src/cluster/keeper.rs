@@ -10,9 +10,10 @@ use super::call::Caller;
 use super::connect::Settings;
 use super::kustomize::Kustomize;
 use super::watch::{Resources, Seen, Watcher};
-use crate::applier::desired::{self, Desired};
+use crate::applier::atom::Atom;
+use crate::applier::desired::{Desired, Source};
 use crate::applier::order::{is_cluster_scoped, is_watched_whole};
-use crate::applier::{Kind, Ledger, ObjectKey, Outcome, ReadCache, Scopes};
+use crate::applier::{Assembly, Kind, Ledger, ObjectKey, Outcome, Scopes};
 use crate::clock::Clock;
 use crate::domain::{CommitId, OWNER_LABEL};
 use crate::lease::Share;
@@ -98,7 +99,7 @@ pub(super) struct Keeper<K> {
 
 /// Where manifests come from, remembered between two trees.
 struct Sources {
-    cache: ReadCache,
+    assembly: Assembly,
     kustomize: Kustomize,
 }
 
@@ -127,7 +128,7 @@ impl<K: Clock + 'static> Keeper<K> {
             owner: settings.policy.owner.clone(),
         };
         let sources = Sources {
-            cache: ReadCache::default(),
+            assembly: Assembly::default(),
             kustomize: Kustomize::new(settings.scratch.clone()),
         };
         Self {
@@ -261,9 +262,9 @@ impl<K: Clock + 'static> Keeper<K> {
         let always = ALWAYS.iter().copied();
         let pruned = PRUNED.iter().copied();
         let also = always.chain(pruned.filter(|_| self.settings.policy.prune));
-        let also = also.map(|(version, kind)| (Kind::of(version, kind), version.to_owned()));
+        let also = also.map(|(version, kind)| (Kind::of(version, kind), Atom::of(version)));
         let external = self.settings.policy.external;
-        let mut wanted: BTreeMap<Kind, String> = also.collect();
+        let mut wanted: BTreeMap<Kind, Atom> = also.collect();
         if !external {
             wanted.extend(kinds);
         }
@@ -272,7 +273,8 @@ impl<K: Clock + 'static> Keeper<K> {
                 let selector = format!("{OWNER_LABEL}={}", self.settings.policy.owner);
                 let selector = (!is_watched_whole(&kind)).then_some(selector);
                 let watcher = self.watcher.clone();
-                self.watches.spawn(watcher.run(kind, api_version, selector));
+                self.watches
+                    .spawn(watcher.run(kind, api_version.to_string(), selector));
             }
         }
     }
@@ -313,22 +315,19 @@ async fn read(
     let files = Arc::clone(&tree.files);
     // Parsing thousands of files takes a while, and must not keep others from running.
     let sorted = tokio::task::spawn_blocking(move || {
-        let sorted = desired::sort(&files, &mut held.cache);
+        let sorted = held.assembly.sort(&files);
         (held, sorted)
     });
     let (mut held, sorted) = sorted.await.ok()?;
     let built = held.kustomize.build(&tree.files, &sorted.builds).await;
     let assembled = tokio::task::spawn_blocking(move || {
-        let mut desired = desired::assemble(
-            &desired::Source {
-                commit: &commit,
-                files: &tree.files,
-                skipped: &tree.skipped,
-            },
-            (&sorted, &built),
-            &mut held.cache,
-            (&scopes, &confined),
-        );
+        let source = Source {
+            commit: &commit,
+            files: &tree.files,
+            skipped: &tree.skipped,
+        };
+        let known = (&scopes, &confined);
+        let mut desired = held.assembly.assemble(&source, (&sorted, &built), known);
         desired.held_back = tree.held_back;
         desired.keep(share);
         desired

@@ -16,6 +16,7 @@ use serde_json::Value;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 
+use crate::applier::atom::Atom;
 use crate::applier::live::key_of;
 use crate::applier::{Kind, ObjectKey};
 
@@ -55,7 +56,7 @@ pub(super) enum Seen {
     /// An object as it is.
     Object(Box<Value>),
     /// An object is gone; which incarnation of it.
-    Gone(ObjectKey, String),
+    Gone(ObjectKey, Box<str>),
     /// All objects of the kind were told.
     Synced(Kind),
     /// The kind cannot be seen, in the server's words.
@@ -189,7 +190,7 @@ struct One {
     /// Streams of the same kind that did not tell everything yet.
     waiting: Arc<Mutex<usize>>,
     /// What was told, by namespace and name, with its incarnation; the flag says whether the present round told it again.
-    known: BTreeMap<(Option<String>, String), (Box<str>, bool)>,
+    known: BTreeMap<(Option<Atom>, Box<str>), (Box<str>, bool)>,
     is_synced: bool,
 }
 
@@ -227,7 +228,7 @@ impl One {
             return Some(());
         };
         let key = key_of(&value);
-        let place = (key.namespace, key.name);
+        let place = (key.namespace.clone(), key.name.clone());
         self.known.insert(place, (uid.into(), true));
         self.events.send(Seen::Object(Box::new(value))).await.ok()
     }
@@ -240,7 +241,7 @@ impl One {
         let key = key_of(&value);
         let place = (key.namespace.clone(), key.name.clone());
         self.known.remove(&place);
-        self.events.send(Seen::Gone(key, uid)).await.ok()
+        self.events.send(Seen::Gone(key, uid.into())).await.ok()
     }
 
     /// Everything was told: what was known and was not told again is gone.
@@ -248,12 +249,8 @@ impl One {
         let lost = self.known.extract_if(.., |_, (_, is_fresh)| !*is_fresh);
         let lost: Vec<_> = lost.collect();
         for ((namespace, name), (uid, _)) in lost {
-            let key = ObjectKey {
-                kind: self.kind.clone(),
-                namespace,
-                name,
-            };
-            self.events.send(Seen::Gone(key, uid.into())).await.ok()?;
+            let key = ObjectKey::new(self.kind.clone(), namespace.as_deref(), &name);
+            self.events.send(Seen::Gone(key, uid)).await.ok()?;
         }
         if !self.is_synced {
             self.is_synced = true;

@@ -66,8 +66,8 @@ pub fn of_repair(repaired: &Repaired) -> Note {
         let differences = drift.differences.join("; ");
         format!("was changed by {by} ({differences}), and is what Git says again")
     };
-    let namespace = object.namespace.clone().unwrap_or_default();
-    let own = || CanaryId::new(namespace, object.name.clone());
+    let namespace = object.namespace.as_deref().unwrap_or_default();
+    let own = || CanaryId::new(namespace, &*object.name);
     Note {
         canary: drift.canary.clone().unwrap_or_else(own),
         severity: Severity::Warning,

@@ -14,9 +14,11 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::desired::Desired;
+use super::atom::Atom;
+use super::desired::{Desired, Objects};
+use super::key::{Kind, ObjectKey};
 use super::live::{Accepted, Live, Nature, Verdict, key_of};
-use super::object::{Kind, Object, ObjectKey};
+use super::object::Object;
 use super::order::Tier;
 use crate::domain::{CanaryId, CommitId, Timestamp};
 use crate::lease::Share;
@@ -128,7 +130,7 @@ struct Entry {
     /// What the server made of the wanted manifest when it took it.
     accepted: Option<Accepted>,
     /// A write that is on its way, by the hash that it writes; empty for a deletion.
-    in_flight: Option<String>,
+    in_flight: Option<Arc<str>>,
     /// Since when it is what Git says.
     in_sync_since: Option<Timestamp>,
     /// It was seen to differ from Git in this process, so that its own time says nothing of before.
@@ -138,22 +140,22 @@ struct Entry {
     /// How many heads were known when it was last seen to change.
     seen_at: u64,
     drift: Option<Box<Drifted>>,
-    failure: Option<Failure>,
+    failure: Option<Box<Failure>>,
     /// Why nothing is done about it now.
-    blocked: Option<String>,
+    blocked: Option<Box<str>>,
     /// Since when it is missing or being deleted.
     out_since: Option<Timestamp>,
     /// What its pods say, and when they were asked last.
-    pods: Option<(Readiness, Timestamp)>,
+    pods: Option<Box<(Readiness, Timestamp)>>,
     told_stuck: bool,
     /// Conflicts in a row.
     conflicts: u32,
     /// When it was last asked for, because no watch shows what others have in its place.
     looked_at: Option<Timestamp>,
     /// An incarnation that is known to be gone: late news of it are no news.
-    buried: Option<String>,
+    buried: Option<Box<str>>,
     /// Labels of a Namespace, as they were last.
-    labels: BTreeMap<String, String>,
+    labels: Option<Box<BTreeMap<String, String>>>,
 }
 
 #[derive(Debug, Clone)]
@@ -178,7 +180,7 @@ pub struct Ledger {
     due: BTreeSet<(Tier, ObjectKey)>,
     /// Live objects of ours that Git no longer has.
     doomed: BTreeSet<(Tier, ObjectKey)>,
-    by_canary: BTreeMap<CanaryId, BTreeSet<ObjectKey>>,
+    by_canary: BTreeMap<Arc<CanaryId>, BTreeSet<ObjectKey>>,
     /// Definitions in the tree by the kind that they define.
     definitions: BTreeMap<Kind, ObjectKey>,
     /// What live rules and routes say of hosts.
@@ -202,6 +204,8 @@ pub struct Ledger {
     is_stirred: bool,
     /// Namespaces that no file declares, and that objects need.
     implied: BTreeSet<String>,
+    /// Namespaces of which it is to be seen whether they are there, because something in them may have to be written.
+    unplaced: BTreeSet<Atom>,
 }
 
 impl Ledger {
@@ -229,7 +233,7 @@ impl Ledger {
     }
 
     /// Kinds that have to be watched.
-    pub fn kinds(&self) -> BTreeSet<(Kind, String)> {
+    pub fn kinds(&self) -> BTreeSet<(Kind, Atom)> {
         let wanted = self.desired.objects.values();
         wanted
             .map(|object| (object.key.kind.clone(), object.api_version.clone()))
@@ -262,31 +266,23 @@ impl Ledger {
         let desired = Arc::clone(&self.desired);
         let mut changed: BTreeSet<ObjectKey> =
             self.due.iter().map(|(_, key)| key.clone()).collect();
-        for key in old.objects.keys() {
-            if !desired.objects.contains_key(key) {
-                changed.insert(key.clone());
-                self.want(key, None);
-            }
-        }
-        for (key, object) in &desired.objects {
-            let same = old
-                .objects
-                .get(key)
-                .is_some_and(|old| old.hash == object.hash);
-            if !same {
+        for (key, before, object) in differences(&old.objects, &desired.objects) {
+            if before.map(|before| &before.hash) != object.map(|object| &object.hash) {
                 changed.insert(key.clone());
             }
-            self.want(key, Some(Arc::clone(object)));
+            self.want(key, object.map(Arc::clone));
         }
         self.forget_implied();
         if is_new {
-            for (key, entry) in &mut self.entries {
-                if entry.failure.take().is_some() {
+            // Whatever failed waits for its time to try again.
+            for key in &self.timed {
+                let entry = self.entries.get_mut(key);
+                if entry.is_some_and(|entry| entry.failure.take().is_some()) {
                     changed.insert(key.clone());
                 }
             }
         }
-        if old.complete != desired.complete || old.held_back != desired.held_back {
+        if old.complete != desired.complete {
             changed.extend(self.entries.keys().cloned());
         }
         changed.extend(self.doomed.iter().map(|(_, key)| key.clone()));
@@ -353,7 +349,7 @@ impl Ledger {
             }
             if key.kind.is(CRD, "CustomResourceDefinition") {
                 let manifest = object.manifest();
-                let text = |pointer| super::object::text(&manifest, pointer).to_owned();
+                let text = |pointer| super::object::text(&manifest, pointer);
                 let kind = Kind::new(text("/spec/group"), text("/spec/names/kind"));
                 self.definitions.insert(kind, key.clone());
             }
@@ -405,7 +401,7 @@ impl Ledger {
             entry.told_stuck = false;
         }
         if let Nature::Namespace(labels) = &live.nature {
-            entry.labels.clone_from(labels);
+            entry.labels = Some(labels.clone());
         }
         if live
             .deployment()
@@ -464,8 +460,8 @@ impl Ledger {
         let Some(entry) = self.entries.get_mut(key) else {
             return;
         };
-        entry.buried = Some(uid.to_owned());
-        if entry.live.as_ref().is_none_or(|live| live.uid != uid) {
+        entry.buried = Some(uid.into());
+        if entry.live.as_ref().is_none_or(|live| *live.uid != *uid) {
             return;
         }
         self.lose(key, now);
@@ -475,7 +471,7 @@ impl Ledger {
                 .entries
                 .iter()
                 .filter(|(other, entry)| {
-                    other.namespace.as_deref() == Some(&key.name) && entry.live.is_some()
+                    other.namespace.as_deref() == Some(&*key.name) && entry.live.is_some()
                 })
                 .map(|(other, _)| other.clone())
                 .collect();
@@ -581,7 +577,7 @@ impl Ledger {
             entry.blocked = None;
             if let Some(drift) = entry.drift.take() {
                 let uid = entry.live.as_ref().map(|live| live.uid.clone());
-                let uid = uid.unwrap_or_default();
+                let uid = uid.unwrap_or_default().into();
                 let repaired = Repaired {
                     drift: *drift,
                     uid,
@@ -616,6 +612,7 @@ impl Ledger {
             entry.out_since.get_or_insert(now);
             self.timed.insert(key.clone());
         }
+        self.unplaced.extend(key.namespace.clone());
         self.due.insert((wanted.tier, key.clone()));
     }
 
@@ -626,8 +623,11 @@ impl Ledger {
             return;
         };
         entry.in_sync_since = None;
+        if key.is_namespace() {
+            self.unplaced.insert(Atom::of(&key.name));
+        }
         let may_go = entry.live.as_ref().is_some_and(|live| {
-            let is_ours = live.owner.as_ref() == Some(&self.policy.owner) && !live.keeps;
+            let is_ours = live.owner.as_deref() == Some(self.policy.owner.as_str()) && !live.keeps;
             let is_rendered = live.canary.is_some() && is_rendered(&key.kind);
             let is_wide = key.is_namespace() || key.kind.is(CRD, "CustomResourceDefinition");
             let allowed = self.policy.prune && (!is_wide || self.policy.prune_namespaces);
@@ -654,19 +654,49 @@ fn is_rendered(kind: &Kind) -> bool {
         || kind.is("apps", "Deployment")
 }
 
+/// What two trees say of the objects of which they do not say the same. What both have in common is one value in memory, so
+/// that ten thousand canaries are walked through in a moment.
+fn differences<'a>(
+    old: &'a Objects,
+    new: &'a Objects,
+) -> Vec<(
+    &'a ObjectKey,
+    Option<&'a Arc<Object>>,
+    Option<&'a Arc<Object>>,
+)> {
+    let mut found = Vec::new();
+    if std::ptr::eq(old, new) {
+        return found;
+    }
+    let mut old = old.iter().peekable();
+    for (key, object) in new {
+        let is_lower = |other: &(&ObjectKey, &Arc<Object>)| other.0 != key && other.0 < key;
+        while let Some((gone, before)) = old.next_if(is_lower) {
+            found.push((gone, Some(before), None));
+        }
+        match old.next_if(|(other, _)| *other == key) {
+            Some((_, before)) if Arc::ptr_eq(before, object) => {}
+            Some((_, before)) => found.push((key, Some(before), Some(object))),
+            None => found.push((key, None, Some(object))),
+        }
+    }
+    found.extend(old.map(|(gone, before)| (gone, Some(before), None)));
+    found
+}
+
 fn drift_of(key: &ObjectKey, wanted: &Object, live: Option<&Live>, now: Timestamp) -> Drifted {
     let differences = match live.map(|live| &live.verdict) {
-        Some(Verdict::Differs(found)) => found.clone(),
+        Some(Verdict::Differs(found)) => found.to_vec(),
         Some(Verdict::Unknown | Verdict::Same) | None => Vec::new(),
     };
     Drifted {
         object: key.clone(),
-        canary: wanted.canary.clone(),
-        api_version: wanted.api_version.clone(),
+        canary: wanted.canary.as_deref().cloned(),
+        api_version: wanted.api_version.to_string(),
         differences,
         by: live
             .and_then(|live| live.last_writer.as_ref())
-            .map(|(manager, _)| manager.clone()),
+            .map(|(manager, _)| manager.to_string()),
         seen: now,
     }
 }

@@ -1,8 +1,8 @@
 //! How things stand, for whoever asks.
 
 use super::{Ledger, Notice};
+use crate::applier::key::{Kind, ObjectKey};
 use crate::applier::live::{Nature, Verdict};
-use crate::applier::object::{Kind, ObjectKey};
 use crate::domain::{CanaryId, Timestamp};
 use crate::progression::Readiness;
 
@@ -77,7 +77,7 @@ impl Ledger {
             ("networking.istio.io", "VirtualService"),
         ];
         kinds.iter().all(|(group, kind)| {
-            let kind = Kind::new(*group, *kind);
+            let kind = Kind::new(group, kind);
             self.synced.contains(&kind) || self.blind.contains_key(&kind)
         })
     }
@@ -155,7 +155,7 @@ impl Ledger {
             return (not(self.difference(key, false)), None);
         }
         let readiness = match &entry.pods {
-            Some((words, _)) if !rollout.readiness.is_ready() => words.clone(),
+            Some(pods) if !rollout.readiness.is_ready() => pods.0.clone(),
             _ => rollout.readiness.clone(),
         };
         (readiness, replicas)
