@@ -256,7 +256,7 @@ fn applied(branch: &Still) -> (Assembly, Ledger) {
         ..Policy::default()
     });
     ledger.follow(Arc::clone(&desired), now);
-    for (kind, _) in ledger.kinds() {
+    for (kind, _) in ledger.kinds().clone() {
         ledger.synced(&kind, now);
     }
     for (version, object) in desired.objects.values().enumerate() {

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::events::Events;
-use super::watch::Steady;
+use super::watch::{PAGE, Steady};
 use crate::applier::ObjectKey;
 use crate::crd::{self, CanaryStatus};
 use crate::domain::{CanaryId, OWNER_LABEL, Timestamp};
@@ -97,7 +97,7 @@ impl Canaries {
         let store = writer.as_reader();
         let stream = reflector(
             writer,
-            watcher::watcher(api, watcher::Config::default()).modify(slim),
+            watcher::watcher(api, watcher::Config::default().page_size(PAGE)).modify(slim),
         );
         let news = Arc::new(News::default());
         let heard = Arc::clone(&news);

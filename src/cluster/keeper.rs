@@ -19,8 +19,9 @@ use crate::domain::{CommitId, OWNER_LABEL};
 use crate::lease::Share;
 use crate::ports::{Tree, Witness};
 
-/// Events on their way from the watches; a full queue slows the watches down, which is what the server expects.
-const MOST_EVENTS: usize = 1024;
+/// Events on their way from the watches; a full queue slows the watches down, which is what the server expects. An object is
+/// some 20 KiB on its way, so that these are 5 MiB.
+const MOST_EVENTS: usize = 256;
 /// Events that are taken before anything is done about them, so that a list of thousands is one piece of work.
 const EVENTS_AT_ONCE: usize = 2048;
 
@@ -257,7 +258,7 @@ impl<K: Clock + 'static> Keeper<K> {
         let now = self.clock.now();
         let mut ledger = self.shared.ledger();
         ledger.follow(Arc::new(desired), now);
-        let kinds = ledger.kinds();
+        let kinds = ledger.kinds().clone();
         drop(ledger);
         let always = ALWAYS.iter().copied();
         let pruned = PRUNED.iter().copied();

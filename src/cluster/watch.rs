@@ -23,6 +23,10 @@ use crate::applier::{Kind, ObjectKey};
 /// Between two tries to find a kind that the cluster does not know: its definition may come without us.
 const BETWEEN_TRIES: Duration = Duration::from_secs(10);
 
+/// Objects in one answer to a list. All kinds are listed at the same time after a start, and what that takes at once stays with
+/// the process: 4 MiB for each kind.
+pub(super) const PAGE: u32 = 200;
+
 /// First and longest wait before an interrupted watch is taken up again. It doubles, and a watch that works starts anew:
 /// after an outage of hours everything is seen again within this long.
 const WAITS: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
@@ -87,9 +91,10 @@ impl Watcher {
         let Some((resource, is_namespaced)) = self.resolve(&kind, &api_version).await else {
             return;
         };
+        let config = watcher::Config::default().page_size(PAGE);
         let config = match &selector {
-            Some(selector) => watcher::Config::default().labels(selector),
-            None => watcher::Config::default(),
+            Some(selector) => config.labels(selector),
+            None => config,
         };
         let client = || self.client.clone();
         let confined = !self.namespaces.is_empty();

@@ -172,6 +172,8 @@ pub struct Ledger {
     desired: Arc<Desired>,
     /// In boxes: a tree keeps room for as many again, and they are large.
     entries: BTreeMap<ObjectKey, Box<Entry>>,
+    /// Kinds that objects had, with their versions.
+    kinds: BTreeSet<(Kind, Atom)>,
     /// Kinds of which everything that is live was seen.
     synced: BTreeSet<Kind>,
     /// Kinds that cannot be watched, in the server's words.
@@ -232,12 +234,9 @@ impl Ledger {
         std::mem::take(&mut self.wants_fetch)
     }
 
-    /// Kinds that have to be watched.
-    pub fn kinds(&self) -> BTreeSet<(Kind, Atom)> {
-        let wanted = self.desired.objects.values();
-        wanted
-            .map(|object| (object.key.kind.clone(), object.api_version.clone()))
-            .collect()
+    /// Kinds that have to be watched, by version: all that were ever wanted.
+    pub fn kinds(&self) -> &BTreeSet<(Kind, Atom)> {
+        &self.kinds
     }
 
     /// The head was fetched, and is still what it was.
@@ -341,6 +340,8 @@ impl Ledger {
             keys.remove(key);
         }
         if let Some(object) = &wanted {
+            let kind = (key.kind.clone(), object.api_version.clone());
+            self.kinds.insert(kind);
             if let Some(id) = &object.canary {
                 self.by_canary
                     .entry(id.clone())
