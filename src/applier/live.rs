@@ -65,6 +65,9 @@ pub enum Verdict {
     Differs(Box<[String]>),
 }
 
+/// Names of subsets by host.
+type Subsets = BTreeMap<String, BTreeSet<String>>;
+
 /// What only some kinds have.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Nature {
@@ -75,7 +78,7 @@ pub enum Nature {
     /// A DestinationRule: host and subsets.
     Rule(Box<(String, BTreeSet<String>)>),
     /// A VirtualService: subsets by host, and the hosts that it routes in the mesh.
-    Routes(Box<(BTreeMap<String, BTreeSet<String>>, BTreeSet<String>)>),
+    Routes(Box<(Subsets, BTreeSet<String>)>),
     /// A definition of a kind; whether it is established.
     Definition(bool),
     /// A Namespace and its labels.
@@ -85,19 +88,29 @@ pub enum Nature {
 /// The projection of an object that the server took as what Git says: identity of its values.
 pub type Accepted = Arc<str>;
 
+/// What is known of how the server writes what Git says: it may write quantities or defaults in its own way.
+#[derive(Debug, Clone, Copy)]
+pub enum Known<'a> {
+    /// Nothing yet.
+    Nothing,
+    /// The projection that it made of the same manifest before.
+    Before(&'a Accepted),
+    /// The object is its answer to the manifest: it has the last word.
+    Now,
+}
+
 impl Live {
-    /// Reads a live object and compares it. `accepted` is the projection that the server made of the same manifest
-    /// before: it may have written quantities or defaults in its own way.
+    /// Reads a live object and compares it.
     pub fn of(
         object: &Value,
         wanted: Option<&Object>,
-        accepted: Option<&Accepted>,
+        known: Known<'_>,
     ) -> (Self, Option<Accepted>) {
         let kind_and_version = (text(object, "/apiVersion"), text(object, "/kind"));
         let metadata = |pointer: &str| text(object, pointer).into();
         let (mut verdict, projection) = match wanted {
             None => (Verdict::Unknown, None),
-            Some(wanted) => compared(object, wanted, accepted),
+            Some(wanted) => compared(object, wanted, known),
         };
         let added = wanted.map_or_else(Box::default, |wanted| added(object, wanted));
         if !added.is_empty() {
@@ -151,6 +164,12 @@ impl Live {
         self.owner.is_none() && self.canary.is_none() && !self.is_offered
     }
 
+    /// Whether a live object is what this was read from.
+    pub fn is_of(&self, object: &Value) -> bool {
+        *self.uid == *text(object, "/metadata/uid")
+            && *self.resource_version == *text(object, "/metadata/resourceVersion")
+    }
+
     /// Whether `other` is an older state of the same incarnation. The server promises that versions can be compared.
     pub fn is_newer_than(&self, other: &Self) -> bool {
         let number = |live: &Self| live.resource_version.parse::<u128>().ok();
@@ -162,11 +181,7 @@ impl Live {
 }
 
 /// Compares, and answers with the projection too.
-fn compared(
-    object: &Value,
-    wanted: &Object,
-    accepted: Option<&Accepted>,
-) -> (Verdict, Option<Accepted>) {
+fn compared(object: &Value, wanted: &Object, known: Known<'_>) -> (Verdict, Option<Accepted>) {
     // Groups with a dot are defined by others; their lists belong to one owner as a whole. Built-in ones end in k8s.io.
     let group = &wanted.key.kind.group;
     let is_builtin = !group.contains('.')
@@ -174,7 +189,12 @@ fn compared(
     let manifest = wanted.manifest();
     let projected = project(object, &manifest, is_builtin);
     let projection = identity(Revision::of(&projected).as_str(), Some(wanted));
-    if accepted == Some(&projection) {
+    let is_accepted = match known {
+        Known::Nothing => false,
+        Known::Before(accepted) => *accepted == projection,
+        Known::Now => true,
+    };
+    if is_accepted {
         return (Verdict::Same, Some(projection));
     }
     let found = differences(&wanted.key.kind, &manifest, &projected);

@@ -60,6 +60,8 @@ pub(super) struct Shared {
     ledger: Mutex<Ledger>,
     /// Changes with the ledger.
     pub(super) changed: watch::Sender<u64>,
+    /// Whether objects are being written.
+    pub(super) writing: watch::Sender<bool>,
     /// Told when a pass over the branch is worth while.
     pub(super) wake: Arc<Notify>,
     /// Tells the keeper that the ledger was changed from outside.
@@ -71,6 +73,7 @@ impl Shared {
         Self {
             ledger: Mutex::new(ledger),
             changed: watch::Sender::new(0),
+            writing: watch::Sender::new(false),
             wake: Arc::new(Notify::new()),
             nudge: Notify::new(),
         }
@@ -218,6 +221,7 @@ impl<K: Clock + 'static> Keeper<K> {
         let actions = ledger.next(now);
         let wake_at = ledger.wake_at(now);
         let notices = ledger.notices();
+        let is_writing = ledger.is_writing();
         let mut wakes = ledger.wants_fetch();
         wakes |= ledger.stirred();
         drop(ledger);
@@ -229,6 +233,8 @@ impl<K: Clock + 'static> Keeper<K> {
             self.witness.note(notice);
         }
         self.shared.changed.send_modify(|version| *version += 1);
+        let writing = &self.shared.writing;
+        writing.send_if_modified(|known| std::mem::replace(known, is_writing) != is_writing);
         if wakes {
             self.shared.wake.notify_one();
         }

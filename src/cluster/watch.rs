@@ -187,6 +187,9 @@ fn no_match(kind: &Kind, api_version: &str) -> String {
     )
 }
 
+/// Namespace and name.
+type Place = (Option<Atom>, Box<str>);
+
 /// One stream of a watch.
 struct One {
     kind: Kind,
@@ -195,7 +198,7 @@ struct One {
     /// Streams of the same kind that did not tell everything yet.
     waiting: Arc<Mutex<usize>>,
     /// What was told, by namespace and name, with its incarnation; the flag says whether the present round told it again.
-    known: BTreeMap<(Option<Atom>, Box<str>), (Box<str>, bool)>,
+    known: BTreeMap<Place, (Box<str>, bool)>,
     is_synced: bool,
 }
 

@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::atom::Atom;
 use super::desired::{Desired, Objects};
 use super::key::{Kind, ObjectKey};
-use super::live::{Accepted, Live, Nature, Verdict, key_of};
+use super::live::{Accepted, Known, Live, Nature, Verdict, key_of};
 use super::object::Object;
 use super::order::Tier;
 use crate::domain::{CanaryId, CommitId, Timestamp};
@@ -155,7 +155,7 @@ struct Entry {
     /// An incarnation that is known to be gone: late news of it are no news.
     buried: Option<Box<str>>,
     /// Labels of a Namespace, as they were last.
-    labels: Option<Box<BTreeMap<String, String>>>,
+    labels: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone)]
@@ -200,8 +200,6 @@ pub struct Ledger {
     timed: BTreeSet<ObjectKey>,
     /// Deployments that somebody waits for.
     watched: BTreeSet<ObjectKey>,
-    /// Deployments that somebody asked for.
-    followed: BTreeSet<ObjectKey>,
     /// Something changed that a pass over the branch may act on.
     is_stirred: bool,
     /// Namespaces that no file declares, and that objects need.
@@ -363,8 +361,26 @@ impl Ledger {
     /// A live object was seen.
     pub fn saw(&mut self, object: &Value, now: Timestamp) {
         let key = key_of(object);
+        // The watch shows again what the answer to our own call showed.
+        let live = self.entries.get(&key).and_then(|entry| entry.live.as_ref());
+        if live.is_some_and(|live| live.verdict != Verdict::Unknown && live.is_of(object)) {
+            return;
+        }
+        self.see(&key, object, false, now);
+    }
+
+    /// Takes a live object in; `is_answer`: it is what the server made of the wanted manifest just now.
+    fn see(&mut self, key: &ObjectKey, object: &Value, is_answer: bool, now: Timestamp) {
         let entry = self.entries.entry(key.clone()).or_default();
-        let (live, projection) = Live::of(object, entry.wanted.as_deref(), entry.accepted.as_ref());
+        let known = match &entry.accepted {
+            _ if is_answer => Known::Now,
+            Some(accepted) => Known::Before(accepted),
+            None => Known::Nothing,
+        };
+        let (live, projection) = Live::of(object, entry.wanted.as_deref(), known);
+        if is_answer {
+            entry.accepted.clone_from(&projection);
+        }
         // Answers to our own calls and watches overtake one another.
         if entry.buried.as_ref() == Some(&live.uid) {
             return;
@@ -378,7 +394,7 @@ impl Ledger {
         if live.verdict == Verdict::Same {
             entry.accepted = projection;
         }
-        self.take(&key, live, now);
+        self.take(key, live, now);
     }
 
     /// Replaces what is known of a live object.
@@ -402,7 +418,7 @@ impl Ledger {
             entry.told_stuck = false;
         }
         if let Nature::Namespace(labels) = &live.nature {
-            entry.labels = Some(labels.clone());
+            entry.labels.clone_from(labels);
         }
         if live
             .deployment()
@@ -655,16 +671,16 @@ fn is_rendered(kind: &Kind) -> bool {
         || kind.is("apps", "Deployment")
 }
 
-/// What two trees say of the objects of which they do not say the same. What both have in common is one value in memory, so
-/// that ten thousand canaries are walked through in a moment.
-fn differences<'a>(
-    old: &'a Objects,
-    new: &'a Objects,
-) -> Vec<(
+/// An object, as it was and as it is to be.
+type Difference<'a> = (
     &'a ObjectKey,
     Option<&'a Arc<Object>>,
     Option<&'a Arc<Object>>,
-)> {
+);
+
+/// What two trees say of the objects of which they do not say the same. What both have in common is one value in memory, so
+/// that ten thousand canaries are walked through in a moment.
+fn differences<'a>(old: &'a Objects, new: &'a Objects) -> Vec<Difference<'a>> {
     let mut found = Vec::new();
     if std::ptr::eq(old, new) {
         return found;

@@ -262,7 +262,7 @@ impl Ledger {
                 continue;
             }
             let entry = self.entries.entry(key.clone()).or_default();
-            let labels = entry.labels.clone().unwrap_or_default();
+            let labels = entry.labels.clone();
             let manifest = json!({
                 "apiVersion": "v1", "kind": "Namespace",
                 "metadata": {"name": name.as_str(), "labels": labels},
@@ -382,13 +382,8 @@ impl Ledger {
                 entry.failure = None;
                 entry.conflicts = 0;
                 let is_current = entry.wanted.as_ref().map(|w| &w.hash) == written.as_ref();
-                if is_current {
-                    // The server has the last word on how it writes what we asked for.
-                    entry.accepted = entry.wanted.as_deref().and_then(|wanted| {
-                        crate::applier::live::Live::of(&object, Some(wanted), None).1
-                    });
-                }
-                self.saw(&object, now);
+                // The server has the last word on how it writes what we asked for.
+                self.see(key, &object, is_current, now);
             }
             Outcome::Looked(object) => {
                 entry.in_flight = None;

@@ -112,7 +112,6 @@ impl Ledger {
     pub fn workload(&mut self, namespace: &str, name: &str) -> (Readiness, Option<u32>) {
         let key = ObjectKey::namespaced(Kind::new("apps", "Deployment"), namespace, name);
         let (readiness, replicas) = self.readiness(&key);
-        self.followed.insert(key.clone());
         if readiness.is_ready() {
             self.watched.remove(&key);
         } else {
@@ -166,6 +165,11 @@ impl Ledger {
         let due = self.due.iter();
         due.map(|(_, key)| (key.clone(), self.difference(key, self.is_parked(key))))
             .collect()
+    }
+
+    /// Whether writes or deletions are on their way.
+    pub fn is_writing(&self) -> bool {
+        self.in_flight > 0
     }
 
     /// Whether something changed that a pass over the branch may act on; asked once.
