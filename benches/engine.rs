@@ -1,6 +1,7 @@
-//! What the engine costs: an idle pass over ten thousand canaries, one changed file, memory, whole simulated rollouts.
+//! What the engine costs: an idle pass over ten thousand canaries, one changed file, memory, what the applier makes of them,
+//! whole simulated rollouts.
 //!
-//! `cargo bench --bench engine [-- idle|rollouts|schedules]`. Every figure stands beside a baseline that was measured in the same run.
+//! `cargo bench --bench engine [-- idle|applying|rollouts|schedules]`. Every figure stands beside a baseline that was measured in the same run.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,12 +11,15 @@
     reason = "a benchmark prints what it measured with the machine's own clock"
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
+use serin::applier::desired::{Built, Source};
+use serin::applier::{Action, Assembly, Desired, Ledger, Object, Policy, Scopes};
 use serin::clock::ManualClock;
 use serin::domain::{BlobId, CanaryId, CommitId, RepoPath, Timestamp};
 use serin::ports::{
@@ -35,10 +39,12 @@ const PASSES: u32 = 20;
 const ROLLOUTS: usize = 300;
 
 /// Words that choose parts of the benchmark; without one, all are measured.
-const PARTS: [&str; 3] = ["idle", "rollouts", "schedules"];
+const PARTS: [&str; 4] = ["idle", "applying", "rollouts", "schedules"];
 
 /// Makes the program measure its memory and nothing else.
 const MEMORY: &str = "--memory-of";
+/// The same for the applier.
+const APPLIER: &str = "--memory-of-applier";
 
 const APP: &str = include_str!("../src/simulation/base/app.yaml");
 const CANARY: &str = include_str!("../src/simulation/base/canary.yaml");
@@ -161,8 +167,8 @@ fn resident() -> u64 {
     pages.unwrap_or_default() * 4_096
 }
 
-/// Bytes that a fresh process keeps per canary after its first pass, the files themselves not counted.
-fn memory(branch: &Still) -> f64 {
+/// Bytes that a fresh process keeps per canary for `what`, the files themselves not counted.
+fn memory(branch: &Still, what: &str) -> f64 {
     let files: Vec<(&str, &str)> = branch
         .files
         .iter()
@@ -172,7 +178,7 @@ fn memory(branch: &Still) -> f64 {
     let path = folder.path().join("files.json");
     std::fs::write(&path, serde_json::to_vec(&files).unwrap()).unwrap();
     let child = std::process::Command::new(std::env::current_exe().unwrap())
-        .arg(MEMORY)
+        .arg(what)
         .arg(&path)
         .output()
         .unwrap();
@@ -184,7 +190,7 @@ fn memory(branch: &Still) -> f64 {
 }
 
 /// The other side of [`memory`].
-fn measure_memory(path: &str) {
+fn measure_memory(what: &str, path: &str) {
     let mut branch = Still {
         commit: CommitId::new("2"),
         files: Files::default(),
@@ -196,10 +202,102 @@ fn measure_memory(path: &str) {
         branch.put(RepoPath::new(path).unwrap(), content.into_bytes());
     }
     let before = resident();
+    let report = |now: u64| {
+        let kept = now.saturating_sub(before);
+        println!("{}", kept as f64 / CANARIES as f64);
+    };
+    if what == APPLIER {
+        let (_assembly, ledger) = applied(&branch);
+        report(resident());
+        assert!(ledger.open().is_empty());
+        return;
+    }
     let mut engine = engine(branch);
     drop(drive(engine.pass()));
-    let kept = resident().saturating_sub(before);
-    println!("{}", kept as f64 / CANARIES as f64);
+    report(resident());
+}
+
+/// What a tree asks for, as the keeper of a cluster works it out.
+fn desired(assembly: &mut Assembly, branch: &Still) -> Desired {
+    let source = Source {
+        commit: &branch.commit,
+        files: &branch.files,
+        skipped: &[],
+    };
+    let sources = assembly.sort(&branch.files);
+    let known = (&Scopes::new(), &BTreeSet::new());
+    assembly.assemble(&source, (&sources, &Built::new()), known)
+}
+
+/// An object as a server shows it.
+fn live(object: &Object, version: usize) -> Value {
+    let mut live = object.to_apply("bench", None);
+    let fields = json!({"f:metadata": {"f:annotations": {"f:serin.dev/sequence": {}, "f:serin.dev/canary": {}}}});
+    live["metadata"]["uid"] = json!(format!("6f1ed002-ab5e-4c5a-9e5c-{version:012}"));
+    live["metadata"]["resourceVersion"] = json!(version.to_string());
+    live["metadata"]["managedFields"] = json!([
+        {"manager": "serin", "operation": "Apply", "time": "2026-01-05T10:00:00Z", "fieldsV1": fields},
+        {"manager": "kube-controller-manager", "operation": "Update", "time": "2026-01-05T10:00:01Z", "subresource": "status"},
+    ]);
+    if object.key.kind.is("apps", "Deployment") {
+        let replicas = live["spec"]["replicas"].clone();
+        live["status"] = json!({"replicas": replicas, "updatedReplicas": replicas, "availableReplicas": replicas});
+    }
+    live
+}
+
+/// A ledger that saw everything that a tree asks for.
+fn applied(branch: &Still) -> (Assembly, Ledger) {
+    let now: Timestamp = "2026-01-05T10:00:00Z".parse().unwrap();
+    let mut assembly = Assembly::default();
+    let desired = Arc::new(desired(&mut assembly, branch));
+    let mut ledger = Ledger::new(Policy {
+        owner: "bench".to_owned(),
+        ..Policy::default()
+    });
+    ledger.follow(Arc::clone(&desired), now);
+    for (kind, _) in ledger.kinds().clone() {
+        ledger.synced(&kind, now);
+    }
+    for (version, object) in desired.objects.values().enumerate() {
+        ledger.saw(&live(object, version), now);
+    }
+    (assembly, ledger)
+}
+
+fn applying() {
+    let mut branch = large();
+    let now: Timestamp = "2026-01-05T10:00:00Z".parse().unwrap();
+    let (baseline, whole) = timed(|| desired(&mut Assembly::default(), &branch));
+    let objects = whole.objects.len();
+    println!("{objects} objects of {CANARIES} canaries, applied");
+    println!("  baseline, all of them read              {baseline:>12.1?}");
+    drop(whole);
+    let kept = memory(&branch, APPLIER);
+    println!("  memory                                  {kept:>10.0} bytes per canary");
+
+    let (mut assembly, mut ledger) = applied(&branch);
+    assert_eq!(ledger.next(now).len(), 0, "nothing is to do");
+    let path = RepoPath::new("apps/app-00042/app.yaml").unwrap();
+    let text = String::from_utf8(branch.files[&path].1.to_vec()).unwrap();
+    branch.put(
+        path,
+        text.replace("replicas: 4", "replicas: 40").into_bytes(),
+    );
+    branch.commit = CommitId::new("3");
+    let (one, actions) = timed(|| {
+        let desired = desired(&mut assembly, &branch);
+        ledger.follow(Arc::new(desired), now);
+        ledger.next(now)
+    });
+    assert!(
+        matches!(&actions[..], [Action::Apply { .. }]),
+        "{actions:?}"
+    );
+    println!(
+        "  from a head with one changed file to its write {one:>5.1?}  1/{:.0} of the baseline",
+        baseline.as_secs_f64() / one.as_secs_f64()
+    );
 }
 
 fn timed<T>(what: impl FnOnce() -> T) -> (Duration, T) {
@@ -216,7 +314,7 @@ fn idle() {
     println!("  baseline, all parsed and validated      {baseline:>12.1?}");
     drop(catalog);
 
-    let kept = memory(&branch);
+    let kept = memory(&branch, MEMORY);
     let mut engine = engine(branch);
     let (first, pass) = timed(|| drive(engine.pass()));
     assert!(pass.problem.is_none(), "{:?}", pass.problem);
@@ -291,9 +389,9 @@ fn schedules() {
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     if let [_, word, path] = arguments.as_slice()
-        && word == MEMORY
+        && (word == MEMORY || word == APPLIER)
     {
-        measure_memory(path);
+        measure_memory(word, path);
         return;
     }
     let is_wanted = |part: &str| {
@@ -304,6 +402,9 @@ fn main() {
     };
     if is_wanted("idle") {
         idle();
+    }
+    if is_wanted("applying") {
+        applying();
     }
     if is_wanted("rollouts") {
         rollouts();

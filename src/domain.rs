@@ -191,6 +191,11 @@ impl RepoPath {
         &self.0
     }
 
+    /// The text, shared with this path.
+    pub fn shared(&self) -> Arc<str> {
+        Arc::clone(&self.0)
+    }
+
     /// The folder that holds this path; `None` at the top of the tree.
     pub fn parent(&self) -> Option<Self> {
         self.0

@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value};
 
-use super::object::Kind;
+use super::key::Kind;
 
 /// Most differences that are put into words.
 const MOST_NAMED: usize = 3;

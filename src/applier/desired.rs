@@ -3,15 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::object::{APPLY_ANNOTATION, Kind, Object, ObjectKey, Written, text};
+use serde_json::Value;
+
+use super::key::{Kind, ObjectKey};
+use super::object::{Manifest, Object, text};
 use super::order;
-use super::read::ReadCache;
-use super::sources::{self, Kustomization, Sources};
 use crate::domain::{BlobId, CommitId, RepoPath};
 use crate::lease::Share;
 
 /// Whether objects of a kind belong to namespaces, as far as a cluster was asked.
 pub type Scopes = BTreeMap<Kind, bool>;
+
+/// Objects by key.
+pub type Objects = BTreeMap<ObjectKey, Arc<Object>>;
 
 /// What is wrong with a part of the tree; the rest is applied all the same.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,12 +27,12 @@ pub struct Problem {
 }
 
 /// All that a tree asks for.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Desired {
     /// The commit.
     pub commit: Option<CommitId>,
-    /// The objects.
-    pub objects: BTreeMap<ObjectKey, Arc<Object>>,
+    /// The objects. What did not change is the same value as in the tree before, which is how changes are found.
+    pub objects: Arc<Objects>,
     /// What could not be read.
     pub problems: Vec<Problem>,
     /// Whether this is all of it. If not, nothing that is missing counts as removed.
@@ -38,10 +42,10 @@ pub struct Desired {
 }
 
 /// Manifests that came out of the program, or why none did, by folder.
-pub type Built = BTreeMap<String, Result<Arc<Vec<Arc<Written>>>, String>>;
+pub type Built = BTreeMap<String, Result<Arc<Vec<Manifest>>, String>>;
 
 /// Files by path, with the identity of their content.
-pub type Files = BTreeMap<RepoPath, (BlobId, Arc<[u8]>)>;
+pub type Files = Arc<BTreeMap<RepoPath, (BlobId, Arc<[u8]>)>>;
 
 /// A tree on its way to objects.
 #[derive(Debug, Clone, Copy)]
@@ -54,150 +58,55 @@ pub struct Source<'a> {
     pub skipped: &'a [(String, String)],
 }
 
-/// Which files to apply as they are, and which folders to build.
-pub fn sort(files: &Files, cache: &mut ReadCache) -> Sources {
-    let read: Vec<_> = files
-        .iter()
-        .filter(|(path, _)| super::read::is_kustomization(path))
-        .map(|(path, (blob, content))| (path, cache.file(path, blob, content)))
-        .collect();
-    let kustomizations: BTreeMap<String, &Kustomization> = read
-        .iter()
-        .filter_map(|(path, file)| {
-            Some((
-                sources::folder(path).to_owned(),
-                file.kustomization.as_ref()?,
-            ))
-        })
-        .collect();
-    sources::sort(files.keys(), &kustomizations)
-}
-
-/// Puts it all together. `confined_to` are the namespaces that this repository may write; empty: all.
-pub fn assemble(
-    tree: &Source<'_>,
-    (sources, built): (&Sources, &Built),
-    cache: &mut ReadCache,
-    (scopes, confined_to): (&Scopes, &BTreeSet<String>),
-) -> Desired {
-    let mut desired = Desired {
-        commit: Some(tree.commit.clone()),
-        ..Desired::default()
-    };
-    let mut found: Vec<(String, Arc<Written>)> = Vec::new();
-    for (path, (blob, content)) in tree.files {
-        let is_plain = sources.plain.contains(path);
-        let is_input = is_plain || sources.builds.values().any(|inputs| inputs.contains(path));
-        if !is_input {
-            continue;
-        }
-        let file = cache.file(path, blob, content);
-        for mistake in &file.mistakes {
-            desired.problem(path.as_str(), format!("not valid YAML: {mistake}"));
-        }
-        if is_plain {
-            let manifests = file.manifests.iter();
-            found.extend(manifests.map(|m| (path.to_string(), Arc::clone(m))));
-        }
-    }
-    for (dir, result) in built {
-        match result {
-            Ok(manifests) => {
-                let source = if dir.is_empty() { "." } else { dir };
-                found.extend(manifests.iter().map(|m| (source.to_owned(), Arc::clone(m))));
-            }
-            Err(words) => desired.problem(dir, words.clone()),
-        }
-    }
-    for (path, why) in tree.skipped {
-        desired.problem(path, format!("left out: {why}"));
-    }
-    cache.sweep();
-    // What was read so far is a part of the tree; what follows is about single objects.
-    desired.complete = desired.problems.is_empty() && !found.is_empty();
-    let scopes = with_definitions(scopes, &found);
-    for (source, written) in &found {
-        desired.take(source, written, &scopes, confined_to);
-    }
-    desired
-}
-
-/// The scopes that the cluster told of, and those of definitions in the tree itself.
-fn with_definitions(known: &Scopes, found: &[(String, Arc<Written>)]) -> Scopes {
-    let mut scopes = known.clone();
-    for (_, written) in found {
-        if written.kind.kind == "CustomResourceDefinition" {
-            let manifest = written.read();
-            let kind = Kind::new(
-                text(&manifest, "/spec/group"),
-                text(&manifest, "/spec/names/kind"),
-            );
-            scopes.insert(kind, text(&manifest, "/spec/scope") != "Cluster");
-        }
-    }
-    scopes
-}
-
 impl Desired {
     /// Leaves out what other engines keep.
     pub fn keep(&mut self, share: Share) {
-        self.objects.retain(|key, _| key.is_of(share));
+        if share == Share::WHOLE {
+            return;
+        }
+        let objects = self.objects.iter().filter(|(key, _)| key.is_of(share));
+        let objects = objects.map(|(key, object)| (key.clone(), Arc::clone(object)));
+        self.objects = Arc::new(objects.collect());
         if !share.is_first() {
             // One engine says for all what cannot be read.
             self.problems.clear();
         }
     }
 
-    fn problem(&mut self, source: &str, words: String) {
+    pub(super) fn problem(&mut self, source: &str, words: String) {
         self.problems.push(Problem {
             source: source.to_owned(),
             words,
         });
     }
+}
 
-    fn take(
-        &mut self,
-        source: &str,
-        written: &Written,
-        scopes: &Scopes,
-        confined: &BTreeSet<String>,
-    ) {
-        let kind = written.kind.clone();
-        if written.name.is_empty() {
-            let words = format!(
-                "a {} without a name: objects are applied by name",
-                kind.kind
-            );
-            return self.problem(source, words);
-        }
-        let is_namespaced = match scopes.get(&kind) {
-            Some(known) => *known,
-            None => !order::is_cluster_scoped(&kind),
-        };
-        let namespace = match written.namespace.as_str() {
-            "" => "default",
-            namespace => namespace,
-        };
-        let key = ObjectKey {
-            kind,
-            namespace: is_namespaced.then(|| namespace.to_owned()),
-            name: written.name.clone(),
-        };
-        if let Some(words) = outside(&key, confined) {
-            return self.problem(source, words);
-        }
-        let object = written.object(&key, source);
-        if object.is_disabled(APPLY_ANNOTATION) {
-            return;
-        }
-        if let Some(first) = self.objects.get(&key) {
-            let words = format!(
-                "{key} is also in {}, which is the one that is applied",
-                first.source
-            );
-            return self.problem(source, words);
-        }
-        self.objects.insert(key, object);
+/// The object that a manifest is about, or why it is none that may be applied.
+pub(super) fn key_of(
+    manifest: &Value,
+    scopes: &Scopes,
+    confined: &BTreeSet<String>,
+) -> Result<ObjectKey, String> {
+    let kind = Kind::of(text(manifest, "/apiVersion"), text(manifest, "/kind"));
+    let name = text(manifest, "/metadata/name");
+    if name.is_empty() {
+        return Err(format!(
+            "a {} without a name: objects are applied by name",
+            kind.kind
+        ));
+    }
+    let is_namespaced = match scopes.get(&kind) {
+        Some(known) => *known,
+        None => !order::is_cluster_scoped(&kind),
+    };
+    let namespace = match text(manifest, "/metadata/namespace") {
+        "" => "default",
+        namespace => namespace,
+    };
+    let key = ObjectKey::new(kind, is_namespaced.then_some(namespace), name);
+    match outside(&key, confined) {
+        Some(words) => Err(words),
+        None => Ok(key),
     }
 }
 
@@ -206,7 +115,7 @@ fn outside(key: &ObjectKey, confined: &BTreeSet<String>) -> Option<String> {
     if confined.is_empty() {
         return None;
     }
-    let namespace = match &key.namespace {
+    let namespace = match key.namespace.as_deref() {
         Some(namespace) => namespace,
         None if key.is_namespace() => &key.name,
         None => {
@@ -222,32 +131,26 @@ fn outside(key: &ObjectKey, confined: &BTreeSet<String>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::applier::assembly::Assembly;
 
     fn desired(files: &[(&str, &str)], confined: &[&str]) -> Desired {
-        let files: BTreeMap<RepoPath, (BlobId, Arc<[u8]>)> = files
-            .iter()
-            .map(|(path, text)| {
-                let content: Arc<[u8]> = text.as_bytes().into();
-                (
-                    RepoPath::new(*path).unwrap(),
-                    (BlobId((*text).to_owned()), content),
-                )
-            })
-            .collect();
-        let mut cache = ReadCache::default();
-        let sources = sort(&files, &mut cache);
+        let files = files.iter().map(|(path, text)| {
+            let content: Arc<[u8]> = text.as_bytes().into();
+            let path = RepoPath::new(*path).unwrap();
+            (path, (BlobId((*text).to_owned()), content))
+        });
+        let files: Files = Arc::new(files.collect());
+        let mut assembly = Assembly::default();
+        let sources = assembly.sort(&files);
         let confined = confined.iter().map(|ns| (*ns).to_owned()).collect();
         let commit = CommitId::new("c0ffee");
-        assemble(
-            &Source {
-                commit: &commit,
-                files: &files,
-                skipped: &[],
-            },
-            (&sources, &Built::new()),
-            &mut cache,
-            (&Scopes::new(), &confined),
-        )
+        let source = Source {
+            commit: &commit,
+            files: &files,
+            skipped: &[],
+        };
+        let built = Built::new();
+        assembly.assemble(&source, (&sources, &built), (&Scopes::new(), &confined))
     }
 
     fn keys(desired: &Desired) -> Vec<String> {

@@ -1,11 +1,14 @@
 //! What is remembered of a live object: a few words, so that ten thousand of them fit.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::atom::Atom;
 use super::compare::{differences, extras, project};
-use super::object::{Object, ObjectKey, annotation, text};
+use super::key::{Kind, ObjectKey};
+use super::object::{Object, annotation, text};
 use super::ready::Rollout;
 use super::{ledger::CRD, order};
 use crate::domain::{
@@ -20,21 +23,21 @@ pub const MANAGER: &str = "serin";
 #[derive(Debug, Clone, PartialEq)]
 pub struct Live {
     /// Identity of this incarnation.
-    pub uid: String,
+    pub uid: Box<str>,
     /// Version that a write can be bound to.
-    pub resource_version: String,
+    pub resource_version: Box<str>,
     /// Which repository's applier wrote it last.
-    pub owner: Option<String>,
+    pub owner: Option<Atom>,
     /// The canary that it says it belongs to.
-    pub canary: Option<CanaryId>,
+    pub canary: Option<Arc<CanaryId>>,
     /// Its commit counter.
     pub sequence: Option<u64>,
     /// Identity of the manifest that was applied last.
-    pub applied: Option<String>,
+    pub applied: Option<Arc<str>>,
     /// Whether it is being deleted.
     pub terminating: bool,
     /// Why deleting it takes long, in the cluster's words; finalizers by name.
-    pub stuck_on: Option<String>,
+    pub stuck_on: Option<Box<str>>,
     /// Whether an annotation forbids to prune it.
     pub keeps: bool,
     /// Whether an annotation allows to take it over.
@@ -42,11 +45,11 @@ pub struct Live {
     /// When the fields that Git names were written last.
     pub since: Option<Timestamp>,
     /// Who else wrote last: field manager and time.
-    pub last_writer: Option<(String, Option<Timestamp>)>,
+    pub last_writer: Option<(Atom, Option<Timestamp>)>,
     /// How it compares.
     pub verdict: Verdict,
     /// Fields that others added to an object that Serin renders as a whole, by path.
-    pub added: Vec<Vec<String>>,
+    pub added: Box<[Vec<String>]>,
     /// What only some kinds have.
     pub nature: Nature,
 }
@@ -59,8 +62,11 @@ pub enum Verdict {
     /// It is what Git says.
     Same,
     /// It is not; what differs, for people.
-    Differs(Vec<String>),
+    Differs(Box<[String]>),
 }
+
+/// Names of subsets by host.
+type Subsets = BTreeMap<String, BTreeSet<String>>;
 
 /// What only some kinds have.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,35 +74,45 @@ pub enum Nature {
     /// Nothing of interest.
     Plain,
     /// A Deployment.
-    Deployment(Rollout),
+    Deployment(Box<Rollout>),
     /// A DestinationRule: host and subsets.
-    Rule(String, BTreeSet<String>),
+    Rule(Box<(String, BTreeSet<String>)>),
     /// A VirtualService: subsets by host, and the hosts that it routes in the mesh.
-    Routes(BTreeMap<String, BTreeSet<String>>, BTreeSet<String>),
+    Routes(Box<(Subsets, BTreeSet<String>)>),
     /// A definition of a kind; whether it is established.
     Definition(bool),
     /// A Namespace and its labels.
-    Namespace(BTreeMap<String, String>),
+    Namespace(Box<BTreeMap<String, String>>),
 }
 
-/// The projection of an object that the server took as what Git says.
-pub type Accepted = Revision;
+/// The projection of an object that the server took as what Git says: identity of its values.
+pub type Accepted = Arc<str>;
+
+/// What is known of how the server writes what Git says: it may write quantities or defaults in its own way.
+#[derive(Debug, Clone, Copy)]
+pub enum Known<'a> {
+    /// Nothing yet.
+    Nothing,
+    /// The projection that it made of the same manifest before.
+    Before(&'a Accepted),
+    /// The object is its answer to the manifest: it has the last word.
+    Now,
+}
 
 impl Live {
-    /// Reads a live object and compares it. `accepted` is the projection that the server made of the same manifest
-    /// before: it may have written quantities or defaults in its own way.
+    /// Reads a live object and compares it.
     pub fn of(
         object: &Value,
         wanted: Option<&Object>,
-        accepted: Option<&Accepted>,
+        known: Known<'_>,
     ) -> (Self, Option<Accepted>) {
         let kind_and_version = (text(object, "/apiVersion"), text(object, "/kind"));
-        let metadata = |pointer: &str| text(object, pointer).to_owned();
+        let metadata = |pointer: &str| text(object, pointer).into();
         let (mut verdict, projection) = match wanted {
             None => (Verdict::Unknown, None),
-            Some(wanted) => compared(object, wanted, accepted),
+            Some(wanted) => compared(object, wanted, known),
         };
-        let added = wanted.map_or_else(Vec::new, |wanted| added(object, wanted));
+        let added = wanted.map_or_else(Box::default, |wanted| added(object, wanted));
         if !added.is_empty() {
             let words = added
                 .iter()
@@ -114,10 +130,10 @@ impl Live {
             owner: object
                 .pointer("/metadata/labels")
                 .and_then(|labels| labels.get(OWNER_LABEL)?.as_str())
-                .map(str::to_owned),
-            canary: annotation(object, CANARY_ANNOTATION).and_then(|id| id.parse().ok()),
+                .map(Atom::of),
+            canary: canary(object, wanted),
             sequence: annotation(object, SEQUENCE_ANNOTATION).and_then(|n| n.parse().ok()),
-            applied: annotation(object, APPLIED_ANNOTATION).map(str::to_owned),
+            applied: annotation(object, APPLIED_ANNOTATION).map(|hash| identity(hash, wanted)),
             terminating: object.pointer("/metadata/deletionTimestamp").is_some(),
             stuck_on: stuck_on(object),
             is_offered: annotation(object, super::object::ADOPT_ANNOTATION) == Some("true"),
@@ -136,8 +152,8 @@ impl Live {
         match &self.nature {
             Nature::Deployment(rollout) => Some(rollout),
             Nature::Plain
-            | Nature::Rule(..)
-            | Nature::Routes(..)
+            | Nature::Rule(_)
+            | Nature::Routes(_)
             | Nature::Definition(_)
             | Nature::Namespace(_) => None,
         }
@@ -146,6 +162,12 @@ impl Live {
     /// Whether nobody but people look after it.
     pub fn is_strange(&self) -> bool {
         self.owner.is_none() && self.canary.is_none() && !self.is_offered
+    }
+
+    /// Whether a live object is what this was read from.
+    pub fn is_of(&self, object: &Value) -> bool {
+        *self.uid == *text(object, "/metadata/uid")
+            && *self.resource_version == *text(object, "/metadata/resourceVersion")
     }
 
     /// Whether `other` is an older state of the same incarnation. The server promises that versions can be compared.
@@ -159,53 +181,70 @@ impl Live {
 }
 
 /// Compares, and answers with the projection too.
-fn compared(
-    object: &Value,
-    wanted: &Object,
-    accepted: Option<&Accepted>,
-) -> (Verdict, Option<Accepted>) {
+fn compared(object: &Value, wanted: &Object, known: Known<'_>) -> (Verdict, Option<Accepted>) {
     // Groups with a dot are defined by others; their lists belong to one owner as a whole. Built-in ones end in k8s.io.
     let group = &wanted.key.kind.group;
     let is_builtin = !group.contains('.')
         || (group.ends_with(".k8s.io") && group != "gateway.networking.k8s.io");
     let manifest = wanted.manifest();
     let projected = project(object, &manifest, is_builtin);
-    let projection = Revision::of(&projected);
-    if accepted == Some(&projection) {
+    let projection = identity(Revision::of(&projected).as_str(), Some(wanted));
+    let is_accepted = match known {
+        Known::Nothing => false,
+        Known::Before(accepted) => *accepted == projection,
+        Known::Now => true,
+    };
+    if is_accepted {
         return (Verdict::Same, Some(projection));
     }
     let found = differences(&wanted.key.kind, &manifest, &projected);
     let verdict = if found.is_empty() {
         Verdict::Same
     } else {
-        Verdict::Differs(found)
+        Verdict::Differs(found.into())
     };
     (verdict, Some(projection))
 }
 
 /// Fields of a route or a rule of ours that Git does not have. Whoever adds `gateways` to it moves traffic as much as
 /// somebody who edits a weight. Labels and annotations are anybody's.
-fn added(object: &Value, wanted: &Object) -> Vec<Vec<String>> {
+fn added(object: &Value, wanted: &Object) -> Box<[Vec<String>]> {
     if wanted.canary.is_none() || wanted.key.kind.group != "networking.istio.io" {
-        return Vec::new();
+        return Box::default();
     }
     match (wanted.manifest().get("spec"), object.get("spec")) {
-        (Some(wanted), Some(live)) => extras(wanted, live, "spec"),
-        _ => Vec::new(),
+        (Some(wanted), Some(live)) => extras(wanted, live, "spec").into(),
+        _ => Box::default(),
     }
+}
+
+/// An identity, which nearly always is that of the manifest that Git has: then it takes no space.
+fn identity(text: &str, wanted: Option<&Object>) -> Arc<str> {
+    let known = wanted.map(|wanted| &wanted.hash);
+    known
+        .filter(|known| ***known == *text)
+        .map_or_else(|| text.into(), Arc::clone)
+}
+
+/// The canary that an object says it belongs to, which nearly always is the one that Git says.
+fn canary(object: &Value, wanted: Option<&Object>) -> Option<Arc<CanaryId>> {
+    let id: CanaryId = annotation(object, CANARY_ANNOTATION)?.parse().ok()?;
+    let known = wanted.and_then(|wanted| wanted.canary.as_ref());
+    let known = known.filter(|known| ***known == id).map(Arc::clone);
+    Some(known.unwrap_or_else(|| Arc::new(id)))
 }
 
 impl Nature {
     fn of(object: &Value, (api_version, kind): (&str, &str)) -> Self {
         let group = api_version.split_once('/').map_or("", |(group, _)| group);
         match (group, kind) {
-            ("apps", "Deployment") => Self::Deployment(Rollout::of(object)),
+            ("apps", "Deployment") => Self::Deployment(Box::new(Rollout::of(object))),
             ("networking.istio.io", "DestinationRule") => {
-                let (host, subsets) = order::subsets_had(object);
-                Self::Rule(host, subsets)
+                Self::Rule(Box::new(order::subsets_had(object)))
             }
             ("networking.istio.io", "VirtualService") => {
-                Self::Routes(order::subsets_named(object), order::mesh_hosts(object))
+                let (named, hosts) = (order::subsets_named(object), order::mesh_hosts(object));
+                Self::Routes(Box::new((named, hosts)))
             }
             (CRD, "CustomResourceDefinition") => {
                 let conditions = object
@@ -225,7 +264,7 @@ impl Nature {
                     .flatten()
                     .filter(|(key, _)| key.as_str() != OWNER_LABEL)
                     .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
-                Self::Namespace(labels.collect())
+                Self::Namespace(Box::new(labels.collect()))
             }
             _ => Self::Plain,
         }
@@ -233,7 +272,7 @@ impl Nature {
 }
 
 /// What keeps an object that is being deleted.
-fn stuck_on(object: &Value) -> Option<String> {
+fn stuck_on(object: &Value) -> Option<Box<str>> {
     object.pointer("/metadata/deletionTimestamp")?;
     let conditions = object
         .pointer("/status/conditions")
@@ -256,7 +295,7 @@ fn stuck_on(object: &Value) -> Option<String> {
     if !names.is_empty() {
         words.push(format!("its finalizers are {}", names.join(", ")));
     }
-    (!words.is_empty()).then(|| words.join("; "))
+    (!words.is_empty()).then(|| words.join("; ").into())
 }
 
 fn managers(object: &Value) -> impl Iterator<Item = (&Value, Option<Timestamp>)> {
@@ -298,20 +337,18 @@ fn since(object: &Value) -> Option<Timestamp> {
 }
 
 /// Who but Serin wrote last.
-fn last_writer(object: &Value) -> Option<(String, Option<Timestamp>)> {
+fn last_writer(object: &Value) -> Option<(Atom, Option<Timestamp>)> {
     managers(object)
-        .map(|(entry, time)| (text(entry, "/manager").to_owned(), time))
+        .map(|(entry, time)| (text(entry, "/manager"), time))
         .filter(|(manager, _)| !manager.starts_with(MANAGER))
         .max_by_key(|(_, time)| *time)
+        .map(|(manager, time)| (Atom::of(manager), time))
 }
 
 /// The key of a live object.
 pub fn key_of(object: &Value) -> ObjectKey {
-    let kind = super::object::Kind::of(text(object, "/apiVersion"), text(object, "/kind"));
+    let kind = Kind::of(text(object, "/apiVersion"), text(object, "/kind"));
     let namespace = text(object, "/metadata/namespace");
-    ObjectKey {
-        kind,
-        namespace: (!namespace.is_empty()).then(|| namespace.to_owned()),
-        name: text(object, "/metadata/name").to_owned(),
-    }
+    let namespace = (!namespace.is_empty()).then_some(namespace);
+    ObjectKey::new(kind, namespace, text(object, "/metadata/name"))
 }

@@ -1,16 +1,16 @@
-//! An object as Git has it, and how objects are named.
+//! An object as Git has it.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
+use super::atom::Atom;
+use super::key::ObjectKey;
 use super::order::{self, Tier};
 use crate::domain::{
     APPLIED_ANNOTATION, CANARY_ANNOTATION, CanaryId, OWNER_LABEL, Revision, SEQUENCE_ANNOTATION,
 };
-use crate::lease::Share;
 
 /// Says `disabled` on an object that Serin leaves alone altogether.
 pub const APPLY_ANNOTATION: &str = "serin.dev/apply";
@@ -20,90 +20,6 @@ pub const REPAIR_ANNOTATION: &str = "serin.dev/repair";
 pub const PRUNE_ANNOTATION: &str = "serin.dev/prune";
 /// Says `true` on an object in the cluster that Serin did not make and may take over.
 pub const ADOPT_ANNOTATION: &str = "serin.dev/adopt";
-
-/// A kind of objects, whatever its version.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Kind {
-    /// API group; empty for the core.
-    pub group: String,
-    /// The kind.
-    pub kind: String,
-}
-
-impl Kind {
-    /// A kind by its two names.
-    pub fn new(group: impl Into<String>, kind: impl Into<String>) -> Self {
-        Self {
-            group: group.into(),
-            kind: kind.into(),
-        }
-    }
-
-    /// The kind that `apiVersion` and `kind` name.
-    pub fn of(api_version: &str, kind: &str) -> Self {
-        let group = api_version.split_once('/').map_or("", |(group, _)| group);
-        Self::new(group, kind)
-    }
-
-    /// Whether this is the kind `kind` of the group `group`.
-    pub fn is(&self, group: &str, kind: &str) -> bool {
-        self.group == group && self.kind == kind
-    }
-}
-
-/// What tells an object from all others in a cluster.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ObjectKey {
-    /// Its kind.
-    pub kind: Kind,
-    /// Its namespace; `None` for objects of the whole cluster.
-    pub namespace: Option<String>,
-    /// Its name.
-    pub name: String,
-}
-
-impl ObjectKey {
-    /// A namespaced object.
-    pub fn namespaced(kind: Kind, namespace: &str, name: &str) -> Self {
-        Self {
-            kind,
-            namespace: Some(namespace.to_owned()),
-            name: name.to_owned(),
-        }
-    }
-
-    /// The Namespace of this name.
-    pub fn of_namespace(name: &str) -> Self {
-        Self {
-            kind: Kind::new("", "Namespace"),
-            namespace: None,
-            name: name.to_owned(),
-        }
-    }
-
-    /// Whether an engine with this share of the namespaces keeps it.
-    pub fn is_of(&self, share: Share) -> bool {
-        match &self.namespace {
-            Some(namespace) => share.has(namespace),
-            None if self.is_namespace() => share.has(&self.name),
-            None => share.is_first(),
-        }
-    }
-
-    /// Whether this is a Namespace.
-    pub fn is_namespace(&self) -> bool {
-        self.kind.is("", "Namespace")
-    }
-}
-
-impl fmt::Display for ObjectKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.namespace {
-            Some(namespace) => write!(f, "{} {namespace}/{}", self.kind.kind, self.name),
-            None => write!(f, "{} {}", self.kind.kind, self.name),
-        }
-    }
-}
 
 /// A manifest in little space: as a tree of maps it takes twenty times the memory of its text, and it is looked at only
 /// when it, or the live object, changes.
@@ -123,108 +39,62 @@ impl Manifest {
     }
 }
 
-/// A manifest as a file has it, and the object that was made of it.
-#[derive(Debug)]
-pub struct Written {
-    /// Its kind.
-    pub kind: Kind,
-    /// `metadata.name`; empty when there is none.
-    pub name: String,
-    /// `metadata.namespace`; empty when there is none.
-    pub namespace: String,
-    manifest: Manifest,
-    object: OnceLock<Arc<Object>>,
-}
-
-impl Written {
-    /// A manifest that was read.
-    pub fn of(value: &Value) -> Self {
-        let owned = |pointer| text(value, pointer).to_owned();
-        Self {
-            kind: Kind::of(text(value, "/apiVersion"), text(value, "/kind")),
-            name: owned("/metadata/name"),
-            namespace: owned("/metadata/namespace"),
-            manifest: Manifest::of(value),
-            object: OnceLock::new(),
-        }
-    }
-
-    /// The manifest.
-    pub fn read(&self) -> Value {
-        self.manifest.read()
-    }
-
-    /// The object at `key`, made once: most of a tree is what it was in the one before.
-    pub fn object(&self, key: &ObjectKey, source: &str) -> Arc<Object> {
-        let make = || {
-            let mut object = Object::new(key.clone(), self.read(), source);
-            if object.manifest == self.manifest {
-                object.manifest = self.manifest.clone();
-            }
-            Arc::new(object)
-        };
-        let made = self.object.get_or_init(make);
-        if made.key == *key && made.source == source {
-            Arc::clone(made)
-        } else {
-            make()
-        }
-    }
-}
-
-impl PartialEq for Written {
-    fn eq(&self, other: &Self) -> bool {
-        self.manifest == other.manifest
-    }
-}
-
 /// An object as Git has it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Object {
     /// What tells it from others.
     pub key: ObjectKey,
     /// `apiVersion` as written.
-    pub api_version: String,
+    pub api_version: Atom,
     /// The whole manifest, without what only a server writes.
     manifest: Manifest,
     /// Annotations that say `disabled`.
-    disabled: Vec<String>,
+    disabled: Box<[String]>,
     /// Identity of the manifest.
-    pub hash: String,
+    pub hash: Arc<str>,
     /// The file or folder that it comes from.
-    pub source: String,
+    pub source: Arc<str>,
     /// Its place in the order.
     pub tier: Tier,
     /// The commit counter of its canary, on objects that Serin rendered.
     pub sequence: Option<u64>,
     /// The canary that it was rendered for.
-    pub canary: Option<CanaryId>,
+    pub canary: Option<Arc<CanaryId>>,
 }
 
 impl Object {
     /// An object from a manifest whose namespace is settled.
-    pub fn new(key: ObjectKey, mut manifest: Value, source: &str) -> Self {
-        let api_version = text(&manifest, "/apiVersion").to_owned();
+    pub fn new(key: ObjectKey, mut manifest: Value, source: Arc<str>) -> Self {
+        let api_version = Atom::of(text(&manifest, "/apiVersion"));
         strip(&mut manifest);
         if let Some(namespace) = &key.namespace {
-            manifest["metadata"]["namespace"] = json!(namespace);
+            manifest["metadata"]["namespace"] = json!(namespace.as_str());
         }
         if key.kind.is("", "Secret") {
             encode_secret(&mut manifest);
         }
         let sequence = annotation(&manifest, SEQUENCE_ANNOTATION).and_then(|n| n.parse().ok());
-        let canary = annotation(&manifest, CANARY_ANNOTATION).and_then(|id| id.parse().ok());
+        let canary: Option<CanaryId> =
+            annotation(&manifest, CANARY_ANNOTATION).and_then(|id| id.parse().ok());
         Self {
-            hash: Revision::of(&manifest).as_str().to_owned(),
+            hash: Revision::of(&manifest).as_str().into(),
             tier: order::tier(&key.kind),
             api_version,
-            source: source.to_owned(),
+            source,
             sequence,
-            canary,
+            canary: canary.map(Arc::new),
             disabled: disabled(&manifest),
             manifest: Manifest::of(&manifest),
             key,
         }
+    }
+
+    /// The same object with its manifest kept where it is already.
+    pub(super) fn packed_as(mut self, packed: &Manifest) -> Self {
+        if self.manifest == *packed {
+            self.manifest = packed.clone();
+        }
+        self
     }
 
     /// The whole manifest, without what only a server writes.
@@ -242,7 +112,7 @@ impl Object {
         let mut manifest = self.manifest();
         let metadata = entry(&mut manifest, "metadata");
         entry(metadata, "labels")[OWNER_LABEL] = json!(owner);
-        entry(metadata, "annotations")[APPLIED_ANNOTATION] = json!(self.hash);
+        entry(metadata, "annotations")[APPLIED_ANNOTATION] = json!(&*self.hash);
         if let Some(version) = bound_to {
             metadata["resourceVersion"] = json!(version);
         }
@@ -251,7 +121,7 @@ impl Object {
 }
 
 /// The annotations of a manifest that say `disabled`.
-fn disabled(manifest: &Value) -> Vec<String> {
+fn disabled(manifest: &Value) -> Box<[String]> {
     let annotations = manifest.pointer("/metadata/annotations");
     annotations
         .and_then(Value::as_object)
@@ -360,6 +230,7 @@ fn base64(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::applier::key::Kind;
 
     #[test]
     fn secrets_are_written_as_the_server_shows_them() {
@@ -374,7 +245,7 @@ mod tests {
         }
         let manifest = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a"}, "stringData": {"k": "abc"}, "data": {"l": "eA=="}});
         let key = ObjectKey::namespaced(Kind::new("", "Secret"), "test", "a");
-        let object = Object::new(key, manifest, "a.yaml");
+        let object = Object::new(key, manifest, "a.yaml".into());
         assert_eq!(object.manifest()["data"], json!({"k": "YWJj", "l": "eA=="}));
         assert_eq!(object.manifest().get("stringData"), None);
     }
@@ -388,8 +259,8 @@ mod tests {
         });
         let key = || ObjectKey::namespaced(Kind::new("", "Service"), "test", "a");
         assert_eq!(
-            Object::new(key(), dumped, "a.yaml").hash,
-            Object::new(key(), bare, "a.yaml").hash
+            Object::new(key(), dumped, "a.yaml".into()).hash,
+            Object::new(key(), bare, "a.yaml".into()).hash
         );
     }
 }

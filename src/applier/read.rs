@@ -1,11 +1,11 @@
-//! Files to manifests, with a memory by content, so that a step costs what its own files cost.
+//! Files to manifests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::object::{Written, annotation, text};
+use super::object::{annotation, text};
 use super::sources::Kustomization;
 use crate::domain::{BlobId, RepoPath};
 use crate::yaml::node;
@@ -17,37 +17,35 @@ const LOCAL_CONFIG: &str = "config.kubernetes.io/local-config";
 #[derive(Debug, Default, PartialEq)]
 pub struct FileObjects {
     /// Manifests in their order; `List`s are taken apart.
-    pub manifests: Vec<Arc<Written>>,
+    pub manifests: Vec<Value>,
     /// What is wrong, each as `line:column: message`.
     pub mistakes: Vec<String>,
     /// The kustomization in it.
     pub kustomization: Option<Kustomization>,
 }
 
-/// Files by content, between two readings of a tree.
+/// Kustomizations by content, between two readings of a tree.
 #[derive(Debug, Default)]
 pub struct ReadCache {
-    files: BTreeMap<(BlobId, bool), Arc<FileObjects>>,
-    used: BTreeSet<(BlobId, bool)>,
+    files: BTreeMap<BlobId, Arc<Kustomization>>,
+    used: BTreeSet<BlobId>,
 }
 
 impl ReadCache {
-    /// What the file holds.
-    pub fn file(&mut self, path: &RepoPath, blob: &BlobId, content: &[u8]) -> Arc<FileObjects> {
-        let key = (blob.clone(), is_kustomization(path));
-        let found = self
-            .files
-            .entry(key.clone())
-            .or_insert_with(|| Arc::new(read(content, key.1)));
-        let found = Arc::clone(found);
-        self.used.insert(key);
-        found
+    /// The kustomization of this content.
+    pub fn kustomization(&mut self, blob: &BlobId, content: &[u8]) -> Arc<Kustomization> {
+        if self.used.insert(blob.clone()) {
+            let read = || read(content, true).kustomization.unwrap_or_default();
+            let files = self.files.entry(blob.clone());
+            files.or_insert_with(|| Arc::new(read()));
+        }
+        self.files.get(blob).map(Arc::clone).unwrap_or_default()
     }
 
     /// Forgets what was not asked for since the last call.
     pub fn sweep(&mut self) {
         let used = std::mem::take(&mut self.used);
-        self.files.retain(|key, _| used.contains(key));
+        self.files.retain(|blob, _| used.contains(blob));
     }
 }
 
@@ -82,7 +80,7 @@ pub fn read(content: &[u8], is_kustomization: bool) -> FileObjects {
 }
 
 /// Takes a document that is an object for a cluster; others (values of charts, configuration of tools) are left.
-fn take(document: Value, into: &mut Vec<Arc<Written>>) {
+fn take(document: Value, into: &mut Vec<Value>) {
     let (api_version, kind) = (text(&document, "/apiVersion"), text(&document, "/kind"));
     if api_version.is_empty() || kind.is_empty() {
         return;
@@ -102,7 +100,7 @@ fn take(document: Value, into: &mut Vec<Arc<Written>>) {
     let is_local = annotation(&document, LOCAL_CONFIG).is_some_and(|value| value != "false");
     let is_for_kustomize = api_version.starts_with("kustomize.config.k8s.io/");
     if !is_local && !is_for_kustomize {
-        into.push(Arc::new(Written::of(&document)));
+        into.push(document);
     }
 }
 
@@ -110,10 +108,10 @@ fn take(document: Value, into: &mut Vec<Arc<Written>>) {
 mod tests {
     use super::*;
 
-    fn kinds(text: &str) -> Vec<String> {
-        let read = read(text.as_bytes(), false);
+    fn kinds(content: &str) -> Vec<String> {
+        let read = read(content.as_bytes(), false);
         let kinds = read.manifests.iter();
-        kinds.map(|m| m.kind.kind.clone()).collect()
+        kinds.map(|m| text(m, "/kind").to_owned()).collect()
     }
 
     #[test]

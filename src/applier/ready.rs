@@ -12,8 +12,8 @@ pub struct Rollout {
     pub replicas: u32,
     /// Whether it has them, all of the present template.
     pub readiness: Readiness,
-    /// Labels of its pods.
-    pub selector: Vec<(String, String)>,
+    /// Labels of its pods, as a selector.
+    pub selector: Box<str>,
 }
 
 /// Words of containers that do not start by waiting longer.
@@ -38,12 +38,12 @@ impl Rollout {
         let selector = selector
             .into_iter()
             .flatten()
-            .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
-            .collect();
+            .filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?)));
+        let selector: Vec<String> = selector.collect();
         Self {
             replicas: u32::try_from(replicas).unwrap_or(u32::MAX),
             readiness: readiness(deployment, replicas),
-            selector,
+            selector: selector.join(",").into(),
         }
     }
 }

@@ -150,13 +150,13 @@ impl Caller {
         Ok(object.and_then(|mut object| {
             object.types = Some(TypeMeta {
                 api_version,
-                kind: key.kind.kind.clone(),
+                kind: key.kind.kind.to_string(),
             });
             serde_json::to_value(object).ok()
         }))
     }
 
-    async fn delete(&self, key: &ObjectKey, uid: String, with_pods: bool) -> Outcome {
+    async fn delete(&self, key: &ObjectKey, uid: Box<str>, with_pods: bool) -> Outcome {
         let Some(api) = self.api(key, None) else {
             return unknown(key);
         };
@@ -166,7 +166,7 @@ impl Caller {
             DeleteParams::background()
         };
         let parameters = how.preconditions(Preconditions {
-            uid: Some(uid),
+            uid: Some(uid.into()),
             resource_version: None,
         });
         match self.within(api.delete(&key.name, &parameters)).await {
@@ -182,7 +182,7 @@ impl Caller {
         }
     }
 
-    async fn ask_pods(&self, key: &ObjectKey, selector: &[(String, String)]) -> Outcome {
+    async fn ask_pods(&self, key: &ObjectKey, selector: &str) -> Outcome {
         let Some(namespace) = key.namespace.as_deref().filter(|_| !selector.is_empty()) else {
             return Outcome::Pods(None);
         };
@@ -195,10 +195,7 @@ impl Caller {
         };
         let pods: Api<DynamicObject> =
             Api::namespaced_with(self.client.clone(), namespace, &resource);
-        let labels: Vec<String> = selector.iter().map(|(k, v)| format!("{k}={v}")).collect();
-        let parameters = ListParams::default()
-            .labels(&labels.join(","))
-            .limit(MOST_PODS);
+        let parameters = ListParams::default().labels(selector).limit(MOST_PODS);
         let found = self.within(pods.list(&parameters)).await;
         let pods = found.map(|list| list.items).unwrap_or_default();
         let pods: Vec<Value> = pods

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::events::Events;
-use super::watch::Steady;
+use super::watch::{PAGE, Steady};
 use crate::applier::ObjectKey;
 use crate::crd::{self, CanaryStatus};
 use crate::domain::{CanaryId, OWNER_LABEL, Timestamp};
@@ -97,7 +97,7 @@ impl Canaries {
         let store = writer.as_reader();
         let stream = reflector(
             writer,
-            watcher::watcher(api, watcher::Config::default()).modify(slim),
+            watcher::watcher(api, watcher::Config::default().page_size(PAGE)).modify(slim),
         );
         let news = Arc::new(News::default());
         let heard = Arc::clone(&news);
@@ -247,9 +247,9 @@ impl Canaries {
     ) -> Call {
         let reference = ObjectReference {
             api_version: Some(api_version.to_owned()),
-            kind: Some(key.kind.kind.clone()),
-            name: Some(key.name.clone()),
-            namespace: key.namespace.clone(),
+            kind: Some(key.kind.kind.to_string()),
+            name: Some(key.name.to_string()),
+            namespace: key.namespace.as_ref().map(ToString::to_string),
             uid: Some(uid.to_owned()),
             ..ObjectReference::default()
         };

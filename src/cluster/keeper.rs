@@ -10,16 +10,18 @@ use super::call::Caller;
 use super::connect::Settings;
 use super::kustomize::Kustomize;
 use super::watch::{Resources, Seen, Watcher};
-use crate::applier::desired::{self, Desired};
+use crate::applier::atom::Atom;
+use crate::applier::desired::{Desired, Source};
 use crate::applier::order::{is_cluster_scoped, is_watched_whole};
-use crate::applier::{Kind, Ledger, ObjectKey, Outcome, ReadCache, Scopes};
+use crate::applier::{Assembly, Kind, Ledger, ObjectKey, Outcome, Scopes};
 use crate::clock::Clock;
 use crate::domain::{CommitId, OWNER_LABEL};
 use crate::lease::Share;
 use crate::ports::{Tree, Witness};
 
-/// Events on their way from the watches; a full queue slows the watches down, which is what the server expects.
-const MOST_EVENTS: usize = 1024;
+/// Events on their way from the watches; a full queue slows the watches down, which is what the server expects. An object is
+/// some 20 KiB on its way, so that these are 5 MiB.
+const MOST_EVENTS: usize = 256;
 /// Events that are taken before anything is done about them, so that a list of thousands is one piece of work.
 const EVENTS_AT_ONCE: usize = 2048;
 
@@ -58,6 +60,8 @@ pub(super) struct Shared {
     ledger: Mutex<Ledger>,
     /// Changes with the ledger.
     pub(super) changed: watch::Sender<u64>,
+    /// Whether objects are being written.
+    pub(super) writing: watch::Sender<bool>,
     /// Told when a pass over the branch is worth while.
     pub(super) wake: Arc<Notify>,
     /// Tells the keeper that the ledger was changed from outside.
@@ -69,6 +73,7 @@ impl Shared {
         Self {
             ledger: Mutex::new(ledger),
             changed: watch::Sender::new(0),
+            writing: watch::Sender::new(false),
             wake: Arc::new(Notify::new()),
             nudge: Notify::new(),
         }
@@ -98,7 +103,7 @@ pub(super) struct Keeper<K> {
 
 /// Where manifests come from, remembered between two trees.
 struct Sources {
-    cache: ReadCache,
+    assembly: Assembly,
     kustomize: Kustomize,
 }
 
@@ -127,7 +132,7 @@ impl<K: Clock + 'static> Keeper<K> {
             owner: settings.policy.owner.clone(),
         };
         let sources = Sources {
-            cache: ReadCache::default(),
+            assembly: Assembly::default(),
             kustomize: Kustomize::new(settings.scratch.clone()),
         };
         Self {
@@ -216,6 +221,7 @@ impl<K: Clock + 'static> Keeper<K> {
         let actions = ledger.next(now);
         let wake_at = ledger.wake_at(now);
         let notices = ledger.notices();
+        let is_writing = ledger.is_writing();
         let mut wakes = ledger.wants_fetch();
         wakes |= ledger.stirred();
         drop(ledger);
@@ -227,6 +233,8 @@ impl<K: Clock + 'static> Keeper<K> {
             self.witness.note(notice);
         }
         self.shared.changed.send_modify(|version| *version += 1);
+        let writing = &self.shared.writing;
+        writing.send_if_modified(|known| std::mem::replace(known, is_writing) != is_writing);
         if wakes {
             self.shared.wake.notify_one();
         }
@@ -256,14 +264,14 @@ impl<K: Clock + 'static> Keeper<K> {
         let now = self.clock.now();
         let mut ledger = self.shared.ledger();
         ledger.follow(Arc::new(desired), now);
-        let kinds = ledger.kinds();
+        let kinds = ledger.kinds().clone();
         drop(ledger);
         let always = ALWAYS.iter().copied();
         let pruned = PRUNED.iter().copied();
         let also = always.chain(pruned.filter(|_| self.settings.policy.prune));
-        let also = also.map(|(version, kind)| (Kind::of(version, kind), version.to_owned()));
+        let also = also.map(|(version, kind)| (Kind::of(version, kind), Atom::of(version)));
         let external = self.settings.policy.external;
-        let mut wanted: BTreeMap<Kind, String> = also.collect();
+        let mut wanted: BTreeMap<Kind, Atom> = also.collect();
         if !external {
             wanted.extend(kinds);
         }
@@ -272,7 +280,8 @@ impl<K: Clock + 'static> Keeper<K> {
                 let selector = format!("{OWNER_LABEL}={}", self.settings.policy.owner);
                 let selector = (!is_watched_whole(&kind)).then_some(selector);
                 let watcher = self.watcher.clone();
-                self.watches.spawn(watcher.run(kind, api_version, selector));
+                self.watches
+                    .spawn(watcher.run(kind, api_version.to_string(), selector));
             }
         }
     }
@@ -313,22 +322,19 @@ async fn read(
     let files = Arc::clone(&tree.files);
     // Parsing thousands of files takes a while, and must not keep others from running.
     let sorted = tokio::task::spawn_blocking(move || {
-        let sorted = desired::sort(&files, &mut held.cache);
+        let sorted = held.assembly.sort(&files);
         (held, sorted)
     });
     let (mut held, sorted) = sorted.await.ok()?;
     let built = held.kustomize.build(&tree.files, &sorted.builds).await;
     let assembled = tokio::task::spawn_blocking(move || {
-        let mut desired = desired::assemble(
-            &desired::Source {
-                commit: &commit,
-                files: &tree.files,
-                skipped: &tree.skipped,
-            },
-            (&sorted, &built),
-            &mut held.cache,
-            (&scopes, &confined),
-        );
+        let source = Source {
+            commit: &commit,
+            files: &tree.files,
+            skipped: &tree.skipped,
+        };
+        let known = (&scopes, &confined);
+        let mut desired = held.assembly.assemble(&source, (&sorted, &built), known);
         desired.held_back = tree.held_back;
         desired.keep(share);
         desired

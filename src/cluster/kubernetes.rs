@@ -92,6 +92,11 @@ impl Kubernetes {
         Arc::clone(&self.shared.wake)
     }
 
+    /// Whether objects are being written: whatever can wait lets them go first.
+    pub fn writing(&self) -> watch::Receiver<bool> {
+        self.shared.writing.subscribe()
+    }
+
     /// Whether the keeper works on the newest tree.
     fn is_current(&self, ledger: &Ledger) -> bool {
         self.followed.is_some() && ledger.commit() == self.followed.as_ref()

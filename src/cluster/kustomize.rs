@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::applier::object::Written;
+use crate::applier::object::Manifest;
 use crate::applier::read;
 use crate::domain::{BlobId, RepoPath, Revision};
 
@@ -35,7 +35,7 @@ static FOLDERS: AtomicU64 = AtomicU64::new(0);
 
 type Files = BTreeMap<RepoPath, (BlobId, Arc<[u8]>)>;
 /// Manifests of a folder, or why there are none.
-pub(super) type Result = std::result::Result<Arc<Vec<Arc<Written>>>, String>;
+pub(super) type Result = std::result::Result<Arc<Vec<Manifest>>, String>;
 
 /// Builds folders, and remembers the last result of each.
 #[derive(Debug)]
@@ -118,7 +118,7 @@ impl Kustomize {
             Some(mistake) => Err(format!(
                 "kustomize printed what is not valid YAML: {mistake}"
             )),
-            None => Ok(Arc::new(found.manifests)),
+            None => Ok(Arc::new(found.manifests.iter().map(Manifest::of).collect())),
         }
     }
 }

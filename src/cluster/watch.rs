@@ -16,11 +16,16 @@ use serde_json::Value;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 
+use crate::applier::atom::Atom;
 use crate::applier::live::key_of;
 use crate::applier::{Kind, ObjectKey};
 
 /// Between two tries to find a kind that the cluster does not know: its definition may come without us.
 const BETWEEN_TRIES: Duration = Duration::from_secs(10);
+
+/// Objects in one answer to a list. All kinds are listed at the same time after a start, and what that takes at once stays with
+/// the process: 4 MiB for each kind.
+pub(super) const PAGE: u32 = 200;
 
 /// First and longest wait before an interrupted watch is taken up again. It doubles, and a watch that works starts anew:
 /// after an outage of hours everything is seen again within this long.
@@ -55,7 +60,7 @@ pub(super) enum Seen {
     /// An object as it is.
     Object(Box<Value>),
     /// An object is gone; which incarnation of it.
-    Gone(ObjectKey, String),
+    Gone(ObjectKey, Box<str>),
     /// All objects of the kind were told.
     Synced(Kind),
     /// The kind cannot be seen, in the server's words.
@@ -86,9 +91,10 @@ impl Watcher {
         let Some((resource, is_namespaced)) = self.resolve(&kind, &api_version).await else {
             return;
         };
+        let config = watcher::Config::default().page_size(PAGE);
         let config = match &selector {
-            Some(selector) => watcher::Config::default().labels(selector),
-            None => watcher::Config::default(),
+            Some(selector) => config.labels(selector),
+            None => config,
         };
         let client = || self.client.clone();
         let confined = !self.namespaces.is_empty();
@@ -181,6 +187,9 @@ fn no_match(kind: &Kind, api_version: &str) -> String {
     )
 }
 
+/// Namespace and name.
+type Place = (Option<Atom>, Box<str>);
+
 /// One stream of a watch.
 struct One {
     kind: Kind,
@@ -189,7 +198,7 @@ struct One {
     /// Streams of the same kind that did not tell everything yet.
     waiting: Arc<Mutex<usize>>,
     /// What was told, by namespace and name, with its incarnation; the flag says whether the present round told it again.
-    known: BTreeMap<(Option<String>, String), (Box<str>, bool)>,
+    known: BTreeMap<Place, (Box<str>, bool)>,
     is_synced: bool,
 }
 
@@ -227,7 +236,7 @@ impl One {
             return Some(());
         };
         let key = key_of(&value);
-        let place = (key.namespace, key.name);
+        let place = (key.namespace.clone(), key.name.clone());
         self.known.insert(place, (uid.into(), true));
         self.events.send(Seen::Object(Box::new(value))).await.ok()
     }
@@ -240,7 +249,7 @@ impl One {
         let key = key_of(&value);
         let place = (key.namespace.clone(), key.name.clone());
         self.known.remove(&place);
-        self.events.send(Seen::Gone(key, uid)).await.ok()
+        self.events.send(Seen::Gone(key, uid.into())).await.ok()
     }
 
     /// Everything was told: what was known and was not told again is gone.
@@ -248,12 +257,8 @@ impl One {
         let lost = self.known.extract_if(.., |_, (_, is_fresh)| !*is_fresh);
         let lost: Vec<_> = lost.collect();
         for ((namespace, name), (uid, _)) in lost {
-            let key = ObjectKey {
-                kind: self.kind.clone(),
-                namespace,
-                name,
-            };
-            self.events.send(Seen::Gone(key, uid.into())).await.ok()?;
+            let key = ObjectKey::new(self.kind.clone(), namespace.as_deref(), &name);
+            self.events.send(Seen::Gone(key, uid)).await.ok()?;
         }
         if !self.is_synced {
             self.is_synced = true;

@@ -258,7 +258,12 @@ impl Served {
         let mut told = Told::default();
         let mut races = 0;
         let stirred = match &engine.cluster {
-            AnyCluster::Kubernetes(kubernetes) => kubernetes.wake(),
+            AnyCluster::Kubernetes(kubernetes) => {
+                if let Some(show) = &self.show {
+                    show.gives_way(&self.wiring.name, kubernetes.writing());
+                }
+                kubernetes.wake()
+            }
             AnyCluster::None(_) => Arc::new(Notify::new()),
         };
         while !*self.stop.borrow() && self.turns.is_on(&self.wiring.name, engine.clock.now()) {

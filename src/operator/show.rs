@@ -6,10 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash as _, Hasher as _};
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use chrono::TimeDelta;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, mpsc, watch};
+use tokio::time::timeout;
 use tracing::warn;
 
 use super::replicas::Settings;
@@ -29,6 +31,8 @@ const MOST_REPAIRS: usize = 256;
 const HANDS: usize = 8;
 /// Calls that wait for one hand. A status that finds no room is written after the next pass, an event is only logged.
 const MOST_ERRANDS: usize = 2_048;
+/// Longest time that a call lets writes of objects go first.
+const LONGEST_WAY: Duration = Duration::from_secs(1);
 /// Longest time until a status that could not be written is tried again, in seconds.
 const LONGEST_PAUSE: i64 = 60;
 /// For how long a commit waits for what the cluster makes of it, in seconds: usually one status then says both.
@@ -41,6 +45,29 @@ const TOGETHER: i64 = 100;
 pub(super) struct Show {
     shown: Arc<Mutex<Shown>>,
     repairs: mpsc::Sender<Repaired>,
+    writers: Arc<Writers>,
+}
+
+/// Who writes objects, by repository. What they write moves traffic, and what is shown of it can wait a moment.
+#[derive(Default)]
+struct Writers(std::sync::Mutex<BTreeMap<String, watch::Receiver<bool>>>);
+
+impl Writers {
+    fn all(&self) -> MutexGuard<'_, BTreeMap<String, watch::Receiver<bool>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ready when nobody writes, but in a while at the latest: somebody who never ends must not keep all from being shown.
+    async fn are_done(&self) {
+        let writers: Vec<_> = self.all().values().cloned().collect();
+        let done = async {
+            for mut writer in writers {
+                // Whoever is gone does not write.
+                writer.wait_for(|is_writing| !is_writing).await.ok();
+            }
+        };
+        timeout(LONGEST_WAY, done).await.ok();
+    }
 }
 
 /// A call to be made, by the one hand that makes all those about a canary, so that they stay in order.
@@ -125,8 +152,9 @@ impl Show {
             held: BTreeSet::new(),
             clashes: BTreeSet::new(),
         }));
+        let writers = Arc::new(Writers::default());
         for errands in errands {
-            tokio::spawn(run(errands, Arc::clone(&shown)));
+            tokio::spawn(run(errands, Arc::clone(&shown), Arc::clone(&writers)));
         }
         let refreshed = Arc::clone(&shown);
         tokio::spawn(async move {
@@ -146,7 +174,16 @@ impl Show {
                 told.lock().await.repaired(&repaired, now);
             }
         });
-        Ok(Some(Self { shown, repairs }))
+        Ok(Some(Self {
+            shown,
+            repairs,
+            writers,
+        }))
+    }
+
+    /// From now on calls let those of this writer go first.
+    pub(super) fn gives_way(&self, name: &str, writing: watch::Receiver<bool>) {
+        self.writers.all().insert(name.to_owned(), writing);
     }
 
     /// Whoever repairs says so here.
@@ -434,8 +471,9 @@ fn waits(
 }
 
 /// Makes the calls of one hand, one after the other.
-async fn run(mut errands: mpsc::Receiver<Errand>, shown: Arc<Mutex<Shown>>) {
+async fn run(mut errands: mpsc::Receiver<Errand>, shown: Arc<Mutex<Shown>>, writers: Arc<Writers>) {
     while let Some(errand) = errands.recv().await {
+        writers.are_done().await;
         let canary = &errand.canary;
         let Err(words) = errand.call.await else {
             if errand.is_status
@@ -456,5 +494,26 @@ async fn run(mut errands: mpsc::Receiver<Errand>, shown: Arc<Mutex<Shown>>) {
         } else {
             warn!(%canary, "failed to show an event: {words}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_shown_lets_writes_go_first() {
+        let (writing, receiver) = watch::channel(true);
+        let writers = Writers::default();
+        writers.all().insert("apps".to_owned(), receiver.clone());
+        let shown = async {
+            writers.are_done().await;
+            *receiver.borrow()
+        };
+        let (was_writing, _) = tokio::join!(shown, async { writing.send(false) });
+        assert!(!was_writing, "shown while objects were written");
+        writing.send_replace(true);
+        drop(writing);
+        writers.are_done().await;
     }
 }

@@ -10,8 +10,9 @@ use crate::record::message;
 /// Longest note that the API server takes, in bytes.
 const LONGEST: usize = 1_024;
 
-/// What happened between two passes. Each commit is a note, and so is each new reason to wait; what was true before is
-/// not said again.
+/// What happened between two passes. A commit is a note, and so is each new reason to wait; what was true before is not
+/// said again. The next rung of a ladder is none: that is the normal course, the status shows it, its commit says why, and
+/// thousands that climb together would fill the cluster with what nobody has to act on.
 pub fn notes(previous: Option<&CanaryReport>, report: &CanaryReport) -> Vec<Note> {
     let note = |severity, reason, action, text: String| Note {
         canary: report.id.clone(),
@@ -23,6 +24,7 @@ pub fn notes(previous: Option<&CanaryReport>, report: &CanaryReport) -> Vec<Note
     let mut notes: Vec<Note> = report
         .moves
         .iter()
+        .filter(|(_, step)| step.kind != TransitionKind::Advance)
         .map(|(commit, step)| {
             let text = format!(
                 "{}: {} ({})",
@@ -66,8 +68,8 @@ pub fn of_repair(repaired: &Repaired) -> Note {
         let differences = drift.differences.join("; ");
         format!("was changed by {by} ({differences}), and is what Git says again")
     };
-    let namespace = object.namespace.clone().unwrap_or_default();
-    let own = || CanaryId::new(namespace, object.name.clone());
+    let namespace = object.namespace.as_deref().unwrap_or_default();
+    let own = || CanaryId::new(namespace, &*object.name);
     Note {
         canary: drift.canary.clone().unwrap_or_else(own),
         severity: Severity::Warning,

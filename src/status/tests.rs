@@ -277,29 +277,35 @@ fn what_a_workload_says_cannot_wait() {
 
 #[test]
 fn events_are_said_once() {
-    let mut advanced = progressing();
-    let step = Transition {
-        kind: TransitionKind::Advance,
-        from: crate::spec::fixtures::weight(0),
-        to: crate::spec::fixtures::weight(10),
-        step: 2,
-        steps: 4,
-        candidate: None,
-        cause: Cause::Rule("hold of 1m passed".to_owned()),
-        sentence: "podinfod=6.9.0 gets 10%.".to_owned(),
-        judgement: None,
+    let moved = |kind, to| {
+        let mut moved = progressing();
+        let step = Transition {
+            kind,
+            from: crate::spec::fixtures::weight(10),
+            to: crate::spec::fixtures::weight(to),
+            step: 2,
+            steps: 4,
+            candidate: None,
+            cause: Cause::Rule("the analysis failed".to_owned()),
+            sentence: "podinfod=6.9.0 is taken off.".to_owned(),
+            judgement: None,
+        };
+        moved.moves = vec![(CommitId::new("00c0ffee00".repeat(4)), step)];
+        moved
     };
-    advanced.moves = vec![(CommitId::new("00c0ffee00".repeat(4)), step)];
-    let said = notes(None, &advanced);
+    let advanced = moved(TransitionKind::Advance, 30);
+    assert_eq!(notes(None, &advanced), [], "the status and Git show it");
+    let rolled_back = moved(TransitionKind::RollBack, 0);
+    let said = notes(None, &rolled_back);
     let lines: Vec<String> = said
         .iter()
         .map(|note| format!("{:?} {} {}", note.severity, note.reason, note.text))
         .collect();
     assert_eq!(
         lines,
-        ["Normal Advanced 0% -> 10%: podinfod=6.9.0 gets 10%. (00c0ffee00)"]
+        ["Warning RolledBack roll back 10% -> 0%: podinfod=6.9.0 is taken off. (00c0ffee00)"]
     );
-    assert_eq!(notes(Some(&advanced), &progressing()), []);
+    assert_eq!(notes(Some(&rolled_back), &progressing()), []);
 
     let refused = report(
         advanced.state,

@@ -13,9 +13,9 @@ use serde_json::Value;
 
 use super::node::{Parsed, parse};
 
-/// Readings of one generation; two are kept. A tree is some twenty times as large as its text, so that 512 of 1 KiB are
-/// about 10 MiB.
-const GENERATION: usize = 256;
+/// Readings of one generation; two are kept. A tree is some twenty times as large as its text, so that 128 of 1 KiB are
+/// about 3 MiB for each thread, and the files of a dozen canaries that step together.
+const GENERATION: usize = 64;
 /// Longer contents are not kept: what Serin writes is shorter.
 const LONGEST: usize = 16 * 1024;
 

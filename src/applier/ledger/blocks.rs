@@ -7,8 +7,9 @@ use chrono::Duration;
 
 use super::schedule::PROXIES_CATCH_UP;
 use super::{Entry, Ledger, Mode};
+use crate::applier::key::{Kind, ObjectKey};
 use crate::applier::live::{Live, Nature};
-use crate::applier::object::{Kind, Object, ObjectKey, REPAIR_ANNOTATION};
+use crate::applier::object::{Object, REPAIR_ANNOTATION};
 use crate::applier::order::{Tier, full_host, mesh_hosts, subsets_had, subsets_named};
 use crate::domain::Timestamp;
 
@@ -90,7 +91,7 @@ impl Ledger {
         if object.sequence.is_some() {
             return live.sequence.is_some() && live.sequence != object.sequence;
         }
-        let is_ours = live.owner.as_ref() == Some(&self.policy.owner);
+        let is_ours = live.owner.as_deref() == Some(self.policy.owner.as_str());
         is_ours && live.applied.is_some() && live.applied.as_ref() != Some(&object.hash)
     }
 
@@ -101,7 +102,7 @@ impl Ledger {
             let sibling = live
                 .owner
                 .as_ref()
-                .and_then(|owner| self.policy.siblings.get(owner));
+                .and_then(|owner| self.policy.siblings.get(owner.as_str()));
             if let Some(name) = sibling {
                 return Some(format!(
                     "it belongs to the repository {name}: give one of the two another name, or {offer}"
@@ -155,13 +156,18 @@ impl Ledger {
                 "it was changed in the cluster and is not repaired, as configured".to_owned(),
             );
         }
-        let namespace = object.key.namespace.clone().unwrap_or_default();
         let is_held = object.key.kind.is("apps", "Deployment")
             && entry.live.is_some()
-            && self
-                .desired
-                .held_back
-                .contains(&(namespace, object.key.name.clone()));
+            && !self.desired.held_back.is_empty()
+            && self.desired.held_back.contains(&(
+                object
+                    .key
+                    .namespace
+                    .as_deref()
+                    .unwrap_or_default()
+                    .to_owned(),
+                object.key.name.to_string(),
+            ));
         is_held.then(|| {
             "its candidate still has traffic: the change waits until it has none".to_owned()
         })
@@ -203,8 +209,8 @@ impl Ledger {
         let namespace = rule.namespace.as_deref().unwrap_or_default();
         let live = self.entries.get(rule).and_then(|entry| entry.live.as_ref());
         match live.map(|live| &live.nature) {
-            Some(Nature::Rule(host, _)) => {
-                let let_go = self.let_go.get(full_host(host, namespace).as_str());
+            Some(Nature::Rule(rule)) => {
+                let let_go = self.let_go.get(full_host(&rule.0, namespace).as_str());
                 let_go.is_some_and(|at| now - *at < Duration::seconds(PROXIES_CATCH_UP))
             }
             _ => false,
@@ -213,18 +219,18 @@ impl Ledger {
 
     /// A rule keeps its subsets for as long as routes name them, and a moment longer.
     fn rule_blocks(&self, key: &ObjectKey, object: &Object, now: Timestamp) -> Option<String> {
-        let namespace = key.namespace.clone().unwrap_or_default();
+        let namespace = key.namespace.as_deref().unwrap_or_default();
         let (host, had) = subsets_had(&object.manifest());
         let live = self.entries.get(key).and_then(|entry| entry.live.as_ref());
-        if let Some(Nature::Rule(_, now_has)) = live.map(|live| &live.nature)
-            && let Some(dropped) = now_has.iter().find(|subset| !had.contains(*subset))
+        if let Some(Nature::Rule(rule)) = live.map(|live| &live.nature)
+            && let Some(dropped) = rule.1.iter().find(|subset| !had.contains(*subset))
             && self.is_still_followed(key, now)
         {
             return Some(format!(
                 "proxies may still follow routes to the subset {dropped}"
             ));
         }
-        let host = full_host(&host, &namespace);
+        let host = full_host(&host, namespace);
         self.hosts.named(&host).find_map(|(route, named)| {
             let missing = named.iter().find(|subset| !had.contains(*subset))?;
             // A route that stays what it is will never let go; only those that are about to change are waited for.
@@ -235,9 +241,9 @@ impl Ledger {
 
     /// A route never names a subset that the cluster lacks.
     fn subsets_block(&self, key: &ObjectKey, object: &Object) -> Option<String> {
-        let namespace = key.namespace.clone().unwrap_or_default();
+        let namespace = key.namespace.as_deref().unwrap_or_default();
         for (host, named) in subsets_named(&object.manifest()) {
-            let host_in_full = full_host(&host, &namespace);
+            let host_in_full = full_host(&host, namespace);
             let had: BTreeSet<&String> = self.hosts.had(&host_in_full).collect();
             if let Some(missing) = named.iter().find(|subset| !had.contains(subset)) {
                 return Some(format!(

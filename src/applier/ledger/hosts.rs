@@ -4,14 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::applier::key::ObjectKey;
 use crate::applier::live::{Live, Nature};
-use crate::applier::object::ObjectKey;
 use crate::applier::order::full_host;
 
 /// Names of subsets, sorted.
 type Subsets = Box<[String]>;
 /// What a few objects say; there is hardly ever more than one.
-type Few<T> = Vec<(Arc<ObjectKey>, T)>;
+type Few<T> = Vec<(ObjectKey, T)>;
 
 /// What live rules and routes say of hosts.
 #[derive(Debug, Default)]
@@ -23,7 +23,7 @@ pub(super) struct Hosts {
     /// Routes of the mesh.
     routing: BTreeMap<Arc<str>, Few<()>>,
     /// The hosts under which an object is in the three maps above.
-    of: BTreeMap<Arc<ObjectKey>, Vec<Arc<str>>>,
+    of: BTreeMap<ObjectKey, Vec<Arc<str>>>,
     /// Routes that nobody but people look after.
     strange: BTreeSet<ObjectKey>,
 }
@@ -38,13 +38,13 @@ impl Hosts {
     /// Subsets that routes name of a host, by route.
     pub(super) fn named(&self, host: &str) -> impl Iterator<Item = (&ObjectKey, &[String])> {
         let routes = self.routes.get(host).into_iter().flatten();
-        routes.map(|(route, subsets)| (&**route, &**subsets))
+        routes.map(|(route, subsets)| (route, &**subsets))
     }
 
     /// Routes of the mesh for a host.
     pub(super) fn routing(&self, host: &str) -> impl Iterator<Item = &ObjectKey> {
         let routing = self.routing.get(host).into_iter().flatten();
-        routing.map(|(route, ())| &**route)
+        routing.map(|(route, ())| route)
     }
 
     /// Whether there are routes that nobody but people look after.
@@ -84,23 +84,23 @@ impl Hosts {
         let namespace = key.namespace.as_deref().unwrap_or_default();
         let full = |host: &String| -> Arc<str> { full_host(host, namespace).into() };
         let sorted = |subsets: &BTreeSet<String>| subsets.iter().cloned().collect();
-        let key = Arc::new(key.clone());
         let mut hosts = Vec::new();
         match nature {
-            Nature::Rule(host, subsets) => {
-                let host = full(host);
-                put_in(&mut self.rules, &host, &key, sorted(subsets));
+            Nature::Rule(rule) => {
+                let host = full(&rule.0);
+                put_in(&mut self.rules, &host, key, sorted(&rule.1));
                 hosts.push(host);
             }
-            Nature::Routes(subsets, mesh) => {
+            Nature::Routes(routes) => {
+                let (subsets, mesh) = &**routes;
                 for (host, subsets) in subsets {
                     let host = full(host);
-                    put_in(&mut self.routes, &host, &key, sorted(subsets));
+                    put_in(&mut self.routes, &host, key, sorted(subsets));
                     hosts.push(host);
                 }
                 for host in mesh {
                     let host = full(host);
-                    put_in(&mut self.routing, &host, &key, ());
+                    put_in(&mut self.routing, &host, key, ());
                     if !hosts.contains(&host) {
                         hosts.push(host);
                     }
@@ -112,21 +112,21 @@ impl Hosts {
             | Nature::Namespace(_) => return,
         }
         hosts.shrink_to_fit();
-        self.of.insert(key, hosts);
+        self.of.insert(key.clone(), hosts);
     }
 }
 
-fn put_in<T>(map: &mut BTreeMap<Arc<str>, Few<T>>, host: &Arc<str>, key: &Arc<ObjectKey>, said: T) {
+fn put_in<T>(map: &mut BTreeMap<Arc<str>, Few<T>>, host: &Arc<str>, key: &ObjectKey, said: T) {
     let few = map.entry(Arc::clone(host)).or_default();
     few.retain(|(other, _)| other != key);
     few.reserve_exact(1);
-    few.push((Arc::clone(key), said));
+    few.push((key.clone(), said));
 }
 
 /// Takes out what an object says of a host, and the host when nothing is left there.
 fn take_out<T>(map: &mut BTreeMap<Arc<str>, Few<T>>, host: &str, key: &ObjectKey) -> Option<T> {
     let few = map.get_mut(host)?;
-    let index = few.iter().position(|(other, _)| **other == *key)?;
+    let index = few.iter().position(|(other, _)| other == key)?;
     let (_, said) = few.swap_remove(index);
     if few.is_empty() {
         map.remove(host);

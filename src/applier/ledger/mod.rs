@@ -14,9 +14,11 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::desired::Desired;
-use super::live::{Accepted, Live, Nature, Verdict, key_of};
-use super::object::{Kind, Object, ObjectKey};
+use super::atom::Atom;
+use super::desired::{Desired, Objects};
+use super::key::{Kind, ObjectKey};
+use super::live::{Accepted, Known, Live, Nature, Verdict, key_of};
+use super::object::Object;
 use super::order::Tier;
 use crate::domain::{CanaryId, CommitId, Timestamp};
 use crate::lease::Share;
@@ -128,7 +130,7 @@ struct Entry {
     /// What the server made of the wanted manifest when it took it.
     accepted: Option<Accepted>,
     /// A write that is on its way, by the hash that it writes; empty for a deletion.
-    in_flight: Option<String>,
+    in_flight: Option<Arc<str>>,
     /// Since when it is what Git says.
     in_sync_since: Option<Timestamp>,
     /// It was seen to differ from Git in this process, so that its own time says nothing of before.
@@ -138,20 +140,20 @@ struct Entry {
     /// How many heads were known when it was last seen to change.
     seen_at: u64,
     drift: Option<Box<Drifted>>,
-    failure: Option<Failure>,
+    failure: Option<Box<Failure>>,
     /// Why nothing is done about it now.
-    blocked: Option<String>,
+    blocked: Option<Box<str>>,
     /// Since when it is missing or being deleted.
     out_since: Option<Timestamp>,
     /// What its pods say, and when they were asked last.
-    pods: Option<(Readiness, Timestamp)>,
+    pods: Option<Box<(Readiness, Timestamp)>>,
     told_stuck: bool,
     /// Conflicts in a row.
     conflicts: u32,
     /// When it was last asked for, because no watch shows what others have in its place.
     looked_at: Option<Timestamp>,
     /// An incarnation that is known to be gone: late news of it are no news.
-    buried: Option<String>,
+    buried: Option<Box<str>>,
     /// Labels of a Namespace, as they were last.
     labels: BTreeMap<String, String>,
 }
@@ -170,6 +172,8 @@ pub struct Ledger {
     desired: Arc<Desired>,
     /// In boxes: a tree keeps room for as many again, and they are large.
     entries: BTreeMap<ObjectKey, Box<Entry>>,
+    /// Kinds that objects had, with their versions.
+    kinds: BTreeSet<(Kind, Atom)>,
     /// Kinds of which everything that is live was seen.
     synced: BTreeSet<Kind>,
     /// Kinds that cannot be watched, in the server's words.
@@ -178,7 +182,7 @@ pub struct Ledger {
     due: BTreeSet<(Tier, ObjectKey)>,
     /// Live objects of ours that Git no longer has.
     doomed: BTreeSet<(Tier, ObjectKey)>,
-    by_canary: BTreeMap<CanaryId, BTreeSet<ObjectKey>>,
+    by_canary: BTreeMap<Arc<CanaryId>, BTreeSet<ObjectKey>>,
     /// Definitions in the tree by the kind that they define.
     definitions: BTreeMap<Kind, ObjectKey>,
     /// What live rules and routes say of hosts.
@@ -196,12 +200,12 @@ pub struct Ledger {
     timed: BTreeSet<ObjectKey>,
     /// Deployments that somebody waits for.
     watched: BTreeSet<ObjectKey>,
-    /// Deployments that somebody asked for.
-    followed: BTreeSet<ObjectKey>,
     /// Something changed that a pass over the branch may act on.
     is_stirred: bool,
     /// Namespaces that no file declares, and that objects need.
     implied: BTreeSet<String>,
+    /// Namespaces of which it is to be seen whether they are there, because something in them may have to be written.
+    unplaced: BTreeSet<Atom>,
 }
 
 impl Ledger {
@@ -228,12 +232,9 @@ impl Ledger {
         std::mem::take(&mut self.wants_fetch)
     }
 
-    /// Kinds that have to be watched.
-    pub fn kinds(&self) -> BTreeSet<(Kind, String)> {
-        let wanted = self.desired.objects.values();
-        wanted
-            .map(|object| (object.key.kind.clone(), object.api_version.clone()))
-            .collect()
+    /// Kinds that have to be watched, by version: all that were ever wanted.
+    pub fn kinds(&self) -> &BTreeSet<(Kind, Atom)> {
+        &self.kinds
     }
 
     /// The head was fetched, and is still what it was.
@@ -262,31 +263,23 @@ impl Ledger {
         let desired = Arc::clone(&self.desired);
         let mut changed: BTreeSet<ObjectKey> =
             self.due.iter().map(|(_, key)| key.clone()).collect();
-        for key in old.objects.keys() {
-            if !desired.objects.contains_key(key) {
-                changed.insert(key.clone());
-                self.want(key, None);
-            }
-        }
-        for (key, object) in &desired.objects {
-            let same = old
-                .objects
-                .get(key)
-                .is_some_and(|old| old.hash == object.hash);
-            if !same {
+        for (key, before, object) in differences(&old.objects, &desired.objects) {
+            if before.map(|before| &before.hash) != object.map(|object| &object.hash) {
                 changed.insert(key.clone());
             }
-            self.want(key, Some(Arc::clone(object)));
+            self.want(key, object.map(Arc::clone));
         }
         self.forget_implied();
         if is_new {
-            for (key, entry) in &mut self.entries {
-                if entry.failure.take().is_some() {
+            // Whatever failed waits for its time to try again.
+            for key in &self.timed {
+                let entry = self.entries.get_mut(key);
+                if entry.is_some_and(|entry| entry.failure.take().is_some()) {
                     changed.insert(key.clone());
                 }
             }
         }
-        if old.complete != desired.complete || old.held_back != desired.held_back {
+        if old.complete != desired.complete {
             changed.extend(self.entries.keys().cloned());
         }
         changed.extend(self.doomed.iter().map(|(_, key)| key.clone()));
@@ -345,6 +338,8 @@ impl Ledger {
             keys.remove(key);
         }
         if let Some(object) = &wanted {
+            let kind = (key.kind.clone(), object.api_version.clone());
+            self.kinds.insert(kind);
             if let Some(id) = &object.canary {
                 self.by_canary
                     .entry(id.clone())
@@ -353,7 +348,7 @@ impl Ledger {
             }
             if key.kind.is(CRD, "CustomResourceDefinition") {
                 let manifest = object.manifest();
-                let text = |pointer| super::object::text(&manifest, pointer).to_owned();
+                let text = |pointer| super::object::text(&manifest, pointer);
                 let kind = Kind::new(text("/spec/group"), text("/spec/names/kind"));
                 self.definitions.insert(kind, key.clone());
             }
@@ -366,8 +361,26 @@ impl Ledger {
     /// A live object was seen.
     pub fn saw(&mut self, object: &Value, now: Timestamp) {
         let key = key_of(object);
+        // The watch shows again what the answer to our own call showed.
+        let live = self.entries.get(&key).and_then(|entry| entry.live.as_ref());
+        if live.is_some_and(|live| live.verdict != Verdict::Unknown && live.is_of(object)) {
+            return;
+        }
+        self.see(&key, object, false, now);
+    }
+
+    /// Takes a live object in; `is_answer`: it is what the server made of the wanted manifest just now.
+    fn see(&mut self, key: &ObjectKey, object: &Value, is_answer: bool, now: Timestamp) {
         let entry = self.entries.entry(key.clone()).or_default();
-        let (live, projection) = Live::of(object, entry.wanted.as_deref(), entry.accepted.as_ref());
+        let known = match &entry.accepted {
+            _ if is_answer => Known::Now,
+            Some(accepted) => Known::Before(accepted),
+            None => Known::Nothing,
+        };
+        let (live, projection) = Live::of(object, entry.wanted.as_deref(), known);
+        if is_answer {
+            entry.accepted.clone_from(&projection);
+        }
         // Answers to our own calls and watches overtake one another.
         if entry.buried.as_ref() == Some(&live.uid) {
             return;
@@ -381,7 +394,7 @@ impl Ledger {
         if live.verdict == Verdict::Same {
             entry.accepted = projection;
         }
-        self.take(&key, live, now);
+        self.take(key, live, now);
     }
 
     /// Replaces what is known of a live object.
@@ -464,8 +477,8 @@ impl Ledger {
         let Some(entry) = self.entries.get_mut(key) else {
             return;
         };
-        entry.buried = Some(uid.to_owned());
-        if entry.live.as_ref().is_none_or(|live| live.uid != uid) {
+        entry.buried = Some(uid.into());
+        if entry.live.as_ref().is_none_or(|live| *live.uid != *uid) {
             return;
         }
         self.lose(key, now);
@@ -475,7 +488,7 @@ impl Ledger {
                 .entries
                 .iter()
                 .filter(|(other, entry)| {
-                    other.namespace.as_deref() == Some(&key.name) && entry.live.is_some()
+                    other.namespace.as_deref() == Some(&*key.name) && entry.live.is_some()
                 })
                 .map(|(other, _)| other.clone())
                 .collect();
@@ -581,7 +594,7 @@ impl Ledger {
             entry.blocked = None;
             if let Some(drift) = entry.drift.take() {
                 let uid = entry.live.as_ref().map(|live| live.uid.clone());
-                let uid = uid.unwrap_or_default();
+                let uid = uid.unwrap_or_default().into();
                 let repaired = Repaired {
                     drift: *drift,
                     uid,
@@ -616,6 +629,7 @@ impl Ledger {
             entry.out_since.get_or_insert(now);
             self.timed.insert(key.clone());
         }
+        self.unplaced.extend(key.namespace.clone());
         self.due.insert((wanted.tier, key.clone()));
     }
 
@@ -626,8 +640,11 @@ impl Ledger {
             return;
         };
         entry.in_sync_since = None;
+        if key.is_namespace() {
+            self.unplaced.insert(Atom::of(&key.name));
+        }
         let may_go = entry.live.as_ref().is_some_and(|live| {
-            let is_ours = live.owner.as_ref() == Some(&self.policy.owner) && !live.keeps;
+            let is_ours = live.owner.as_deref() == Some(self.policy.owner.as_str()) && !live.keeps;
             let is_rendered = live.canary.is_some() && is_rendered(&key.kind);
             let is_wide = key.is_namespace() || key.kind.is(CRD, "CustomResourceDefinition");
             let allowed = self.policy.prune && (!is_wide || self.policy.prune_namespaces);
@@ -654,19 +671,49 @@ fn is_rendered(kind: &Kind) -> bool {
         || kind.is("apps", "Deployment")
 }
 
+/// An object, as it was and as it is to be.
+type Difference<'a> = (
+    &'a ObjectKey,
+    Option<&'a Arc<Object>>,
+    Option<&'a Arc<Object>>,
+);
+
+/// What two trees say of the objects of which they do not say the same. What both have in common is one value in memory, so
+/// that ten thousand canaries are walked through in a moment.
+fn differences<'a>(old: &'a Objects, new: &'a Objects) -> Vec<Difference<'a>> {
+    let mut found = Vec::new();
+    if std::ptr::eq(old, new) {
+        return found;
+    }
+    let mut old = old.iter().peekable();
+    for (key, object) in new {
+        let is_lower = |other: &(&ObjectKey, &Arc<Object>)| other.0 != key && other.0 < key;
+        while let Some((gone, before)) = old.next_if(is_lower) {
+            found.push((gone, Some(before), None));
+        }
+        match old.next_if(|(other, _)| *other == key) {
+            Some((_, before)) if Arc::ptr_eq(before, object) => {}
+            Some((_, before)) => found.push((key, Some(before), Some(object))),
+            None => found.push((key, None, Some(object))),
+        }
+    }
+    found.extend(old.map(|(gone, before)| (gone, Some(before), None)));
+    found
+}
+
 fn drift_of(key: &ObjectKey, wanted: &Object, live: Option<&Live>, now: Timestamp) -> Drifted {
     let differences = match live.map(|live| &live.verdict) {
-        Some(Verdict::Differs(found)) => found.clone(),
+        Some(Verdict::Differs(found)) => found.to_vec(),
         Some(Verdict::Unknown | Verdict::Same) | None => Vec::new(),
     };
     Drifted {
         object: key.clone(),
-        canary: wanted.canary.clone(),
-        api_version: wanted.api_version.clone(),
+        canary: wanted.canary.as_deref().cloned(),
+        api_version: wanted.api_version.to_string(),
         differences,
         by: live
             .and_then(|live| live.last_writer.as_ref())
-            .map(|(manager, _)| manager.clone()),
+            .map(|(manager, _)| manager.to_string()),
         seen: now,
     }
 }

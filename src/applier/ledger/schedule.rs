@@ -8,8 +8,10 @@ use serde_json::{Value, json};
 
 use super::blocks::{Block, READY_BEFORE_TRAFFIC};
 use super::{Failure, Ledger, Notice};
+use crate::applier::atom::Atom;
+use crate::applier::key::ObjectKey;
 use crate::applier::live::Live;
-use crate::applier::object::{Object, ObjectKey, text};
+use crate::applier::object::{Object, text};
 use crate::applier::order::{Tier, is_watched_whole};
 use crate::domain::Timestamp;
 use crate::progression::Readiness;
@@ -40,7 +42,7 @@ pub enum Action {
         /// The object.
         object: Arc<Object>,
         /// The version that it was compared with, when the write has to be bound to it.
-        bound_to: Option<String>,
+        bound_to: Option<Box<str>>,
     },
     /// Ask for an object that no watch shows.
     Look {
@@ -54,14 +56,14 @@ pub enum Action {
         /// The fields, by path.
         fields: Vec<Vec<String>>,
         /// The version that it was compared with.
-        bound_to: String,
+        bound_to: Box<str>,
     },
     /// Delete an object.
     Delete {
         /// Which.
         key: ObjectKey,
         /// The incarnation that is meant.
-        uid: String,
+        uid: Box<str>,
         /// Whether it stays until its pods are gone: something after it waits for that.
         with_pods: bool,
     },
@@ -69,8 +71,8 @@ pub enum Action {
     AskPods {
         /// The Deployment.
         key: ObjectKey,
-        /// Labels of its pods.
-        selector: Vec<(String, String)>,
+        /// Labels of its pods, as a selector.
+        selector: Box<str>,
     },
 }
 
@@ -196,7 +198,7 @@ impl Ledger {
         }
         for (key, words) in blocked {
             if let Some(entry) = self.entries.get_mut(&key) {
-                entry.blocked = Some(words);
+                entry.blocked = Some(words.into());
             }
         }
         room -= chosen.len();
@@ -213,7 +215,8 @@ impl Ledger {
         let entry = self.entries.get(key);
         is_hidden
             && entry.is_some_and(|entry| {
-                let is_ours = |live: &Live| live.owner.as_ref() == Some(&self.policy.owner);
+                let is_ours =
+                    |live: &Live| live.owner.as_deref() == Some(self.policy.owner.as_str());
                 let is_recent = |at: &Timestamp| now - *at < Duration::seconds(BETWEEN_OFFERS);
                 !entry.live.as_ref().is_some_and(is_ours)
                     && !entry.looked_at.as_ref().is_some_and(is_recent)
@@ -233,7 +236,7 @@ impl Ledger {
         let live = entry.live.as_ref();
         if let Some(live) = live.filter(|live| !live.added.is_empty()) {
             return Some(Action::Strip {
-                fields: live.added.clone(),
+                fields: live.added.to_vec(),
                 bound_to: live.resource_version.clone(),
                 object,
             });
@@ -246,30 +249,27 @@ impl Ledger {
 
     /// Namespaces that are missing and that no file declares: they come back with the labels that they had.
     fn imply_namespaces(&mut self, now: Timestamp) {
-        let kind = ObjectKey::of_namespace("").kind;
-        if !self.synced.contains(&kind) {
+        if !self.synced.contains(&ObjectKey::of_namespace("").kind) {
             return;
         }
-        let used: BTreeSet<&str> = self
-            .due
-            .iter()
-            .filter_map(|(_, key)| key.namespace.as_deref())
-            .collect();
-        let used: Vec<String> = used.into_iter().map(str::to_owned).collect();
-        for name in used {
+        for name in std::mem::take(&mut self.unplaced) {
             let key = ObjectKey::of_namespace(&name);
-            let entry = self.entries.entry(key.clone()).or_default();
-            if entry.live.is_some() || entry.wanted.is_some() {
+            let known = self.entries.get(&key);
+            let is_there =
+                known.is_some_and(|known| known.live.is_some() || known.wanted.is_some());
+            let mut due = self.due.iter();
+            if is_there || !due.any(|(_, key)| key.namespace.as_ref() == Some(&name)) {
                 continue;
             }
+            let entry = self.entries.entry(key.clone()).or_default();
             let labels = entry.labels.clone();
             let manifest = json!({
                 "apiVersion": "v1", "kind": "Namespace",
-                "metadata": {"name": &name, "labels": labels},
+                "metadata": {"name": name.as_str(), "labels": labels},
             });
-            let object = Object::new(key.clone(), manifest, "(implied by what is in it)");
+            let object = Object::new(key.clone(), manifest, "(implied by what is in it)".into());
             entry.wanted = Some(Arc::new(object));
-            self.implied.insert(name);
+            self.implied.insert(name.to_string());
             self.refresh(&key, now);
         }
     }
@@ -296,7 +296,7 @@ impl Ledger {
             places.push((Removal::of(*tier, canary.is_some()), key.clone(), canary));
         }
         places.sort_unstable_by(|one, other| (other.0, &other.1).cmp(&(one.0, &one.1)));
-        let mut last: BTreeMap<Option<String>, Removal> = BTreeMap::new();
+        let mut last: BTreeMap<Option<Atom>, Removal> = BTreeMap::new();
         for (place, key, canary) in places {
             let highest = *last.entry(key.namespace.clone()).or_insert(place);
             let with_pods = place == Removal::Workload
@@ -329,7 +329,7 @@ impl Ledger {
                 continue;
             }
             room -= 1;
-            entry.in_flight = Some(String::new());
+            entry.in_flight = Some("".into());
             self.in_flight += 1;
             actions.push(Action::Delete {
                 key: key.clone(),
@@ -351,11 +351,11 @@ impl Ledger {
             let Some(rollout) = entry.live.as_ref().and_then(|live| live.deployment()) else {
                 continue;
             };
-            let asked = entry.pods.as_ref().map(|(_, at)| *at);
+            let asked = entry.pods.as_ref().map(|pods| pods.1);
             let is_due = asked.is_none_or(|at| now - at >= Duration::seconds(BETWEEN_LOOKS));
             if is_due && !rollout.readiness.is_ready() {
                 let selector = rollout.selector.clone();
-                entry.pods = Some((rollout.readiness.clone(), now));
+                entry.pods = Some(Box::new((rollout.readiness.clone(), now)));
                 let key = key.clone();
                 actions.push(Action::AskPods { key, selector });
             }
@@ -374,7 +374,7 @@ impl Ledger {
         match outcome {
             Outcome::Pods(words) => {
                 if let (Some(words), Some(pods)) = (words, &mut entry.pods) {
-                    *pods = (words, now);
+                    **pods = (words, now);
                 }
             }
             Outcome::Applied(object) => {
@@ -382,13 +382,8 @@ impl Ledger {
                 entry.failure = None;
                 entry.conflicts = 0;
                 let is_current = entry.wanted.as_ref().map(|w| &w.hash) == written.as_ref();
-                if is_current {
-                    // The server has the last word on how it writes what we asked for.
-                    entry.accepted = entry.wanted.as_deref().and_then(|wanted| {
-                        crate::applier::live::Live::of(&object, Some(wanted), None).1
-                    });
-                }
-                self.saw(&object, now);
+                // The server has the last word on how it writes what we asked for.
+                self.see(key, &object, is_current, now);
             }
             Outcome::Looked(object) => {
                 entry.in_flight = None;
@@ -440,7 +435,7 @@ impl Ledger {
         let before = entry.live.as_ref().map(version);
         entry.conflicts += 1;
         let is_stubborn = entry.conflicts > MOST_CONFLICTS;
-        let found = object.map(|object| text(object, "/metadata/resourceVersion").to_owned());
+        let found = object.map(|object| text(object, "/metadata/resourceVersion").into());
         if is_stubborn || (found.is_some() && found == before) {
             let words = "the cluster says again and again that somebody else changed it meanwhile";
             return self.failed(key, words.to_owned(), (true, None), now);
@@ -493,12 +488,12 @@ impl Ledger {
         };
         let known = entry.failure.as_ref();
         let is_new = known.is_none_or(|failure| failure.words != words);
-        entry.failure = Some(Failure {
+        entry.failure = Some(Box::new(Failure {
             words: words.clone(),
             tries: 1,
             retry_at: now + Duration::seconds(wait),
-        });
-        entry.blocked = Some(words.clone());
+        }));
+        entry.blocked = Some(words.clone().into());
         self.timed.insert(key.clone());
         if is_new {
             let object = key.clone();
@@ -516,8 +511,8 @@ impl Ledger {
         };
         for key in &self.watched {
             let asked = self.entries.get(key).and_then(|entry| entry.pods.as_ref());
-            if let Some((_, asked)) = asked {
-                at(*asked + Duration::seconds(BETWEEN_LOOKS));
+            if let Some(pods) = asked {
+                at(pods.1 + Duration::seconds(BETWEEN_LOOKS));
             }
         }
         let mut idle = Vec::new();
@@ -546,7 +541,7 @@ impl Ledger {
                 entry.told_stuck = true;
                 self.notices.push(Notice::Stuck {
                     object: key.clone(),
-                    words: words.clone(),
+                    words: words.to_string(),
                 });
             }
         }

@@ -31,20 +31,17 @@ fn object(manifest: Value) -> (ObjectKey, Arc<Object>) {
         manifest["apiVersion"].as_str().unwrap(),
         manifest["kind"].as_str().unwrap(),
     );
-    let name = manifest["metadata"]["name"].as_str().unwrap().to_owned();
-    let namespace = (!super::super::order::is_cluster_scoped(&kind)).then(|| "test".to_owned());
-    let key = ObjectKey {
-        kind,
-        namespace,
-        name,
-    };
-    (key.clone(), Arc::new(Object::new(key, manifest, "a.yaml")))
+    let name = manifest["metadata"]["name"].as_str().unwrap();
+    let namespace = (!super::super::order::is_cluster_scoped(&kind)).then_some("test");
+    let key = ObjectKey::new(kind, namespace, name);
+    let object = Object::new(key.clone(), manifest, "a.yaml".into());
+    (key, Arc::new(object))
 }
 
 fn desired(commit: &str, manifests: Vec<Value>) -> Arc<Desired> {
     Arc::new(Desired {
         commit: Some(CommitId::new(commit)),
-        objects: manifests.into_iter().map(object).collect(),
+        objects: Arc::new(manifests.into_iter().map(object).collect()),
         complete: true,
         ..Desired::default()
     })

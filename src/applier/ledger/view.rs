@@ -1,8 +1,8 @@
 //! How things stand, for whoever asks.
 
 use super::{Ledger, Notice};
+use crate::applier::key::{Kind, ObjectKey};
 use crate::applier::live::{Nature, Verdict};
-use crate::applier::object::{Kind, ObjectKey};
 use crate::domain::{CanaryId, Timestamp};
 use crate::progression::Readiness;
 
@@ -77,7 +77,7 @@ impl Ledger {
             ("networking.istio.io", "VirtualService"),
         ];
         kinds.iter().all(|(group, kind)| {
-            let kind = Kind::new(*group, *kind);
+            let kind = Kind::new(group, kind);
             self.synced.contains(&kind) || self.blind.contains_key(&kind)
         })
     }
@@ -112,7 +112,6 @@ impl Ledger {
     pub fn workload(&mut self, namespace: &str, name: &str) -> (Readiness, Option<u32>) {
         let key = ObjectKey::namespaced(Kind::new("apps", "Deployment"), namespace, name);
         let (readiness, replicas) = self.readiness(&key);
-        self.followed.insert(key.clone());
         if readiness.is_ready() {
             self.watched.remove(&key);
         } else {
@@ -155,7 +154,7 @@ impl Ledger {
             return (not(self.difference(key, false)), None);
         }
         let readiness = match &entry.pods {
-            Some((words, _)) if !rollout.readiness.is_ready() => words.clone(),
+            Some(pods) if !rollout.readiness.is_ready() => pods.0.clone(),
             _ => rollout.readiness.clone(),
         };
         (readiness, replicas)
@@ -166,6 +165,11 @@ impl Ledger {
         let due = self.due.iter();
         due.map(|(_, key)| (key.clone(), self.difference(key, self.is_parked(key))))
             .collect()
+    }
+
+    /// Whether writes or deletions are on their way.
+    pub fn is_writing(&self) -> bool {
+        self.in_flight > 0
     }
 
     /// Whether something changed that a pass over the branch may act on; asked once.

@@ -67,11 +67,8 @@ fn what_a_newer_head_added_is_not_removed() {
     let mut server = enforcing();
     server.follow("one", tree(1));
     let (key, canary) = object(rendered("DestinationRule", 2, json!({"host": "podinfo"})));
-    let key = ObjectKey {
-        kind: Kind::new("apps", "Deployment"),
-        name: "podinfo-canary".to_owned(),
-        ..key
-    };
+    let kind = Kind::new("apps", "Deployment");
+    let key = ObjectKey::new(kind, key.namespace.as_deref(), "podinfo-canary");
     let mut manifest = canary.to_apply("us", None);
     manifest["apiVersion"] = json!("apps/v1");
     manifest["kind"] = json!("Deployment");
