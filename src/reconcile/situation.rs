@@ -384,11 +384,17 @@ impl Draft<'_> {
             {
                 Standing::Sound(Arc::clone(known))
             }
-            _ => self.read(files, origin, rendering),
+            _ => self.read(files, origin, before, rendering),
         }
     }
 
-    fn read(self, files: Files, origin: Origin, rendering: Option<&Rendering>) -> Standing {
+    fn read(
+        self,
+        files: Files,
+        origin: Origin,
+        before: Option<&Arc<Sound>>,
+        rendering: Option<&Rendering>,
+    ) -> Standing {
         let lineage = self.lineage;
         let by = lineage
             .folder
@@ -420,7 +426,7 @@ impl Draft<'_> {
             !stale.is_empty() || !matches!(what, Intervention::ManifestEdited { .. })
         });
         Standing::Sound(Arc::new(Sound {
-            canary: Arc::new(self.canary.clone()),
+            canary: self.shared(before, rendering),
             removed: self.removed,
             state,
             intervention,
@@ -429,6 +435,22 @@ impl Draft<'_> {
             stale,
             origin,
         }))
+    }
+}
+
+impl Draft<'_> {
+    /// The spec, shared with what knew the same one before: a step of ours changes no spec.
+    fn shared(
+        &self,
+        before: Option<&Arc<Sound>>,
+        rendering: Option<&Rendering>,
+    ) -> Arc<ValidatedCanary> {
+        let mut known = before
+            .map(|sound| &sound.canary)
+            .into_iter()
+            .chain(rendering.map(|rendering| &rendering.canary));
+        let same = known.find(|known| ***known == *self.canary);
+        same.map_or_else(|| Arc::new(self.canary.clone()), Arc::clone)
     }
 }
 
