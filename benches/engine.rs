@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use mimalloc::MiMalloc;
 use serde_json::{Value, json};
 use serin::applier::desired::{Built, Source};
 use serin::applier::{Action, Assembly, Desired, Ledger, Object, Policy, Scopes};
@@ -30,6 +31,10 @@ use serin::reconcile::{Engine, Settings};
 use serin::record::message::Style;
 use serin::simulation::{self, Mesh, Scenario, World};
 use serin::spec::{Catalog, ParseCache};
+
+/// As the program has it.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Canaries of the large repository; each has two files of its own and four or five of Serin's.
 const CANARIES: usize = 10_000;

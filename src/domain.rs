@@ -111,23 +111,22 @@ impl fmt::Display for Weight {
 ///
 /// It hashes the user's own fields as written, never a struct of ours, so that an upgrade of Serin changes none.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Revision(String);
+pub struct Revision(Arc<str>);
 
 impl Revision {
     /// The revision of a JSON value; object keys are ordered, so that formatting and key order do not matter.
     pub fn of(value: &serde_json::Value) -> Self {
         let digest = Sha256::digest(value.to_string().as_bytes());
-        Self(
-            digest
-                .iter()
-                .take(6)
-                .map(|byte| format!("{byte:02x}"))
-                .collect(),
-        )
+        let halves = digest
+            .iter()
+            .take(6)
+            .flat_map(|byte| [byte >> 4, byte & 15]);
+        let digits = halves.filter_map(|half| char::from_digit(half.into(), 16));
+        Self(digits.collect::<String>().into())
     }
 
     /// A revision as it was written down before.
-    pub fn recorded(text: impl Into<String>) -> Self {
+    pub fn recorded(text: impl Into<Arc<str>>) -> Self {
         Self(text.into())
     }
 
@@ -145,11 +144,11 @@ impl fmt::Display for Revision {
 
 /// A Git commit id in lower-case hex.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CommitId(String);
+pub struct CommitId(Arc<str>);
 
 impl CommitId {
     /// An id as Git printed it.
-    pub fn new(hex: impl Into<String>) -> Self {
+    pub fn new(hex: impl Into<Arc<str>>) -> Self {
         Self(hex.into())
     }
 

@@ -79,7 +79,7 @@ impl Row {
         let rollout = state.and_then(State::rollout);
         let spec = canary.canary.as_ref();
         let proposal = spec.and_then(|spec| spec.proposal.as_ref());
-        let candidate = rollout.map(|rollout| &rollout.candidate).or(proposal);
+        let candidate = rollout.map(|rollout| &*rollout.candidate).or(proposal);
         let next = canary.next.iter();
         Self {
             namespace: canary.id.namespace.clone(),

@@ -167,7 +167,7 @@ impl Case<'_> {
 
     /// Labels by subset, as the rule defines them.
     fn subsets(&self) -> BTreeMap<&str, &Value> {
-        list(self.rule.pointer("/spec/subsets"))
+        list(at(&self.rule, &["spec", "subsets"]))
             .iter()
             .filter_map(|subset| Some((subset.get("name")?.as_str()?, subset.get("labels")?)))
             .collect()
@@ -181,19 +181,20 @@ impl Case<'_> {
                 .as_ref()
                 .map(|deployment| (&**deployment, "apps/v1", "Deployment")),
         ];
+        let owner = self.canary.id.to_string();
+        let number = self.state.sequence.to_string();
         for (object, api, kind) in objects.into_iter().flatten() {
-            let says = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
-            if says("/apiVersion") != Some(api) || says("/kind") != Some(kind) {
+            let says = |path: &[&str]| at(object, path).and_then(Value::as_str);
+            if says(&["apiVersion"]) != Some(api) || says(&["kind"]) != Some(kind) {
                 found.push(format!("{kind} is not an {api} {kind}"));
             }
-            if says("/metadata/namespace") != Some(&self.canary.id.namespace) {
+            if says(&["metadata", "namespace"]) != Some(&self.canary.id.namespace) {
                 found.push(format!("{kind} is in another namespace"));
             }
-            let note = |key: &str| object.pointer("/metadata/annotations")?.get(key)?.as_str();
-            if note(CANARY_ANNOTATION) != Some(&self.canary.id.to_string()) {
+            let note = |key: &str| at(object, &["metadata", "annotations"])?.get(key)?.as_str();
+            if note(CANARY_ANNOTATION) != Some(&owner) {
                 found.push(format!("{kind} does not say whose it is"));
             }
-            let number = self.state.sequence.to_string();
             match note(SEQUENCE_ANNOTATION) {
                 Some(said) if kind == "VirtualService" && said == number => {}
                 None if kind != "VirtualService" => {}
@@ -224,7 +225,7 @@ impl Case<'_> {
     /// Every destination exists, and the weights of every route sum to 100.
     fn destinations(&self, found: &mut Vec<String>) {
         let subsets = self.subsets();
-        if self.rule.pointer("/spec/host").and_then(Value::as_str)
+        if at(&self.rule, &["spec", "host"]).and_then(Value::as_str)
             != Some(&self.canary.route.service)
         {
             found.push("the DestinationRule is for another host".to_owned());
@@ -434,31 +435,35 @@ impl Case<'_> {
         if !expected {
             found.push("the candidate's Deployment is there without a rollout".to_owned());
         }
-        let labels = deployment.pointer("/spec/template/metadata/labels");
+        let labels = at(deployment, &["spec", "template", "metadata", "labels"]);
         let label = |set: Option<&Value>| set?.get(&managed.label_key).cloned();
         let track = subsets.get(CANARY_SUBSET).and_then(|set| label(Some(set)));
         if track.is_none()
             || label(labels) != track
-            || label(deployment.pointer("/spec/selector/matchLabels")) != track
+            || label(at(deployment, &["spec", "selector", "matchLabels"])) != track
         {
             found.push("the candidate's pods are not those of its subset".to_owned());
         }
-        let own = managed.manifest.pointer("/metadata/name");
-        if own.is_some() && deployment.pointer("/metadata/name") == own {
+        let own = at(&managed.manifest, &["metadata", "name"]);
+        if own.is_some() && at(deployment, &["metadata", "name"]) == own {
             found.push("the candidate's Deployment has stable's name".to_owned());
         }
-        if deployment
-            .pointer("/spec/replicas")
+        if at(deployment, &["spec", "replicas"])
             .and_then(Value::as_u64)
             .is_none()
         {
             found.push("the candidate's Deployment names no replicas".to_owned());
         }
-        let notes = deployment.pointer("/spec/template/metadata/annotations");
+        let notes = at(deployment, &["spec", "template", "metadata", "annotations"]);
         if notes.is_some_and(|notes| notes.get(SEQUENCE_ANNOTATION).is_some()) {
             found.push("every step would restart the candidate's pods".to_owned());
         }
     }
+}
+
+/// The value at the end of a path of keys. `Value::pointer` would copy each key to unescape it.
+fn at<'v>(value: &'v Value, path: &[&str]) -> Option<&'v Value> {
+    path.iter().try_fold(value, |value, key| value.get(key))
 }
 
 fn list(value: Option<&Value>) -> &[Value] {
@@ -503,11 +508,11 @@ fn share_of(route: &Value, subset: &str) -> u64 {
 fn mirrors(route: &Value) -> impl Iterator<Item = (&Value, Option<&Value>)> {
     let one = route
         .get("mirror")
-        .map(|target| (target, route.pointer("/mirrorPercentage/value")));
+        .map(|target| (target, at(route, &["mirrorPercentage", "value"])));
     let many = list(route.get("mirrors")).iter().filter_map(|entry| {
         Some((
             entry.get("destination")?,
-            entry.pointer("/percentage/value"),
+            at(entry, &["percentage", "value"]),
         ))
     });
     many.chain(one)

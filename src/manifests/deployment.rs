@@ -55,9 +55,9 @@ pub(super) fn render(canary: &ValidatedCanary, state: &State, subsets: &Subsets)
     );
     spec.insert("selector".to_owned(), selector);
     spec.insert("template".to_owned(), template);
-    let mut labels = copied(manifest.pointer("/metadata/labels"));
+    let mut labels = copied(manifest["metadata"].get("labels"));
     labels.insert(managed.label_key.clone(), json!(CANARY_TRACK));
-    let annotations = copied(manifest.pointer("/metadata/annotations"));
+    let annotations = copied(manifest["metadata"].get("annotations"));
     let name = canary_deployment(&managed.deployment);
     let text = |key: &str, default: &str| {
         let found = manifest.get(key).and_then(Value::as_str);

@@ -45,7 +45,7 @@ pub fn rollout(canary: &ValidatedCanary, step: u16, percent: u64) -> Rollout {
     };
     let start = crate::domain::Timestamp::UNIX_EPOCH;
     Rollout {
-        candidate: canary.proposal.clone().unwrap_or_else(nothing),
+        candidate: canary.proposal.clone().unwrap_or_else(nothing).into(),
         step,
         weight: weight(percent),
         mirror: None,
@@ -189,7 +189,7 @@ fn states(canary: &ValidatedCanary) -> Vec<(&'static str, State)> {
         json!({"queryParams": {"beta": {"regex": "1|true"}}, "sourceLabels": {"app": "web"}}),
     ];
     let failure = Failure {
-        candidate: rollout(canary, 0, 0).candidate.revision,
+        candidate: rollout(canary, 0, 0).candidate.revision.clone(),
         summary: "podinfod=6.9.0".to_owned(),
         at: crate::domain::Timestamp::UNIX_EPOCH,
         reason: "success rate 91% is below 99%".to_owned(),

@@ -1,5 +1,7 @@
 //! Properties of everything that is rendered: the checker finds nothing, and it would find what it is there for.
 
+use std::sync::Arc;
+
 use insta::assert_snapshot;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -351,7 +353,7 @@ prop_compose! {
         let mut rollout = rollout(&canary, step, percent);
         rollout.mirror = share.map(weight);
         rollout.matches = matches;
-        rollout.candidate.revision = Revision::recorded(revision);
+        Arc::make_mut(&mut rollout.candidate).revision = Revision::recorded(revision);
         let phase = match phase {
             0 => Phase::Idle,
             1 => Phase::Draining(rollout, DrainCause::Superseded),

@@ -1,6 +1,8 @@
 //! What the main shapes look like, in full.
 #![expect(clippy::too_many_lines, reason = "snapshots show whole files")]
 
+use std::sync::Arc;
+
 use insta::assert_snapshot;
 use serde_json::json;
 
@@ -416,7 +418,7 @@ fn sessions_stay_where_they_are() {
     canary.route.port = None;
     canary.route.session_affinity = Some(affinity());
     let mut rollout = rollout(&canary, 2, 10);
-    rollout.candidate.revision = Revision::recorded("0a1b2c");
+    Arc::make_mut(&mut rollout.candidate).revision = Revision::recorded("0a1b2c");
     let progressing = state(&canary, Phase::Progressing(rollout.clone()));
     assert_snapshot!(routes(&canary, &progressing), @r"
     spec:

@@ -27,7 +27,7 @@ impl Subsets {
                 (stable, Some(label(CANARY_TRACK)))
             }
             Workload::BringYourOwn(versions) => {
-                let running = state.rollout().map(|rollout| &rollout.candidate);
+                let running = state.rollout().map(|rollout| &*rollout.candidate);
                 let candidate = running
                     .and_then(labels)
                     .or_else(|| canary.proposal.as_ref().and_then(labels));

@@ -1,5 +1,7 @@
 //! Up the ladder: passing the gates of a step, the next rung, promotion.
 
+use std::sync::Arc;
+
 use super::begin::clock;
 use super::decide::{Answer, Desk, with_judgement};
 use super::state::{
@@ -445,7 +447,7 @@ fn promote(
 pub(super) fn with_candidate(decision: Decision, candidate: &Candidate) -> Decision {
     match decision {
         Decision::Commit(mut transition) => {
-            transition.candidate = Some(candidate.clone());
+            transition.candidate = Some(Arc::new(candidate.clone()));
             Decision::Commit(transition)
         }
         hold @ Decision::Hold { .. } => hold,

@@ -5,6 +5,7 @@
 //! to are rendered again.
 
 use std::ops::ControlFlow::{self, Break, Continue};
+use std::sync::Arc;
 
 use super::state::{
     Approval, Aspect, Attribution, Cause, Decision, DrainCause, Failure, Intervention, Observation,
@@ -358,7 +359,7 @@ impl Desk<'_> {
         let candidate = after
             .rollout()
             .or_else(|| before.rollout())
-            .map(|rollout| rollout.candidate.clone());
+            .map(|rollout| Arc::clone(&rollout.candidate));
         let transition = Transition {
             kind,
             from: before.weight(),
@@ -540,22 +541,22 @@ impl State {
     /// Keeps the verdict that a commit rests on.
     pub(super) fn remember(&mut self, judgement: Option<&crate::analysis::Judgement>) {
         if let Some(judgement) = judgement {
-            self.last_verdict = Some(VerdictNote {
+            self.last_verdict = Some(Arc::new(VerdictNote {
                 verdict: judgement.verdict,
                 sentence: judgement.sentence.clone(),
                 at: judgement.at,
                 numbers: judgement.numbers(),
                 strikes: judgement.strikes.unwrap_or_default(),
-            });
+            }));
         }
     }
 }
 
 impl Rollout {
     /// A rollout of `candidate` at its beginning.
-    pub fn new(candidate: Candidate, ladder: Revision, now: Timestamp) -> Self {
+    pub fn new(candidate: impl Into<Arc<Candidate>>, ladder: Revision, now: Timestamp) -> Self {
         Self {
-            candidate,
+            candidate: candidate.into(),
             step: 0,
             weight: Weight::ZERO,
             mirror: None,

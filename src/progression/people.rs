@@ -1,6 +1,7 @@
 //! A human always wins: what people did to Serin's own files becomes the present state, and holds.
 
 use std::ops::ControlFlow::{Break, Continue};
+use std::sync::Arc;
 
 use super::climb;
 use super::decide::{Answer, Desk, Ruling};
@@ -145,7 +146,7 @@ fn adopt_state(desk: &Desk<'_>, head: State, ours: &State, by: &Attribution) -> 
     let what = match (&after.phase, &ours.phase) {
         (Phase::Idle | Phase::Failed(_), Phase::Progressing(left) | Phase::Draining(left, _)) => {
             let reason = format!("{} took it back in {}", by.person.name, by.commit.short());
-            let left = left.candidate.clone();
+            let left = Arc::clone(&left.candidate);
             after.reject(left.revision.clone(), desk.now, reason);
             // A candidate that was taken back is not started again until it changes or is retried.
             if let Some(proposal) = desk

@@ -1,6 +1,7 @@
 //! The state of a canary and the vocabulary of decisions.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -29,7 +30,7 @@ pub struct State {
     /// Value of the spec's `resume` that was last acted on.
     pub resume: u64,
     /// The last verdict that led to a commit.
-    pub last_verdict: Option<VerdictNote>,
+    pub last_verdict: Option<Arc<VerdictNote>>,
 }
 
 /// The phases of a canary.
@@ -50,7 +51,7 @@ pub enum Phase {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rollout {
     /// The copy that is being rolled out; what serves is rendered from it, never from a newer proposal.
-    pub candidate: Candidate,
+    pub candidate: Arc<Candidate>,
     /// Rung of the ladder, from 1; 0 while the candidate is being prepared at weight 0.
     pub step: u16,
     /// Committed weight of the candidate.
@@ -307,7 +308,7 @@ pub struct Transition {
     /// Number of rungs.
     pub steps: u16,
     /// The candidate concerned.
-    pub candidate: Option<Candidate>,
+    pub candidate: Option<Arc<Candidate>>,
     /// A rule, or a person and the commit.
     pub cause: Cause,
     /// One or two sentences for people: what happens and why.

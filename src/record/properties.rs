@@ -2,6 +2,7 @@
 //! from elsewhere forges a trailer.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -131,7 +132,7 @@ fn rollout() -> impl Strategy<Value = Rollout> {
                 (approval, stable_replicas),
             )| {
                 Rollout {
-                    candidate,
+                    candidate: Arc::new(candidate),
                     step,
                     weight,
                     mirror,
@@ -232,7 +233,7 @@ fn state() -> impl Strategy<Value = State> {
                     previous,
                     retry,
                     resume,
-                    last_verdict,
+                    last_verdict: last_verdict.map(Arc::new),
                 }
             },
         )
@@ -327,7 +328,7 @@ proptest! {
             to: Weight::new(60).unwrap(),
             step: 1,
             steps: 2,
-            candidate,
+            candidate: candidate.map(Arc::new),
             cause: by.map_or_else(|| Cause::Rule(texts[5].clone()), Cause::Person),
             sentence: texts[6].clone(),
             judgement: Some(Judgement { verdict: Verdict::Fail, allows: Allows::ALL, compared: None, findings: vec![finding], sentence: texts[7].clone(), at: Timestamp::UNIX_EPOCH, strikes: None, load: None }),

@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use super::{Candidate, CandidateContent, Diagnostic, Labels, Severity, ValidatedCanary, Workload};
 use crate::domain::{BlobId, RepoPath};
-use crate::yaml::edit;
-use crate::yaml::node::{self, Document};
+use crate::yaml::node::Document;
+use crate::yaml::{edit, memory};
 
 /// The files of a tree.
 pub type Files = BTreeMap<RepoPath, (BlobId, Arc<[u8]>)>;
@@ -114,7 +114,9 @@ fn document(
         let node = document.root.at(path)?;
         node.as_str().map(str::to_owned)
     };
-    let mut found: Vec<Document> = node::parse(bytes).documents;
+    // The next look at the file finds it read, and so does whoever reads the promotion's own commit.
+    let reading = memory::read(bytes);
+    let mut found: Vec<&Document> = reading.parsed.documents.iter().collect();
     found.retain(|document| {
         let api = text(document, &["apiVersion"]).unwrap_or_default();
         api.split_once('/').is_some_and(|(found, _)| found == group)
@@ -123,11 +125,11 @@ fn document(
             && text(document, &["metadata", "namespace"])
                 .is_none_or(|found| found.is_empty() || found == namespace)
     });
-    let is_exact = |document: &Document| {
+    let is_exact = |document: &&Document| {
         text(document, &["metadata", "namespace"]).as_deref() == Some(namespace)
     };
-    let exact = found.iter().position(is_exact).unwrap_or(0);
-    (exact < found.len()).then(|| found.swap_remove(exact))
+    let exact = found.iter().copied().find(is_exact);
+    exact.or(found.first().copied()).cloned()
 }
 
 fn promote_labels(

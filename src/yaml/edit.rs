@@ -16,7 +16,8 @@ mod tests;
 
 use serde_json::Value;
 
-use super::node::{self, Node, NodeValue};
+use super::memory::{self, Reading};
+use super::node::{Node, NodeValue};
 use layout::Layout;
 
 /// Why an edit was not made. Nothing has changed then.
@@ -29,7 +30,7 @@ pub struct EditError {
     pub problem: String,
 }
 
-/// The bytes of `content` with the value at `path` in document `index` (counted as in [`node::Document::index`]) turned
+/// The bytes of `content` with the value at `path` in document `index` (counted as in [`super::node::Document::index`]) turned
 /// from what it is into `wanted`.
 pub fn rewrite(
     content: &[u8],
@@ -37,7 +38,7 @@ pub fn rewrite(
     path: &[&str],
     wanted: &Value,
 ) -> Result<Vec<u8>, EditError> {
-    let before = node::parse(content);
+    let before = memory::read(content);
     let steps: Vec<Step> = path
         .iter()
         .map(|key| Step::Key((*key).to_owned()))
@@ -52,8 +53,9 @@ pub fn replace_scalar(
     start: usize,
     text: &str,
 ) -> Result<Vec<u8>, EditError> {
-    let before = node::parse(content);
+    let before = memory::read(content);
     let document = before
+        .parsed
         .documents
         .iter()
         .find(|document| document.index == index);
@@ -102,11 +104,12 @@ fn gone() -> EditError {
 
 fn edit(
     content: &[u8],
-    before: &node::Parsed,
+    before: &Reading,
     (index, steps): (usize, &[Step]),
     wanted: &Value,
 ) -> Result<Vec<u8>, EditError> {
     let root = before
+        .parsed
         .documents
         .iter()
         .find(|document| document.index == index)
@@ -293,19 +296,16 @@ impl Editor<'_> {
 
 /// The result must differ from the original in the wanted value and in nothing else.
 fn verify(
-    before: &node::Parsed,
+    before: &Reading,
     out: &[u8],
     (index, steps): (usize, &[Step]),
     wanted: &Value,
     target: &Node,
 ) -> Result<(), EditError> {
-    let after = node::parse(out);
-    let mut expected: Vec<Value> = before
-        .documents
-        .iter()
-        .map(|document| document.root.to_json())
-        .collect();
+    let after = memory::read(out);
+    let mut expected: Vec<Value> = before.values().to_vec();
     let position = before
+        .parsed
         .documents
         .iter()
         .position(|document| document.index == index);
@@ -320,12 +320,8 @@ fn verify(
     if let Some(slot) = slot {
         *slot = wanted.clone();
     }
-    let found: Vec<Value> = after
-        .documents
-        .iter()
-        .map(|document| document.root.to_json())
-        .collect();
-    if after.errors.len() == before.errors.len() && found == expected {
+    let as_many = after.parsed.errors.len() == before.parsed.errors.len();
+    if as_many && after.values() == expected {
         return Ok(());
     }
     Err(refuse(

@@ -29,11 +29,21 @@ pub fn to_bytes(header: &str, value: &Value) -> Vec<u8> {
 }
 
 /// Adds `value` as one YAML document.
-pub fn append(text: &mut String, value: &Value) {
+fn append(text: &mut String, value: &Value) {
     let before = text.len();
     if layout::document(value, text).is_none() {
         text.truncate(before);
         text.push_str(&laid_out(value));
+    }
+}
+
+/// Adds a mapping of one key as one YAML document: fields that are added one by one are one mapping.
+pub fn append_field(text: &mut String, key: &str, value: Value) {
+    let before = text.len();
+    if layout::field(key, &value, text).is_none() {
+        text.truncate(before);
+        let whole = Value::Object(Map::from_iter([(key.to_owned(), value)]));
+        text.push_str(&laid_out(&whole));
     }
 }
 

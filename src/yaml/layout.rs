@@ -15,6 +15,11 @@ pub(super) fn document(value: &Value, text: &mut String) -> Option<()> {
     mapping(entries, Place::Document, 0, text)
 }
 
+/// Adds the text of a document that is a mapping of one key, as the emitter would write it.
+pub(super) fn field(key: &str, value: &Value, text: &mut String) -> Option<()> {
+    entry(key, value, Place::Document, 0, text)
+}
+
 /// The entries of a mapping that is not empty, the first one where the text stands.
 fn mapping(
     entries: &Map<String, Value>,
@@ -36,28 +41,33 @@ fn mapping(
             spaces(indent, text);
         }
         is_first = false;
-        if !is_plain(key) {
-            return None;
-        }
-        text.push_str(key);
-        text.push(':');
-        match value {
-            Value::Object(inner) if !inner.is_empty() => {
-                text.push('\n');
-                spaces(indent + 2, text);
-                mapping(inner, place.of_entry(key), indent + 2, text)?;
-            }
-            Value::Array(items) if !items.is_empty() => {
-                text.push('\n');
-                list(items, indent, text)?;
-            }
-            _ => {
-                text.push(' ');
-                scalar(value, text)?;
-            }
-        }
+        entry(key, value, place, indent, text)?;
     }
     Some(())
+}
+
+/// A key with its value, where the text stands.
+fn entry(key: &str, value: &Value, place: Place, indent: usize, text: &mut String) -> Option<()> {
+    if !is_plain(key) {
+        return None;
+    }
+    text.push_str(key);
+    text.push(':');
+    match value {
+        Value::Object(inner) if !inner.is_empty() => {
+            text.push('\n');
+            spaces(indent + 2, text);
+            mapping(inner, place.of_entry(key), indent + 2, text)
+        }
+        Value::Array(items) if !items.is_empty() => {
+            text.push('\n');
+            list(items, indent, text)
+        }
+        _ => {
+            text.push(' ');
+            scalar(value, text)
+        }
+    }
 }
 
 fn list(items: &[Value], indent: usize, text: &mut String) -> Option<()> {
@@ -99,7 +109,11 @@ fn scalar(value: &Value, text: &mut String) -> Option<()> {
 }
 
 fn spaces(count: usize, text: &mut String) {
-    text.extend(std::iter::repeat_n(' ', count));
+    const MANY: &str = "                                ";
+    match MANY.get(..count) {
+        Some(spaces) => text.push_str(spaces),
+        None => text.extend(std::iter::repeat_n(' ', count)),
+    }
 }
 
 /// Surely written as it is: a word that begins with a letter and is made of nothing that YAML gives a meaning, nor by
@@ -114,15 +128,18 @@ fn is_plain(word: &str) -> bool {
         byte => known(*byte),
     };
     let is_word = bytes.first().is_some_and(u8::is_ascii_alphabetic);
-    is_word
-        && bytes.iter().enumerate().all(fits)
-        && !MEANS.iter().any(|known| known.eq_ignore_ascii_case(word))
+    is_word && bytes.iter().enumerate().all(fits) && !means_something(word)
 }
 
 /// Words that mean something else to some reader.
 const MEANS: [&str; 11] = [
     "y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf",
 ];
+
+/// Whether some reader takes this word for one of [`MEANS`], none of which is longer than five letters.
+fn means_something(word: &str) -> bool {
+    word.len() <= 5 && MEANS.iter().any(|known| known.eq_ignore_ascii_case(word))
+}
 
 /// A number that both write alike: a whole one, or one with few digits before its point.
 fn is_short(number: &Number) -> bool {
@@ -134,13 +151,12 @@ fn is_short(number: &Number) -> bool {
 /// begin a comment; or a duration, `30s`.
 fn is_sentence(line: &str) -> bool {
     let bytes = line.as_bytes();
-    let means_something = MEANS.iter().any(|known| known.eq_ignore_ascii_case(line));
     let is_text = bytes.first().is_some_and(u8::is_ascii_alphabetic)
         && bytes.iter().all(|byte| matches!(byte, b' '..=b'~'))
         && !line.ends_with([' ', ':'])
         && !line.contains(": ")
         && !line.contains(" #")
-        && !means_something;
+        && !means_something(line);
     let is_duration = || {
         let digits = line.strip_suffix(['s', 'm', 'h']);
         digits

@@ -1,6 +1,7 @@
 //! The bytes of `rollout.yaml` as a state, tolerant of people's formatting and strict about their mistakes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use chrono::{DateTime, SubsecRound as _};
 use serde_json::Value;
@@ -143,7 +144,7 @@ fn state_file(fields: &Fields<'_>, problems: &mut Problems<'_>) -> Option<StateF
             previous: previous?,
             retry: retry.unwrap_or_default(),
             resume: resume.unwrap_or_default(),
-            last_verdict: last_verdict?,
+            last_verdict: last_verdict?.map(Arc::new),
         },
         granted_by_hand,
     })
@@ -222,7 +223,7 @@ fn rollout(fields: &Fields<'_>, problems: &mut Problems<'_>) -> Option<(Rollout,
         .and_then(|node| candidate(node, problems));
     let (approval, by_hand) = approval?;
     let rollout = Rollout {
-        candidate: candidate?,
+        candidate: Arc::new(candidate?),
         step: step?,
         weight: weight?,
         mirror: mirror?,

@@ -29,7 +29,7 @@ fn progressing() -> State {
         older_than_stable: false,
     };
     let rollout = Rollout {
-        candidate,
+        candidate: candidate.into(),
         step: 2,
         weight: Weight::new(10).unwrap(),
         mirror: None,

@@ -1,7 +1,7 @@
 //! A state as the bytes of `rollout.yaml`.
 
 use chrono::SecondsFormat;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{API_VERSION, KIND};
 use crate::domain::{CanaryId, RepoPath, Timestamp};
@@ -54,10 +54,9 @@ impl Writer {
         }
     }
 
-    /// One field. The emitter writes a mapping of one key as a block, so that the fields together are one mapping.
+    /// One field.
     fn put(&mut self, key: &str, value: impl Into<Value>) {
-        let field = Map::from_iter([(key.to_owned(), value.into())]);
-        emit::append(&mut self.text, &Value::Object(field));
+        emit::append_field(&mut self.text, key, value.into());
     }
 
     fn put_some(&mut self, key: &str, value: Option<impl Into<Value>>) {

@@ -7,8 +7,8 @@ use super::super::marker::{self, Marker, Part};
 use super::super::{Diagnostic, ManagedWorkload, ValidatedCanary, file};
 use super::{Work, problem};
 use crate::domain::RepoPath;
-use crate::yaml::edit;
 use crate::yaml::node::{self, Document};
+use crate::yaml::{edit, memory};
 
 /// Where the image of a container is set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,14 +132,15 @@ fn kustomization(
     work: &Work<'_>,
     file: &RepoPath,
 ) -> Result<(Document, Vec<(usize, Rewrite)>), Diagnostic> {
-    let documents = node::parse(work.content(file)?).documents;
+    let reading = memory::read(work.content(file)?);
     // The last one counts, as in reading.
-    let document = documents.into_iter().rfind(|document| {
+    let document = reading.parsed.documents.iter().rfind(|document| {
         let kind = document.root.get("kind").and_then(node::Node::as_str);
         matches!(kind, None | Some("" | "Kustomization" | "Component"))
     });
-    let document =
-        document.ok_or_else(|| problem(file, 1, "the kustomization is gone".to_owned()))?;
+    let document = document
+        .cloned()
+        .ok_or_else(|| problem(file, 1, "the kustomization is gone".to_owned()))?;
     let images = document
         .root
         .get("images")
@@ -205,7 +206,7 @@ fn markers<'m>(
     let mut found = Vec::new();
     for file in &managed.images.marked {
         let content = work.content(file)?;
-        let (markers, _) = marker::find(content, &node::parse(content));
+        let (markers, _) = marker::find(content, &memory::read(content).parsed);
         let own = markers.into_iter().filter(|m| m.canary == canary.id);
         found.extend(own.map(|marker| (file, marker)));
     }

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::*;
+use crate::yaml::node;
 
 /// Random choices; nothing is chosen when it has run out.
 struct Tape<'a>(&'a [u8]);

@@ -4,6 +4,7 @@ use insta::assert_snapshot;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::yaml::node;
 
 /// Sets the image of the first container and expects the diff to be that scalar alone.
 fn check(before: &str, from: &str, to: &str) {

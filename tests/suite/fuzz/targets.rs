@@ -39,7 +39,7 @@ fn progressing(canary: &ValidatedCanary) -> Option<State> {
     let mut state = State::initial(canary.stable.clone());
     let rung = canary.ladder.first()?;
     state.phase = Phase::Progressing(Rollout {
-        candidate: canary.proposal.clone()?,
+        candidate: canary.proposal.clone()?.into(),
         step: 1,
         weight: rung.weight,
         mirror: rung.mirror,

@@ -148,7 +148,7 @@ fn rendered_matches(canary: &ValidatedCanary) -> Vec<Value> {
     let mut state = State::initial(canary.stable.clone());
     let proposal = canary.proposal.clone().unwrap();
     state.phase = serin::progression::Phase::Progressing(serin::progression::Rollout {
-        candidate: proposal,
+        candidate: proposal.into(),
         step: 1,
         weight: serin::domain::Weight::ZERO,
         mirror: None,
