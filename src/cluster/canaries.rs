@@ -202,14 +202,16 @@ impl Canaries {
         self.written.insert(id.clone(), now);
         let api: Api<DynamicObject> =
             Api::namespaced_with(self.client.clone(), &id.namespace, &self.resource);
-        let patch = json!({
-            "apiVersion": self.resource.api_version,
-            "kind": self.resource.kind,
-            "metadata": {"name": id.name},
-            "status": status,
-        });
         let (name, deadline) = (id.name.clone(), self.deadline);
+        let (resource, status) = (self.resource.clone(), status.clone());
         Some(Box::pin(async move {
+            // Made when its turn comes: thousands may wait, and as a tree it is large.
+            let patch = json!({
+                "apiVersion": resource.api_version,
+                "kind": resource.kind,
+                "metadata": {"name": name},
+                "status": status,
+            });
             let parameters = PatchParams::apply(MANAGER).force();
             let patch = Patch::Apply(&patch);
             let call = api.patch_status(&name, &parameters, &patch);

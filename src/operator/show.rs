@@ -73,13 +73,31 @@ impl Writers {
 /// A call to be made, by the one hand that makes all those about a canary, so that they stay in order.
 struct Errand {
     canary: CanaryId,
-    is_status: bool,
-    call: cluster::Call,
+    what: What,
+}
+
+/// What an errand is about.
+enum What {
+    /// The status that is the newest when its turn comes.
+    Status,
+    /// An event.
+    Event(cluster::Call),
+}
+
+/// Statuses that wait for their hands: a newer one takes the place of one that nobody saw yet.
+#[derive(Clone, Default)]
+struct Waiting(Arc<std::sync::Mutex<BTreeMap<CanaryId, cluster::Call>>>);
+
+impl Waiting {
+    fn all(&self) -> MutexGuard<'_, BTreeMap<CanaryId, cluster::Call>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 struct Shown {
     canaries: Canaries,
     hands: Vec<mpsc::Sender<Errand>>,
+    waiting: Waiting,
     is_settled: bool,
     /// What each canary's status was derived from last, by the repository that it comes from.
     known: BTreeMap<CanaryId, Box<Known>>,
@@ -140,9 +158,11 @@ impl Show {
         });
         let (hands, errands): (Vec<_>, Vec<_>) =
             (0..HANDS).map(|_| mpsc::channel(MOST_ERRANDS)).unzip();
+        let waiting = Waiting::default();
         let shown = Arc::new(Mutex::new(Shown {
             canaries,
             hands,
+            waiting: waiting.clone(),
             is_settled: false,
             known: BTreeMap::new(),
             read: BTreeMap::new(),
@@ -154,7 +174,8 @@ impl Show {
         }));
         let writers = Arc::new(Writers::default());
         for errands in errands {
-            tokio::spawn(run(errands, Arc::clone(&shown), Arc::clone(&writers)));
+            let (shown, waiting) = (Arc::clone(&shown), waiting.clone());
+            tokio::spawn(run(errands, shown, waiting, Arc::clone(&writers)));
         }
         let refreshed = Arc::clone(&shown);
         tokio::spawn(async move {
@@ -329,26 +350,38 @@ impl Shown {
 
     fn note(&self, note: &Note, now: Timestamp) {
         if let Some(call) = self.canaries.noting(note, now) {
-            self.send(&note.canary, false, call);
+            self.tell(&note.canary, call);
         }
     }
 
-    /// Hands a call over; nothing waits for it. The answer is whether there was room.
-    fn send(&self, canary: &CanaryId, is_status: bool, call: cluster::Call) -> bool {
+    /// Hands an event over; what finds no room is only logged.
+    fn tell(&self, canary: &CanaryId, call: cluster::Call) {
+        if !self.send(canary, What::Event(call)) {
+            warn!(%canary, "too many events at once: one is not shown");
+        }
+    }
+
+    /// Hands a status over. The answer is whether there was room.
+    fn put(&self, canary: &CanaryId, call: cluster::Call) -> bool {
+        let is_waiting = self.waiting.all().insert(canary.clone(), call).is_some();
+        let is_sent = is_waiting || self.send(canary, What::Status);
+        if !is_sent {
+            self.waiting.all().remove(canary);
+        }
+        is_sent
+    }
+
+    /// Hands an errand over; nothing waits for it. The answer is whether there was room.
+    fn send(&self, canary: &CanaryId, what: What) -> bool {
         let errand = Errand {
             canary: canary.clone(),
-            is_status,
-            call,
+            what,
         };
         let mut hasher = std::hash::DefaultHasher::new();
         canary.hash(&mut hasher);
         let index = usize::try_from(hasher.finish()).unwrap_or_default() % HANDS;
         let sent = self.hands.get(index).map(|hand| hand.try_send(errand));
-        let is_sent = matches!(sent, Some(Ok(())));
-        if !is_sent && !is_status {
-            warn!(%canary, "too many events at once: one is not shown");
-        }
-        is_sent
+        matches!(sent, Some(Ok(())))
     }
 
     fn repaired(&self, repaired: &Repaired, now: Timestamp) {
@@ -363,7 +396,7 @@ impl Shown {
             repaired.uid.as_str(),
         );
         let call = self.canaries.noting_on(object, &note, now);
-        self.send(&note.canary, false, call);
+        self.tell(&note.canary, call);
     }
 
     /// Objects changed: those that are known get the status that belongs to them, and others that of strangers.
@@ -417,7 +450,7 @@ impl Shown {
     fn write(&mut self, id: &CanaryId, next: &CanaryStatus, now: Timestamp) -> bool {
         let in_substance = status::differs_in_substance;
         match self.canaries.writing(id, next, in_substance, now) {
-            Some(call) => self.send(id, true, call),
+            Some(call) => self.put(id, call),
             None => true,
         }
     }
@@ -471,19 +504,28 @@ fn waits(
 }
 
 /// Makes the calls of one hand, one after the other.
-async fn run(mut errands: mpsc::Receiver<Errand>, shown: Arc<Mutex<Shown>>, writers: Arc<Writers>) {
-    while let Some(errand) = errands.recv().await {
+async fn run(
+    mut errands: mpsc::Receiver<Errand>,
+    shown: Arc<Mutex<Shown>>,
+    waiting: Waiting,
+    writers: Arc<Writers>,
+) {
+    while let Some(Errand { canary, what }) = errands.recv().await {
         writers.are_done().await;
-        let canary = &errand.canary;
-        let Err(words) = errand.call.await else {
-            if errand.is_status
-                && let Some(known) = shown.lock().await.known.get_mut(canary)
-            {
+        let canary = &canary;
+        let is_status = matches!(what, What::Status);
+        let call = match what {
+            What::Status => waiting.all().remove(canary),
+            What::Event(call) => Some(call),
+        };
+        let Some(call) = call else { continue };
+        let Err(words) = call.await else {
+            if is_status && let Some(known) = shown.lock().await.known.get_mut(canary) {
                 known.failed = None;
             }
             continue;
         };
-        if errand.is_status {
+        if is_status {
             warn!(%canary, "failed to write the status: {words}");
             if let Some(known) = shown.lock().await.known.get_mut(canary) {
                 let tries = known.failed.map_or(1, |(tries, _)| tries.saturating_add(1));
