@@ -295,29 +295,13 @@ fn goals(summaries: &[Summary], scores: &[Score], delays: &[Delay]) -> Vec<Goal>
             .filter(|s| matches!(s.scenario.as_str(), "bad 0.1 -> 20%" | "bad 0.1 -> 100%"))
             .filter(|score| score.rps >= 20.0)
             .collect();
-        let slowest = |seconds: fn(&Score) -> f64| {
-            let of_cells = violent.iter().map(|score| seconds(score));
-            of_cells.fold(f64::NAN, f64::max)
-        };
-        let median = slowest(|score| score.median_seconds);
-        let p90 = slowest(|score| score.p90_seconds);
+        let (typical, nearly_all) = swiftness(&violent);
         add(
             "failures of 20% and more rolled back within two ticks (>= 20 requests/s): median of every cell",
-            format!(
-                "at worst {} s, nine in ten within {} s",
-                number(median),
-                number(p90)
-            ),
-            median <= bench::SWIFT as f64,
+            typical.0,
+            typical.1,
         );
-        let swift = violent
-            .iter()
-            .fold(Share::new(0, 0), |all, score| all.plus(&score.swift));
-        add(
-            "the same, 99.9% of all of them",
-            swift.shown(),
-            swift.value() >= 0.999,
-        );
+        add("the same, 99.9% of all of them", nearly_all.0, nearly_all.1);
         if let Some(flagger) = pooled(Rule::Flagger1) {
             let ratio = serin.excess.value / flagger.excess.value;
             let margin = ratio
@@ -358,6 +342,29 @@ fn goals(summaries: &[Summary], scores: &[Score], delays: &[Delay]) -> Vec<Goal>
         );
     }
     goals
+}
+
+/// How fast violent failures are rolled back, in words and whether it is fast enough: the median of the slowest cell, and the
+/// share of all.
+fn swiftness(violent: &[&Score]) -> ((String, bool), (String, bool)) {
+    let slowest = |seconds: fn(&Score) -> f64| {
+        let of_cells = violent.iter().map(|score| seconds(score));
+        of_cells.fold(f64::NAN, f64::max)
+    };
+    let median = slowest(|score| score.median_seconds);
+    let p90 = slowest(|score| score.p90_seconds);
+    let words = format!(
+        "at worst {} s, nine in ten within {} s",
+        number(median),
+        number(p90)
+    );
+    let swift = violent
+        .iter()
+        .fold(Share::new(0, 0), |all, score| all.plus(&score.swift));
+    (
+        (words, median <= bench::SWIFT as f64),
+        (swift.shown(), swift.value() >= 0.999),
+    )
 }
 
 #[cfg(test)]
