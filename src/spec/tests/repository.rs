@@ -387,3 +387,43 @@ fn an_empty_tree_is_an_empty_catalog() {
         Catalog::default()
     );
 }
+
+/// The folders of two environments may be alike to the last byte: a promotion in one of them writes nothing in the other.
+#[test]
+fn of_files_in_the_very_same_bytes_each_canary_means_its_own() {
+    let app = format!("{DEPLOYMENT}---{SERVICE}").replace(", namespace: test", "");
+    let of = |namespace: &str| {
+        let namespace = format!("namespace: {namespace}");
+        canary(SPEC).replace("namespace: test", &namespace)
+    };
+    let (prod, staging) = (of("prod"), of("staging"));
+    let alike = read(&[
+        ("prod/app.yaml", app.as_str()),
+        ("prod/canary.yaml", &prod),
+        ("staging/app.yaml", &app),
+        ("staging/canary.yaml", &staging),
+    ]);
+    let file_of = |catalog: &Catalog, namespace: &str| {
+        let id = CanaryId::new(namespace, "podinfo");
+        let Ok(canary) = &catalog.canaries[&id] else {
+            panic!("{}", told(catalog));
+        };
+        let Workload::Managed(managed) = &canary.workload else {
+            panic!("managed");
+        };
+        managed.file.clone()
+    };
+    assert_eq!(file_of(&alike, "prod"), path("prod/app.yaml"));
+    assert_eq!(file_of(&alike, "staging"), path("staging/app.yaml"));
+
+    // Also where the file says the namespace, and where a copy lies deeper.
+    let app = format!("{DEPLOYMENT}---{SERVICE}");
+    let spec = canary(SPEC);
+    let copied = read(&[
+        ("prod/app.yaml", app.as_str()),
+        ("staging/app.yaml", &app),
+        ("staging/a/app.yaml", &app),
+        ("staging/canary.yaml", &spec),
+    ]);
+    assert_eq!(file_of(&copied, "test"), path("staging/app.yaml"));
+}

@@ -27,8 +27,8 @@ pub(super) struct Index<T> {
 }
 
 /// The first of those that several files hold in the very same bytes: it stands for all of them.
-fn distinct<T>(placed: &[Placed<T>]) -> impl Iterator<Item = &Placed<T>> {
-    placed.iter().enumerate().filter_map(|(at, one)| {
+fn distinct<'i, T>(placed: &[&'i Placed<T>]) -> impl Iterator<Item = &'i Placed<T>> {
+    placed.iter().enumerate().filter_map(|(at, &one)| {
         let mut before = placed.iter().take(at);
         let is_first = before.all(|other| !Arc::ptr_eq(&other.fact, &one.fact));
         is_first.then_some(one)
@@ -97,7 +97,7 @@ impl<T> Index<T> {
     /// All objects.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Placed<T>> {
         let lists = self.placed.values().flat_map(BTreeMap::values);
-        lists.flat_map(|placed| distinct(placed))
+        lists.flatten()
     }
 
     /// The names that are known in a namespace.
@@ -150,12 +150,13 @@ impl<T> Index<T> {
 
     /// Manifests often leave the namespace to whoever applies them. Those next to the canary are meant for it.
     pub(super) fn beside(&self, name: &str, home: &RepoPath) -> Option<&Placed<T>> {
-        let mut placed = distinct(self.at(DEFAULT_NAMESPACE, name));
+        let mut placed = self.at(DEFAULT_NAMESPACE, name).iter();
         placed.find(|placed| placed.anywhere && folder(&placed.file) == folder(home))
     }
 }
 
-/// The one that shares most of its path with `home`.
+/// The one that shares most of its path with `home`. Only of those that are equally near one stands for others in the very
+/// same bytes: the folders of two environments may be alike to the last byte, and each canary means its own.
 fn closest<'i, T>(
     placed: &'i [Placed<T>],
     kind: &str,
@@ -166,38 +167,30 @@ fn closest<'i, T>(
         let pair = folder(&placed.file).split('/').zip(folder(home).split('/'));
         pair.take_while(|(one, other)| one == other).count()
     };
-    let best = distinct(placed).map(shared).max().unwrap_or_default();
-    let mut nearest = distinct(placed).filter(|placed| shared(placed) == best);
+    let best = placed.iter().map(shared).max().unwrap_or_default();
+    let nearest = placed.iter().filter(|placed| shared(placed) == best);
+    let mut nearest: Vec<&Placed<T>> = nearest.collect();
+    nearest.sort_by_key(|placed| !is_above(placed, home));
+    let mut nearest = distinct(&nearest);
     match (nearest.next(), nearest.next()) {
         (Some(only), None) => Ok(only),
-        (Some(one), Some(other)) => match nearest_of_two(one, other, home) {
-            Some(placed) => Ok(placed),
-            None if one.file == other.file => Err(format!(
-                "the {kind} `{name}` is written twice in {}: leave one of them",
-                one.file
-            )),
-            None => Err(format!(
-                "the {kind} `{name}` is in {} and in {}: it cannot be told which one is meant",
-                one.file, other.file
-            )),
-        },
+        (Some(one), Some(other)) if is_above(one, home) && !is_above(other, home) => Ok(one),
+        (Some(one), Some(other)) if one.file == other.file => Err(format!(
+            "the {kind} `{name}` is written twice in {}: leave one of them",
+            one.file
+        )),
+        (Some(one), Some(other)) => Err(format!(
+            "the {kind} `{name}` is in {} and in {}: it cannot be told which one is meant",
+            one.file, other.file
+        )),
         (None, _) => Err(format!("there is no {kind} `{name}`")),
     }
 }
 
-/// Of two files equally near, the one in the canary's own folder or in one above it.
-fn nearest_of_two<'i, T>(
-    one: &'i Placed<T>,
-    other: &'i Placed<T>,
-    home: &RepoPath,
-) -> Option<&'i Placed<T>> {
-    let above = |placed: &Placed<T>| match placed.file.parent() {
+/// Whether it is written in the canary's own folder, or in one above it.
+fn is_above<T>(placed: &Placed<T>, home: &RepoPath) -> bool {
+    match placed.file.parent() {
         Some(folder) => home.is_within(&folder),
         None => true,
-    };
-    match (above(one), above(other)) {
-        (true, false) => Some(one),
-        (false, true) => Some(other),
-        (true, true) | (false, false) => None,
     }
 }
