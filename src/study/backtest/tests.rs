@@ -1,3 +1,5 @@
+//! What a replay of recorded counters says.
+
 use super::*;
 
 /// Counters of `pods` at 15 s, each gaining `ok` and `bad` a step from `from` to `to` (steps).

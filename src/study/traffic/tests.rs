@@ -1,3 +1,5 @@
+//! That the simulated traffic is what it says.
+
 use super::super::scenario;
 use super::*;
 

@@ -1,3 +1,5 @@
+//! That each try is the rule that it says.
+
 use super::super::random::Random;
 use super::*;
 use crate::analysis::comparison::{Comparison, Rule};
