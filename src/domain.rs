@@ -290,6 +290,25 @@ pub mod files {
     }
 }
 
+/// A path that a kustomization in `dir` names; `None` when it is a URL or leaves the repository.
+pub fn member_path(dir: &str, member: &str) -> Option<String> {
+    let is_elsewhere = member.contains("://") || member.contains('?') || member.starts_with('/');
+    if member.is_empty() || is_elsewhere {
+        return None;
+    }
+    let mut parts: Vec<&str> = dir.split('/').filter(|part| !part.is_empty()).collect();
+    for part in member.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop()?;
+            }
+            name => parts.push(name),
+        }
+    }
+    Some(parts.join("/"))
+}
+
 /// Name of the candidate's `Deployment` in managed mode.
 pub fn canary_deployment(deployment: &str) -> String {
     format!("{deployment}-canary")
@@ -298,6 +317,27 @@ pub fn canary_deployment(deployment: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn members_are_relative_to_their_kustomization() {
+        for (dir, member, expected) in [
+            ("apps/x", "deployment.yaml", Some("apps/x/deployment.yaml")),
+            ("apps/x", "./a.yaml", Some("apps/x/a.yaml")),
+            ("apps/x", "../base/", Some("apps/base")),
+            ("", "base", Some("base")),
+            ("apps", "..", Some("")),
+            ("apps", "../..", None),
+            ("apps", "", None),
+            ("apps", "https://example.com/x.yaml", None),
+            ("apps", "github.com/x/y?ref=v1", None),
+        ] {
+            assert_eq!(
+                member_path(dir, member).as_deref(),
+                expected,
+                "{dir} {member}"
+            );
+        }
+    }
 
     #[test]
     fn paths_cannot_leave_the_tree() {

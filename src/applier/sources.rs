@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::read::is_kustomization;
-use crate::domain::RepoPath;
+use crate::domain::{RepoPath, member_path};
 
 /// Deepest chain of kustomizations.
 const DEEPEST: usize = 16;
@@ -98,7 +98,7 @@ pub fn sort<'a>(
     }
     let taken: BTreeSet<String> = kustomizations
         .iter()
-        .flat_map(|(dir, k)| k.resources.iter().filter_map(|r| resolve(dir, r)))
+        .flat_map(|(dir, k)| k.resources.iter().filter_map(|r| member_path(dir, r)))
         .collect();
     for (dir, kustomization) in kustomizations {
         if kustomization.is_component || taken.contains(dir) {
@@ -134,7 +134,7 @@ impl Tree<'_> {
         }
         let mut found = BTreeSet::new();
         for resource in &kustomization.resources {
-            let member = resolve(dir, resource)?;
+            let member = member_path(dir, resource)?;
             match self.file(&member) {
                 Some(file) => {
                     found.insert(file);
@@ -159,7 +159,7 @@ impl Tree<'_> {
                 .map(|path| (*path).clone()),
         );
         for mention in &kustomization.mentions {
-            let Some(member) = resolve(dir, mention) else {
+            let Some(member) = member_path(dir, mention) else {
                 continue;
             };
             match self.file(&member) {
@@ -182,24 +182,6 @@ fn above(dir: &str) -> impl Iterator<Item = &str> {
     std::iter::successors(Some(dir), |dir| {
         (!dir.is_empty()).then(|| dir.rsplit_once('/').map_or("", |(above, _)| above))
     })
-}
-
-/// A path that a kustomization in `dir` names; `None` when it is a URL or leaves the repository.
-fn resolve(dir: &str, member: &str) -> Option<String> {
-    if member.is_empty() || member.contains("://") || member.starts_with('/') {
-        return None;
-    }
-    let mut parts: Vec<&str> = dir.split('/').filter(|part| !part.is_empty()).collect();
-    for part in member.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop()?;
-            }
-            name => parts.push(name),
-        }
-    }
-    Some(parts.join("/"))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::super::file::KustomizationFact;
 use super::super::image::Rewrite;
 use super::super::mistake::Place;
 use super::folder;
-use crate::domain::RepoPath;
+use crate::domain::{RepoPath, member_path};
 
 /// Most ways in which kustomizations may lead to a file; beyond that something goes in circles.
 const MOST_CONTEXTS: usize = 64;
@@ -120,7 +120,9 @@ impl Kustomizations {
     fn members(&self, dir: &str) -> Vec<String> {
         let members = self.in_folder(dir).map(|k| k.fact.members.as_slice());
         let members = members.unwrap_or_default().iter();
-        members.filter_map(|member| resolve(dir, member)).collect()
+        members
+            .filter_map(|member| member_path(dir, member))
+            .collect()
     }
 
     /// All files and folders that the kustomizations of these folders take in, directly or through others.
@@ -180,44 +182,5 @@ impl Kustomizations {
 
     fn parents(&self, member: &str) -> &[Arc<str>] {
         self.parents.get(member).map_or(&[], Vec::as_slice)
-    }
-}
-
-/// A path that a kustomization in `dir` names; `None` when it is a URL or leaves the repository.
-fn resolve(dir: &str, member: &str) -> Option<String> {
-    if member.contains("://") || member.contains('?') || member.starts_with('/') {
-        return None;
-    }
-    let mut parts: Vec<&str> = dir.split('/').filter(|part| !part.is_empty()).collect();
-    for part in member.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop()?;
-            }
-            name => parts.push(name),
-        }
-    }
-    Some(parts.join("/"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn members_are_relative_to_their_kustomization() {
-        for (dir, member, expected) in [
-            ("apps/x", "deployment.yaml", Some("apps/x/deployment.yaml")),
-            ("apps/x", "./a.yaml", Some("apps/x/a.yaml")),
-            ("apps/x", "../base/", Some("apps/base")),
-            ("", "base", Some("base")),
-            ("apps", "..", Some("")),
-            ("apps", "../..", None),
-            ("apps", "https://example.com/x.yaml", None),
-            ("apps", "github.com/x/y?ref=v1", None),
-        ] {
-            assert_eq!(resolve(dir, member).as_deref(), expected, "{dir} {member}");
-        }
     }
 }
