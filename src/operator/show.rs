@@ -31,7 +31,7 @@ const MOST_REPAIRS: usize = 256;
 const HANDS: usize = 8;
 /// Calls that wait for one hand. A status that finds no room is written after the next pass, an event is only logged.
 const MOST_ERRANDS: usize = 2_048;
-/// Longest time that a call lets writes of objects go first.
+/// Longest time that calls let writes of objects go first.
 const LONGEST_WAY: Duration = Duration::from_secs(1);
 /// Longest time until a status that could not be written is tried again, in seconds.
 const LONGEST_PAUSE: i64 = 60;
@@ -57,8 +57,23 @@ impl Writers {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ready when nobody writes, but in a while at the latest: somebody who never ends must not keep all from being shown.
-    async fn are_done(&self) {
+    fn is_somebody_writing(&self) -> bool {
+        // What somebody said who is gone by now does not count.
+        let is_writing =
+            |writer: &watch::Receiver<bool>| writer.has_changed().is_ok() && *writer.borrow();
+        self.all().values().any(is_writing)
+    }
+
+    /// Ready when nobody writes, but in a while at the latest. Who waited for so long, `is_late`, is kept no more until the
+    /// writing has paused: one that hardly ends must not keep all from being shown, one call after another.
+    async fn give_way(&self, is_late: &mut bool) {
+        if !self.is_somebody_writing() {
+            *is_late = false;
+            return;
+        }
+        if *is_late {
+            return;
+        }
         let writers: Vec<_> = self.all().values().cloned().collect();
         let done = async {
             for mut writer in writers {
@@ -66,7 +81,7 @@ impl Writers {
                 writer.wait_for(|is_writing| !is_writing).await.ok();
             }
         };
-        timeout(LONGEST_WAY, done).await.ok();
+        *is_late = timeout(LONGEST_WAY, done).await.is_err();
     }
 }
 
@@ -510,8 +525,9 @@ async fn run(
     waiting: Waiting,
     writers: Arc<Writers>,
 ) {
+    let mut is_late = false;
     while let Some(Errand { canary, what }) = errands.recv().await {
-        writers.are_done().await;
+        writers.give_way(&mut is_late).await;
         let canary = &canary;
         let is_status = matches!(what, What::Status);
         let call = match what {
@@ -541,21 +557,39 @@ async fn run(
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
     use super::*;
 
+    /// Whether a call is made at once.
+    fn goes(writers: &Writers, is_late: &mut bool) -> bool {
+        let way = pin!(writers.give_way(is_late));
+        way.poll(&mut Context::from_waker(Waker::noop())) == Poll::Ready(())
+    }
+
     #[tokio::test]
-    async fn what_is_shown_lets_writes_go_first() {
-        let (writing, receiver) = watch::channel(true);
+    async fn what_is_shown_lets_writes_go_first_and_not_for_ever() {
+        let (writing, receiver) = watch::channel(false);
         let writers = Writers::default();
-        writers.all().insert("apps".to_owned(), receiver.clone());
-        let shown = async {
-            writers.are_done().await;
-            *receiver.borrow()
-        };
-        let (was_writing, _) = tokio::join!(shown, async { writing.send(false) });
-        assert!(!was_writing, "shown while objects were written");
+        writers.all().insert("apps".to_owned(), receiver);
+        let mut is_late = false;
+        assert!(goes(&writers, &mut is_late));
         writing.send_replace(true);
+        assert!(
+            !goes(&writers, &mut is_late),
+            "shown while objects were written"
+        );
+        is_late = true;
+        assert!(
+            goes(&writers, &mut is_late) && is_late,
+            "kept a second time"
+        );
+        writing.send_replace(false);
+        assert!(goes(&writers, &mut is_late) && !is_late);
+        writing.send_replace(true);
+        assert!(!goes(&writers, &mut is_late));
         drop(writing);
-        writers.are_done().await;
+        assert!(goes(&writers, &mut is_late), "kept by somebody who is gone");
     }
 }
