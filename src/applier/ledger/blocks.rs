@@ -1,6 +1,6 @@
 //! What stands in the way of a write.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use chrono::Duration;
@@ -27,6 +27,11 @@ pub(super) enum Block {
     Words(String),
 }
 
+/// Deployments that are not ready, one for each namespace that was asked about: in a pass over what is due, hundreds of
+/// routes ask about the same namespace.
+#[derive(Default)]
+pub(super) struct Unready<'a>(BTreeMap<&'a str, Option<&'a ObjectKey>>);
+
 impl fmt::Display for Block {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -40,7 +45,12 @@ impl fmt::Display for Block {
 
 impl Ledger {
     /// Why nothing can be done about an object now; `None`: it can.
-    pub(super) fn blocked(&self, key: &ObjectKey, now: Timestamp) -> Option<Block> {
+    pub(super) fn blocked<'a>(
+        &'a self,
+        key: &'a ObjectKey,
+        now: Timestamp,
+        unready: &mut Unready<'a>,
+    ) -> Option<Block> {
         let entry = self.entries.get(key)?;
         let object = entry.wanted.as_ref()?;
         if let Some(failure) = entry
@@ -70,8 +80,8 @@ impl Ledger {
         let words = match object.tier {
             Tier::DestinationRule => self.rule_blocks(key, object, now),
             Tier::VirtualService => self
-                .subsets_block(key, object)
-                .or_else(|| self.workloads_block(key, entry, now)),
+                .workloads_block(key, entry, now, unready)
+                .or_else(|| self.subsets_block(key, object)),
             Tier::Namespace
             | Tier::Definition
             | Tier::Configuration
@@ -255,19 +265,30 @@ impl Ledger {
     }
 
     /// Where there is no route yet, workloads are ready before traffic is led to them.
-    fn workloads_block(&self, key: &ObjectKey, entry: &Entry, now: Timestamp) -> Option<String> {
+    fn workloads_block<'a>(
+        &'a self,
+        key: &'a ObjectKey,
+        entry: &Entry,
+        now: Timestamp,
+        unready: &mut Unready<'a>,
+    ) -> Option<String> {
         let missing_since = entry.out_since.filter(|_| entry.live.is_none())?;
         if now - missing_since >= Duration::seconds(READY_BEFORE_TRAFFIC) {
             return None;
         }
-        self.wanted_deployments(key.namespace.as_deref()?)
-            .find_map(|(deployment, entry)| {
-                let readiness = entry.live.as_ref().and_then(|live| live.deployment());
-                match readiness.map(|rollout| &rollout.readiness) {
-                    Some(readiness) if readiness.is_ready() => None,
-                    _ => Some(format!("{deployment} is not ready yet")),
-                }
-            })
+        let namespace = key.namespace.as_deref()?;
+        let known = unready.0.entry(namespace);
+        let deployment = known.or_insert_with(|| self.unready_deployment(namespace));
+        Some(format!("{} is not ready yet", (*deployment)?))
+    }
+
+    fn unready_deployment<'a>(&'a self, namespace: &'a str) -> Option<&'a ObjectKey> {
+        let is_ready = |entry: &Entry| {
+            let rollout = entry.live.as_ref().and_then(|live| live.deployment());
+            rollout.is_some_and(|rollout| rollout.readiness.is_ready())
+        };
+        let mut deployments = self.wanted_deployments(namespace);
+        deployments.find_map(|(key, entry)| (!is_ready(entry)).then_some(key))
     }
 
     fn wanted_deployments<'a>(

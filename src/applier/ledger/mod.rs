@@ -4,6 +4,7 @@
 //! asked what to do next (`next`, in `schedule`) and how things stand (`view`). Failure unit is one object; the newest
 //! commit wins and ends every wait.
 
+mod alarms;
 mod blocks;
 mod hosts;
 mod schedule;
@@ -25,6 +26,7 @@ use crate::domain::{CanaryId, CommitId, Timestamp};
 use crate::lease::Share;
 use crate::progression::Readiness;
 
+use alarms::Alarms;
 use hosts::Hosts;
 pub use schedule::{Action, Outcome};
 pub use view::View;
@@ -197,8 +199,10 @@ pub struct Ledger {
     notices: Vec<Notice>,
     /// Writes and deletions on their way.
     in_flight: usize,
-    /// Objects about which time alone may change the answer.
-    timed: BTreeSet<ObjectKey>,
+    /// When time alone may change the answer.
+    alarms: Alarms,
+    /// Objects that failed since the last head; some were written since.
+    failed: BTreeSet<ObjectKey>,
     /// Deployments that somebody waits for.
     watched: BTreeSet<ObjectKey>,
     /// Something changed that a pass over the branch may act on.
@@ -273,10 +277,10 @@ impl Ledger {
         self.forget_implied();
         if is_new {
             // Whatever failed waits for its time to try again.
-            for key in &self.timed {
-                let entry = self.entries.get_mut(key);
+            for key in std::mem::take(&mut self.failed) {
+                let entry = self.entries.get_mut(&key);
                 if entry.is_some_and(|entry| entry.failure.take().is_some()) {
-                    changed.insert(key.clone());
+                    changed.insert(key);
                 }
             }
         }
@@ -412,8 +416,8 @@ impl Ledger {
             entry.seen_at = heads;
         }
         if live.terminating {
-            entry.out_since.get_or_insert(now);
-            self.timed.insert(key.clone());
+            let since = *entry.out_since.get_or_insert(now);
+            self.alarms.missing(key, since);
         } else {
             entry.out_since = None;
             entry.told_stuck = false;
@@ -460,16 +464,17 @@ impl Ledger {
 
     /// Takes note of what a rule or a route says of its hosts now.
     fn note_hosts(&mut self, key: &ObjectKey, now: Timestamp) {
-        let live = self.entries.get_mut(key);
-        let mut live = live.and_then(|entry| entry.live.as_mut());
-        for host in self.hosts.note(key, live.as_deref()) {
-            self.let_go.insert(host, now);
-        }
-        if let Some(live) = &mut live
+        let entry = self.entries.get_mut(key);
+        let live = entry.and_then(|entry| entry.live.as_mut());
+        let let_go = self.hosts.note(key, live.as_deref());
+        if let Some(live) = live
             && matches!(live.nature, Nature::Routes(..))
         {
             // It was noted by host, and nobody asks for it here.
             live.nature = Nature::Plain;
+        }
+        for host in let_go {
+            self.let_go_of(host, now);
         }
     }
 
@@ -507,8 +512,8 @@ impl Ledger {
             }
             entry.live = None;
             entry.failure = None;
-            entry.out_since.get_or_insert(now);
-            self.timed.insert(key.clone());
+            let since = *entry.out_since.get_or_insert(now);
+            self.alarms.missing(key, since);
         }
         self.note_hosts(key, now);
         self.refresh(key, now);

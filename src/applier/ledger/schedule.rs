@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chrono::Duration;
 use serde_json::{Value, json};
 
-use super::blocks::{Block, READY_BEFORE_TRAFFIC};
+use super::blocks::{Block, Unready};
 use super::{Failure, Ledger, Notice};
 use crate::applier::atom::Atom;
 use crate::applier::key::ObjectKey;
@@ -20,7 +20,7 @@ use crate::progression::Readiness;
 /// istiod tells proxies within 100 ms as shipped, and within 10 s at the very latest.
 pub(super) const PROXIES_CATCH_UP: i64 = 5;
 /// How long a deletion may take before what it waits for is named, in seconds.
-const STUCK_AFTER: i64 = 30;
+pub(super) const STUCK_AFTER: i64 = 30;
 /// First and longest wait after a refusal, in seconds.
 const RETRY: (i64, i64) = (2, 60);
 /// Longest wait that a server may ask for, in seconds.
@@ -28,7 +28,7 @@ const LONGEST_ASKED: i64 = 60;
 /// Conflicts in a row that are no reason to wait: objects of busy controllers change all the time.
 const MOST_CONFLICTS: u32 = 8;
 /// Between two looks at pods that do not become ready, in seconds.
-const BETWEEN_LOOKS: i64 = 5;
+pub(super) const BETWEEN_LOOKS: i64 = 5;
 /// Until an object that somebody else made is looked at again, in seconds.
 const BETWEEN_OFFERS: i64 = 10;
 /// Deletions and writes on their way at once: enough to keep a server busy, few enough to leave room for others.
@@ -156,6 +156,7 @@ impl Ledger {
         let mut blocked = Vec::new();
         let mut foreign = Vec::new();
         let mut wants_fetch = false;
+        let mut unready = Unready::default();
         for (tier, key) in &self.due {
             let place = key.namespace.as_deref();
             let entry = self.entries.get(key);
@@ -163,7 +164,13 @@ impl Ledger {
                 busy.entry(place).or_insert(*tier);
                 continue;
             }
-            match self.blocked(key, now) {
+            // It has to wait for others in any case, and to ask why else costs far more.
+            let of_cluster = busy.get(&None).filter(|lowest| **lowest > Tier::Namespace);
+            let mut lower = busy.get(&place).into_iter().chain(of_cluster);
+            if lower.any(|lowest| lowest < tier) {
+                continue;
+            }
+            match self.blocked(key, now, &mut unready) {
                 Some(Block::Fetch) => {
                     wants_fetch = true;
                     blocked.push((key.clone(), Block::Fetch.to_string()));
@@ -182,11 +189,7 @@ impl Ledger {
                 }
                 None => {}
             }
-            let lowest = *busy.entry(place).or_insert(*tier);
-            let of_cluster = busy.get(&None).filter(|lowest| **lowest > Tier::Namespace);
-            if lowest < *tier || of_cluster.is_some_and(|lowest| lowest < tier) {
-                continue;
-            }
+            busy.entry(place).or_insert(*tier);
             chosen.push(key.clone());
             if chosen.len() >= room {
                 break;
@@ -488,73 +491,18 @@ impl Ledger {
         };
         let known = entry.failure.as_ref();
         let is_new = known.is_none_or(|failure| failure.words != words);
+        let retry_at = now + Duration::seconds(wait);
         entry.failure = Some(Box::new(Failure {
             words: words.clone(),
             tries: 1,
-            retry_at: now + Duration::seconds(wait),
+            retry_at,
         }));
         entry.blocked = Some(words.clone().into());
-        self.timed.insert(key.clone());
+        self.alarms.retry(key, retry_at);
+        self.failed.insert(key.clone());
         if is_new {
             let object = key.clone();
             self.notices.push(Notice::Refused { object, words });
         }
-    }
-
-    /// Names what deletions wait for, and says when to look again at the latest.
-    pub fn wake_at(&mut self, now: Timestamp) -> Option<Timestamp> {
-        let mut wake: Option<Timestamp> = None;
-        let mut at = |time: Timestamp| {
-            if time > now {
-                wake = Some(wake.map_or(time, |wake: Timestamp| wake.min(time)));
-            }
-        };
-        for key in &self.watched {
-            let asked = self.entries.get(key).and_then(|entry| entry.pods.as_ref());
-            if let Some(pods) = asked {
-                at(pods.1 + Duration::seconds(BETWEEN_LOOKS));
-            }
-        }
-        let mut idle = Vec::new();
-        for key in &self.timed {
-            let Some(entry) = self.entries.get_mut(key) else {
-                idle.push(key.clone());
-                continue;
-            };
-            if entry.failure.is_none() && entry.out_since.is_none() {
-                idle.push(key.clone());
-            }
-            if let Some(failure) = &entry.failure {
-                at(failure.retry_at);
-            }
-            let Some(since) = entry.out_since else {
-                continue;
-            };
-            at(since + Duration::seconds(READY_BEFORE_TRAFFIC));
-            let stuck = since + Duration::seconds(STUCK_AFTER);
-            at(stuck);
-            if let Some(live) = entry.live.as_ref().filter(|live| live.terminating)
-                && now >= stuck
-                && !entry.told_stuck
-                && let Some(words) = &live.stuck_on
-            {
-                entry.told_stuck = true;
-                self.notices.push(Notice::Stuck {
-                    object: key.clone(),
-                    words: words.to_string(),
-                });
-            }
-        }
-        for key in idle {
-            self.timed.remove(&key);
-        }
-        self.let_go.retain(|_, since| {
-            let until = *since + Duration::seconds(PROXIES_CATCH_UP);
-            if until > now {
-                wake = Some(wake.map_or(until, |wake| wake.min(until)));
-            }
-            until > now
-        });
-        wake
     }
 }

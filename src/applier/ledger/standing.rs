@@ -96,8 +96,8 @@ impl Ledger {
             entry.drift = Some(Box::new(drift));
         }
         if entry.live.as_ref().is_none_or(|live| live.terminating) {
-            entry.out_since.get_or_insert(now);
-            self.timed.insert(key.clone());
+            let since = *entry.out_since.get_or_insert(now);
+            self.alarms.missing(key, since);
         }
         self.unplaced.extend(key.namespace.clone());
         self.due.insert((wanted.tier, key.clone()));

@@ -3,6 +3,7 @@
 use super::*;
 use serde_json::json;
 
+mod alarms;
 mod races;
 
 /// A server that takes everything, and counts.

@@ -1,0 +1,166 @@
+//! The next time at which something is to be looked at, against a walk over all objects.
+
+use chrono::Duration;
+use proptest::prelude::*;
+
+use super::super::blocks::READY_BEFORE_TRAFFIC;
+use super::super::schedule::STUCK_AFTER;
+use super::*;
+
+/// What may happen between two looks.
+#[derive(Debug, Clone)]
+enum Event {
+    /// Seconds go by.
+    Later(i64),
+    /// The object with this number is gone.
+    Gone(usize),
+    /// Deleting it begins, and the cluster says or does not say on what it waits.
+    Leaving(usize, bool),
+    /// Everything is written, but the object with this number is refused.
+    Written(Option<usize>),
+    /// A head with these values.
+    Head(u8),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        (0_i64..45).prop_map(Event::Later),
+        (0_usize..4).prop_map(Event::Gone),
+        (0_usize..4, any::<bool>()).prop_map(|(object, says)| Event::Leaving(object, says)),
+        proptest::option::of(0_usize..4).prop_map(Event::Written),
+        any::<u8>().prop_map(Event::Head),
+    ]
+}
+
+/// The first of all times that any object waits for.
+fn by_walk(ledger: &Ledger, now: Timestamp) -> Option<Timestamp> {
+    let entries = ledger.entries.values();
+    let times = entries.flat_map(|entry| {
+        let retry = entry.failure.as_ref().map(|failure| failure.retry_at);
+        let since = entry.out_since.into_iter();
+        let waits = since.flat_map(|since| {
+            [READY_BEFORE_TRAFFIC, STUCK_AFTER].map(|wait| since + Duration::seconds(wait))
+        });
+        retry.into_iter().chain(waits)
+    });
+    times.filter(|at| *at > now).min()
+}
+
+impl Server {
+    fn live(&self, number: usize) -> Option<ObjectKey> {
+        let name = format!("ConfigMap test/{number}");
+        let mut keys = self.objects.keys();
+        keys.find(|key| key.to_string() == name).cloned()
+    }
+
+    fn happen(&mut self, event: &Event) {
+        match event {
+            Event::Later(seconds) => self.now += Duration::seconds(*seconds),
+            Event::Gone(number) => {
+                if let Some(key) = self.live(*number) {
+                    self.delete(&key);
+                }
+            }
+            Event::Leaving(number, says) => {
+                if let Some(key) = self.live(*number) {
+                    self.edit(&key, |live| {
+                        live["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+                        if *says {
+                            live["metadata"]["finalizers"] = json!(["example.org/hold"]);
+                        }
+                    });
+                }
+            }
+            Event::Written(refused) => {
+                for _ in 0..8 {
+                    for action in self.ledger.next(self.now) {
+                        self.write(action, *refused);
+                    }
+                }
+            }
+            Event::Head(values) => {
+                let configs = (0..4).map(|bit| {
+                    let value = (values >> bit & 1).to_string();
+                    config(&bit.to_string(), &value)
+                });
+                let tree = std::iter::once(namespace()).chain(configs).collect();
+                self.version += 1;
+                let commit = format!("head-{}", self.version);
+                self.ledger.follow(desired(&commit, tree), self.now);
+            }
+        }
+    }
+
+    fn write(&mut self, action: Action, refused: Option<usize>) {
+        let refused = refused.map(|number| number.to_string());
+        match action {
+            Action::Apply { object, .. } if refused.as_deref() == Some(&*object.key.name) => {
+                let failed = Outcome::Failed {
+                    words: "quota".to_owned(),
+                    passing: false,
+                    not_before: None,
+                };
+                self.ledger.done(&object.key, failed, self.now);
+            }
+            other => self.act(other),
+        }
+    }
+
+    /// How many deletions were told to be stuck since the last call.
+    fn told_stuck(&mut self) -> usize {
+        self.ledger.wake_at(self.now);
+        let told = self.ledger.notices().into_iter();
+        told.filter(|notice| matches!(notice, Notice::Stuck { .. }))
+            .count()
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn alarms_say_what_a_walk_over_all_objects_says(
+        events in proptest::collection::vec(event(), 1..40),
+    ) {
+        let mut server = enforcing();
+        server.happen(&Event::Head(0));
+        for event in &events {
+            server.happen(event);
+            let said = server.ledger.wake_at(server.now);
+            prop_assert_eq!(said, by_walk(&server.ledger, server.now), "after {:?}", event);
+        }
+    }
+
+    #[test]
+    fn what_a_deletion_waits_for_is_told_once_whenever_it_becomes_known(
+        is_early in any::<bool>(),
+        wait in 30_i64..90,
+    ) {
+        let mut server = enforcing();
+        server.happen(&Event::Head(0));
+        server.happen(&Event::Written(None));
+        server.happen(&Event::Leaving(1, is_early));
+        prop_assert_eq!(server.told_stuck(), 0);
+        server.happen(&Event::Later(wait));
+        prop_assert_eq!(server.told_stuck(), usize::from(is_early));
+        server.happen(&Event::Leaving(1, true));
+        prop_assert_eq!(server.told_stuck(), usize::from(!is_early));
+        server.happen(&Event::Leaving(1, true));
+        prop_assert_eq!(server.told_stuck(), 0);
+    }
+}
+
+#[test]
+fn a_host_that_lost_a_subset_is_looked_at_again_when_proxies_know() {
+    let mut server = enforcing();
+    let tree = |sequence, subsets: &[&str]| {
+        let rules = rule(sequence, &["stable", "canary"]);
+        vec![namespace(), rules, routes(sequence, subsets)]
+    };
+    server.follow("one", tree(1, &["stable", "canary"]));
+    server.now = at(60);
+    server.follow("two", tree(2, &["stable"]));
+    assert_eq!(server.ledger.wake_at(at(60)), Some(at(65)));
+    assert_eq!(server.ledger.wake_at(at(64)), Some(at(65)));
+    assert_eq!(server.ledger.wake_at(at(65)), None);
+}
