@@ -15,6 +15,10 @@ use crate::domain::Timestamp;
 #[derive(Debug, Default)]
 pub(super) struct Alarms {
     of_objects: BTreeSet<(Timestamp, ObjectKey)>,
+    /// When pods of Deployments are asked again that somebody waits for.
+    of_pods: BTreeSet<(Timestamp, ObjectKey)>,
+    /// Deployments of which something is news since pods were asked last.
+    news: BTreeSet<ObjectKey>,
     /// When hosts lost subsets, of which proxies hear a little later; in the order of time.
     of_hosts: VecDeque<(Timestamp, Arc<str>)>,
 }
@@ -30,6 +34,26 @@ impl Alarms {
         for at in waits_end(since) {
             self.of_objects.insert((at, key.clone()));
         }
+    }
+
+    /// Looks at the pods of a Deployment at once.
+    pub(super) fn look(&mut self, key: &ObjectKey) {
+        self.news.insert(key.clone());
+    }
+
+    /// Looks at the pods of a Deployment again that were asked at this time.
+    pub(super) fn look_again(&mut self, key: &ObjectKey, asked: Timestamp) {
+        let at = asked + Duration::seconds(BETWEEN_LOOKS);
+        self.of_pods.insert((at, key.clone()));
+    }
+
+    /// Deployments whose pods may have to be asked now.
+    pub(super) fn looks(&mut self, now: Timestamp) -> BTreeSet<ObjectKey> {
+        let mut keys = std::mem::take(&mut self.news);
+        while self.of_pods.first().is_some_and(|(at, _)| *at <= now) {
+            keys.extend(self.of_pods.pop_first().map(|(_, key)| key));
+        }
+        keys
     }
 }
 
@@ -51,11 +75,21 @@ impl Ledger {
     pub fn wake_at(&mut self, now: Timestamp) -> Option<Timestamp> {
         let objects = self.next_of_objects(now);
         let hosts = self.next_of_hosts(now);
-        let looks = self.watched.iter().filter_map(|key| {
-            let asked = self.entries.get(key)?.pods.as_ref()?.1;
-            Some(asked + Duration::seconds(BETWEEN_LOOKS)).filter(|at| *at > now)
-        });
-        objects.into_iter().chain(hosts).chain(looks).min()
+        let looks = self.next_of_pods();
+        let times = [objects, hosts, looks].into_iter().flatten();
+        times.filter(|at| *at > now).min()
+    }
+
+    fn next_of_pods(&mut self) -> Option<Timestamp> {
+        while let Some((at, key)) = self.alarms.of_pods.first() {
+            let entry = self.entries.get(key).filter(|_| self.watched.contains(key));
+            let asked = entry.and_then(|entry| Some(entry.pods.as_ref()?.1));
+            if asked.is_some_and(|asked| asked + Duration::seconds(BETWEEN_LOOKS) == *at) {
+                return Some(*at);
+            }
+            self.alarms.of_pods.pop_first();
+        }
+        None
     }
 
     fn next_of_objects(&mut self, now: Timestamp) -> Option<Timestamp> {

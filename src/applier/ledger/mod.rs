@@ -436,6 +436,9 @@ impl Ledger {
         let established = matches!(live.nature, Nature::Definition(true))
             && !was.is_some_and(|was| matches!(was.nature, Nature::Definition(true)));
         let is_new_namespace = key.is_namespace() && was.is_none();
+        if live.deployment().is_some() && self.watched.contains(key) {
+            self.alarms.look(key);
+        }
         entry.was_live = true;
         entry.live = Some(live);
         self.note_hosts(key, now);

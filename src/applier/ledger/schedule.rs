@@ -347,19 +347,23 @@ impl Ledger {
     /// Deployments that somebody waits for, and that do not become ready: their pods know why.
     fn looks(&mut self, now: Timestamp) -> Vec<Action> {
         let mut actions = Vec::new();
-        for key in &self.watched {
-            let Some(entry) = self.entries.get_mut(key) else {
+        for key in self.alarms.looks(now) {
+            let entry = self.entries.get_mut(&key);
+            let Some(entry) = entry.filter(|_| self.watched.contains(&key)) else {
                 continue;
             };
             let Some(rollout) = entry.live.as_ref().and_then(|live| live.deployment()) else {
                 continue;
             };
+            if rollout.readiness.is_ready() {
+                continue;
+            }
             let asked = entry.pods.as_ref().map(|pods| pods.1);
-            let is_due = asked.is_none_or(|at| now - at >= Duration::seconds(BETWEEN_LOOKS));
-            if is_due && !rollout.readiness.is_ready() {
+            let recently = asked.filter(|at| now - *at < Duration::seconds(BETWEEN_LOOKS));
+            self.alarms.look_again(&key, recently.unwrap_or(now));
+            if recently.is_none() {
                 let selector = rollout.selector.clone();
                 entry.pods = Some(Box::new((rollout.readiness.clone(), now)));
-                let key = key.clone();
                 actions.push(Action::AskPods { key, selector });
             }
         }
@@ -378,6 +382,7 @@ impl Ledger {
             Outcome::Pods(words) => {
                 if let (Some(words), Some(pods)) = (words, &mut entry.pods) {
                     **pods = (words, now);
+                    self.alarms.look_again(key, now);
                 }
             }
             Outcome::Applied(object) => {

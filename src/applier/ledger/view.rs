@@ -115,7 +115,9 @@ impl Ledger {
         if readiness.is_ready() {
             self.watched.remove(&key);
         } else {
-            self.watched.insert(key);
+            if self.watched.insert(key.clone()) {
+                self.alarms.look(&key);
+            }
         }
         (readiness, replicas)
     }

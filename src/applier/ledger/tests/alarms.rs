@@ -4,7 +4,7 @@ use chrono::Duration;
 use proptest::prelude::*;
 
 use super::super::blocks::READY_BEFORE_TRAFFIC;
-use super::super::schedule::STUCK_AFTER;
+use super::super::schedule::{BETWEEN_LOOKS, STUCK_AFTER};
 use super::*;
 
 /// What may happen between two looks.
@@ -20,6 +20,10 @@ enum Event {
     Written(Option<usize>),
     /// A head with these values.
     Head(u8),
+    /// Somebody waits for the Deployment, and the words of its pods come or do not come.
+    Wanted(bool),
+    /// So many pods of the Deployment are ready.
+    Pods(u8),
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -29,6 +33,8 @@ fn event() -> impl Strategy<Value = Event> {
         (0_usize..4, any::<bool>()).prop_map(|(object, says)| Event::Leaving(object, says)),
         proptest::option::of(0_usize..4).prop_map(Event::Written),
         any::<u8>().prop_map(Event::Head),
+        any::<bool>().prop_map(Event::Wanted),
+        (0_u8..2).prop_map(Event::Pods),
     ]
 }
 
@@ -43,7 +49,19 @@ fn by_walk(ledger: &Ledger, now: Timestamp) -> Option<Timestamp> {
         });
         retry.into_iter().chain(waits)
     });
-    times.filter(|at| *at > now).min()
+    let watched = ledger.watched.iter();
+    let asked = watched.filter_map(|key| Some(ledger.entries.get(key)?.pods.as_ref()?.1));
+    let looks = asked.map(|asked| asked + Duration::seconds(BETWEEN_LOOKS));
+    times.chain(looks).filter(|at| *at > now).min()
+}
+
+fn app() -> Value {
+    manifest(
+        "apps/v1",
+        "Deployment",
+        "app",
+        json!({"spec": {"replicas": 1}}),
+    )
 }
 
 impl Server {
@@ -83,10 +101,31 @@ impl Server {
                     let value = (values >> bit & 1).to_string();
                     config(&bit.to_string(), &value)
                 });
-                let tree = std::iter::once(namespace()).chain(configs).collect();
+                let tree = [namespace(), app()].into_iter().chain(configs).collect();
                 self.version += 1;
                 let commit = format!("head-{}", self.version);
                 self.ledger.follow(desired(&commit, tree), self.now);
+            }
+            Event::Wanted(speak) => {
+                self.ledger.workload("test", "app");
+                for action in self.ledger.next(self.now) {
+                    match action {
+                        Action::AskPods { key, .. } => {
+                            let words = speak.then(|| Readiness::NotReady("no node".to_owned()));
+                            self.ledger.done(&key, Outcome::Pods(words), self.now);
+                        }
+                        other => self.act(other),
+                    }
+                }
+            }
+            Event::Pods(ready) => {
+                let mut keys = self.objects.keys();
+                let key = keys.find(|key| *key.name == *"app").cloned();
+                if let Some(key) = key {
+                    let status =
+                        json!({"replicas": 1, "updatedReplicas": 1, "availableReplicas": ready});
+                    self.edit(&key, |live| live["status"] = status.clone());
+                }
             }
         }
     }
@@ -126,8 +165,11 @@ proptest! {
         server.happen(&Event::Head(0));
         for event in &events {
             server.happen(event);
+            // As the keeper does: what can be done now is begun first.
+            let actions = server.ledger.next(server.now);
             let said = server.ledger.wake_at(server.now);
             prop_assert_eq!(said, by_walk(&server.ledger, server.now), "after {:?}", event);
+            actions.into_iter().for_each(|action| server.act(action));
         }
     }
 
@@ -163,4 +205,38 @@ fn a_host_that_lost_a_subset_is_looked_at_again_when_proxies_know() {
     assert_eq!(server.ledger.wake_at(at(60)), Some(at(65)));
     assert_eq!(server.ledger.wake_at(at(64)), Some(at(65)));
     assert_eq!(server.ledger.wake_at(at(65)), None);
+}
+
+#[test]
+fn pods_are_asked_at_once_and_again_while_somebody_waits() {
+    let mut server = enforcing();
+    server.follow("one", vec![namespace(), app()]);
+    let asks = |server: &mut Server| {
+        let actions = server.ledger.next(server.now).into_iter();
+        actions
+            .filter(|action| matches!(action, Action::AskPods { .. }))
+            .count()
+    };
+    server.happen(&Event::Pods(0));
+    assert_eq!(asks(&mut server), 0, "nobody waits for it");
+    server.ledger.workload("test", "app");
+    assert_eq!(asks(&mut server), 1);
+    server.happen(&Event::Pods(0));
+    assert_eq!(asks(&mut server), 0, "asked a moment ago");
+    assert_eq!(server.ledger.wake_at(at(0)), Some(at(5)));
+    server.now = at(5);
+    assert_eq!(asks(&mut server), 1);
+    server.happen(&Event::Pods(1));
+    server.now = at(20);
+    assert_eq!(
+        (asks(&mut server), server.ledger.wake_at(at(20))),
+        (0, None),
+        "it is ready"
+    );
+    server.happen(&Event::Pods(0));
+    assert_eq!(asks(&mut server), 1, "it is not any more");
+    server.happen(&Event::Pods(1));
+    server.ledger.workload("test", "app");
+    server.happen(&Event::Pods(0));
+    assert_eq!(asks(&mut server), 0, "nobody waits any more");
 }
