@@ -3,11 +3,15 @@
 //! Plain values with their invariants kept by construction. No serde, no Kubernetes types, no I/O. The names of all
 //! files and objects that Serin creates are decided here and nowhere else.
 
+mod manifest;
+
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
+
+pub use manifest::Manifest;
 
 /// An instant in UTC. Everything that needs the time takes one of these as an argument.
 pub type Timestamp = chrono::DateTime<chrono::Utc>;

@@ -10,10 +10,10 @@ use serde_json::Value;
 use super::desired;
 use super::desired::{Built, Desired, Files, Objects, Scopes, Source};
 use super::key::{Kind, ObjectKey};
-use super::object::{APPLY_ANNOTATION, Manifest, Object, text};
+use super::object::{APPLY_ANNOTATION, Object, text};
 use super::read::{ReadCache, is_kustomization, read};
 use super::sources::{self, Kustomization, Sources};
-use crate::domain::RepoPath;
+use crate::domain::{Manifest, RepoPath};
 
 /// See the module.
 #[derive(Debug, Default)]

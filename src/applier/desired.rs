@@ -6,9 +6,9 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::key::{Kind, ObjectKey};
-use super::object::{Manifest, Object, text};
+use super::object::{Object, text};
 use super::order;
-use crate::domain::{BlobId, CommitId, RepoPath};
+use crate::domain::{BlobId, CommitId, Manifest, RepoPath};
 use crate::lease::Share;
 
 /// Whether objects of a kind belong to namespaces, as far as a cluster was asked.

@@ -9,7 +9,8 @@ use super::atom::Atom;
 use super::key::ObjectKey;
 use super::order::{self, Tier};
 use crate::domain::{
-    APPLIED_ANNOTATION, CANARY_ANNOTATION, CanaryId, OWNER_LABEL, Revision, SEQUENCE_ANNOTATION,
+    APPLIED_ANNOTATION, CANARY_ANNOTATION, CanaryId, Manifest, OWNER_LABEL, Revision,
+    SEQUENCE_ANNOTATION,
 };
 
 /// Says `disabled` on an object that Serin leaves alone altogether.
@@ -20,24 +21,6 @@ pub const REPAIR_ANNOTATION: &str = "serin.dev/repair";
 pub const PRUNE_ANNOTATION: &str = "serin.dev/prune";
 /// Says `true` on an object in the cluster that Serin did not make and may take over.
 pub const ADOPT_ANNOTATION: &str = "serin.dev/adopt";
-
-/// A manifest in little space: as a tree of maps it takes twenty times the memory of its text, and it is looked at only
-/// when it, or the live object, changes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Manifest(Arc<str>);
-
-impl Manifest {
-    /// Packs a manifest.
-    pub fn of(value: &Value) -> Self {
-        Self(value.to_string().into())
-    }
-
-    /// The manifest as it was packed.
-    pub fn read(&self) -> Value {
-        // It was written by `of`, which writes nothing else.
-        serde_json::from_str(&self.0).unwrap_or_default()
-    }
-}
 
 /// An object as Git has it.
 #[derive(Debug, Clone, PartialEq)]

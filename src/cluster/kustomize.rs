@@ -11,9 +11,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::applier::object::Manifest;
 use crate::applier::read;
-use crate::domain::{BlobId, RepoPath, Revision};
+use crate::domain::{BlobId, Manifest, RepoPath, Revision};
 
 /// Longest time for one folder: remote bases are fetched within it.
 const DEADLINE: Duration = Duration::from_secs(60);

@@ -444,7 +444,8 @@ impl Case<'_> {
         {
             found.push("the candidate's pods are not those of its subset".to_owned());
         }
-        let own = at(&managed.manifest, &["metadata", "name"]);
+        let manifest = managed.manifest.read();
+        let own = at(&manifest, &["metadata", "name"]);
         if own.is_some() && at(deployment, &["metadata", "name"]) == own {
             found.push("the candidate's Deployment has stable's name".to_owned());
         }

@@ -35,7 +35,7 @@ pub(super) fn render(canary: &ValidatedCanary, state: &State, subsets: &Subsets)
     else {
         return None;
     };
-    let manifest = &managed.manifest;
+    let manifest = managed.manifest.read();
     let mut spec = object(manifest.get("spec"));
     // A paused Deployment would never start the candidate's pods.
     spec.remove("paused");

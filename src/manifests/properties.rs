@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::fixtures::{Case, affinity, matrix, progressing, rich_http, rollout, state};
 use super::{differs_only_in_weights, render, routed_weight, unmatched_users, violations};
-use crate::domain::{Revision, Weight, files};
+use crate::domain::{Manifest, Revision, Weight, files};
 use crate::progression::{DrainCause, Phase, State};
 use crate::spec::fixtures::{bring_your_own, managed, weight};
 use crate::spec::{
@@ -234,10 +234,9 @@ fn replicas_come_before_the_weight() {
     canary.ladder[1].mirror = Some(weight(50));
     assert_eq!(replicas(&canary, &progressing(&canary, 1, 0)), json!(3));
     if let Workload::Managed(workload) = &mut canary.workload {
-        std::sync::Arc::make_mut(&mut workload.manifest)["spec"]
-            .as_object_mut()
-            .unwrap()
-            .remove("replicas");
+        let mut manifest = workload.manifest.read();
+        manifest["spec"].as_object_mut().unwrap().remove("replicas");
+        workload.manifest = Manifest::of(&manifest);
     }
     assert_eq!(replicas(&canary, &progressing(&canary, 4, 100)), json!(1));
     if let Workload::Managed(workload) = &mut canary.workload {

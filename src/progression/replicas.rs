@@ -38,7 +38,8 @@ pub fn replicas(
 
 /// Stable's replicas: what its manifest says, or more when the cluster showed more.
 fn stable(managed: &ManagedWorkload, rollout: &Rollout) -> u64 {
-    let written = managed.manifest["spec"].get("replicas");
+    let manifest = managed.manifest.read();
+    let written = manifest["spec"].get("replicas");
     // The API server's default for a Deployment that names no replicas is 1.
     let written = written.and_then(Value::as_u64).unwrap_or(1);
     written.max(rollout.stable_replicas.unwrap_or_default().into())

@@ -1,12 +1,11 @@
 //! The validated canary: what is left when every mistake is gone. Nothing downstream can fail on it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::domain::{CanaryId, RepoPath, Revision, Timestamp, Weight};
+use crate::domain::{CanaryId, Manifest, RepoPath, Revision, Timestamp, Weight};
 
 /// Labels by key.
 pub type Labels = BTreeMap<String, String>;
@@ -84,7 +83,7 @@ pub struct ManagedWorkload {
     pub deployment: String,
     /// Its manifest as JSON, `images` of a kustomization applied.
     /// As written it is shared with what was read of the file.
-    pub manifest: Arc<Value>,
+    pub manifest: Manifest,
     /// File of the manifest.
     pub file: RepoPath,
     /// Where its images are written, if not in the manifest.

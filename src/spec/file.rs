@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
-
 use super::draft::Draft;
-use super::image::Rewrite;
+use super::image::{Image, Rewrite, containers};
 use super::marker::{self, Marker};
 use super::mistake::{Mistake, Place, nearest, quoted, suggestion};
+use super::summary::labels_of;
 use super::{Labels, Severity};
 use crate::crd;
-use crate::domain::{API_GROUP, CanaryId, files};
+use crate::domain::{API_GROUP, CanaryId, Manifest, files};
 use crate::yaml::memory;
 use crate::yaml::node::Node;
 
@@ -38,7 +37,19 @@ pub(super) struct Facts {
 pub(super) struct DeploymentFact {
     pub(super) name: String,
     pub(super) namespace: Option<String>,
-    pub(super) manifest: Arc<Value>,
+    /// Labels of its pods.
+    pub(super) labels: Box<[(String, String)]>,
+    /// Names of its images.
+    pub(super) images: Box<[String]>,
+    pub(super) manifest: Manifest,
+}
+
+impl DeploymentFact {
+    /// The value of a label of its pods.
+    pub(super) fn label(&self, key: &str) -> Option<&String> {
+        let found = self.labels.iter().find(|(own, _)| own == key);
+        found.map(|(_, value)| value)
+    }
 }
 
 /// A Service as written.
@@ -237,10 +248,16 @@ fn unknown_kind(root: &Node, kind: &str) -> Mistake {
 }
 
 fn deployment(root: &Node) -> Option<DeploymentFact> {
+    let manifest = root.to_json();
+    let template = &manifest["spec"]["template"];
+    let images = containers(template)
+        .filter_map(|container| Some(Image::parse(container["image"].as_str()?).name.to_owned()));
     Some(DeploymentFact {
         name: text(root, &["metadata", "name"])?.to_owned(),
         namespace: text(root, &["metadata", "namespace"]).map(str::to_owned),
-        manifest: Arc::new(root.to_json()),
+        labels: labels_of(template).into_iter().collect(),
+        images: images.collect(),
+        manifest: Manifest::of(&manifest),
     })
 }
 

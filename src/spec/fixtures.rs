@@ -10,7 +10,7 @@ use super::canary::{
     ManagedWorkload, OnFailure, OnInconclusive, Protocol, Reporter, Route, Rung, TwoVersions,
     UserRule, UserSource, ValidatedCanary, Version, Workload,
 };
-use crate::domain::{CanaryId, RepoPath, Revision, TRACK_LABEL, Weight};
+use crate::domain::{CanaryId, Manifest, RepoPath, Revision, TRACK_LABEL, Weight};
 
 /// A weight; more than 100 counts as 100.
 pub fn weight(percent: u64) -> Weight {
@@ -25,7 +25,7 @@ pub fn managed() -> ValidatedCanary {
         home: home(),
         workload: Workload::Managed(ManagedWorkload {
             deployment: "podinfo".to_owned(),
-            manifest: std::sync::Arc::new(deployment()),
+            manifest: Manifest::of(&deployment()),
             file: path("apps/podinfo/deployment.yaml"),
             images: ImageSources::default(),
             label_key: TRACK_LABEL.to_owned(),

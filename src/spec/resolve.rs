@@ -1,28 +1,37 @@
 //! A draft against the rest of the repository: the Service and the Deployments that it names.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::draft::{Draft, Parts, ProposalPart, WorkloadPart};
 use super::file::ServiceFact;
-use super::image::{Image, containers};
+use super::image::containers;
 use super::marker;
 use super::mistake::{Mistakes, Place, listed, suggestion};
 use super::summary::{candidate_summary, images_summary, is_older, labels_of, labels_summary};
-use super::tree::{FoundDeployment, Tree};
+use super::tree::{Effective, FoundDeployment, Rewriter, Tree};
 use super::{
     Candidate, CandidateContent, Diagnostic, Home, ImageSources, Labels, ManagedWorkload, Severity,
     TwoVersions, ValidatedCanary, Version, Workload, patch,
 };
-use crate::domain::{CANARY_TRACK, CanaryId, RepoPath, Revision, canary_deployment};
+use crate::domain::{CANARY_TRACK, CanaryId, Manifest, RepoPath, Revision, canary_deployment};
 
 /// The outcome: the canary if nothing is wrong, what is wrong in its own file, what to remark on in others.
 pub(super) struct Resolved {
     pub(super) canary: Option<ValidatedCanary>,
     pub(super) mistakes: Mistakes,
     pub(super) remarks: Vec<Diagnostic>,
+}
+
+/// Stable's Deployment.
+struct Stable<'a> {
+    found: FoundDeployment<'a>,
+    /// With all that other files say of its images.
+    manifest: Manifest,
+    rewritten_in: Vec<Rewriter<'a>>,
+    /// Its pod template.
+    template: Value,
 }
 
 /// Looks up what `draft` needs from other files.
@@ -142,7 +151,13 @@ impl<'a> Job<'a> {
         else {
             return None;
         };
-        let (found, template) = self.stable(deployment, *place)?;
+        let stable = self.stable(deployment, *place)?;
+        let Stable {
+            found,
+            manifest,
+            rewritten_in,
+            template,
+        } = stable;
         let labels = labels_of(&template);
         if let Some(service) = service {
             self.check_selector(service, deployment, &labels, *place);
@@ -168,7 +183,7 @@ impl<'a> Job<'a> {
                 ),
             );
         }
-        self.warn_of_rewrites(&found);
+        self.warn_of_rewrites(&rewritten_in);
         let stable = Version {
             revision: Revision::of(&template),
             summary: images_summary(&template),
@@ -176,12 +191,12 @@ impl<'a> Job<'a> {
         let candidate = proposal
             .as_ref()
             .and_then(|proposal| self.candidate(proposal, &template, &stable));
-        let images = self.image_sources(&found);
+        let images = self.image_sources(&found, &rewritten_in);
         let workload = Workload::Managed(ManagedWorkload {
             deployment: deployment.clone(),
             file: found.file.clone(),
             images,
-            manifest: found.manifest,
+            manifest,
             label_key: label_key.clone(),
             stable_value,
             replicas: *replicas,
@@ -189,10 +204,10 @@ impl<'a> Job<'a> {
         Some((workload, stable, candidate))
     }
 
-    /// Stable's Deployment and its pod template.
-    fn stable(&mut self, name: &str, place: Place) -> Option<(FoundDeployment<'a>, Value)> {
+    /// Looks up stable's Deployment.
+    fn stable(&mut self, name: &str, place: Place) -> Option<Stable<'a>> {
         let (namespace, home) = (&self.id.namespace, &self.home.file);
-        let mut found = match self.tree.deployment(namespace, name, home) {
+        let found = match self.tree.deployment(namespace, name, home) {
             Ok(found) => found,
             Err(problem) => {
                 self.mistakes.error(place, problem);
@@ -210,15 +225,19 @@ impl<'a> Job<'a> {
         }
         let markers = self.tree.markers(self.id).iter();
         let markers = markers.map(|(file, marker)| (file, marker));
+        let Effective {
+            mut manifest,
+            rewritten_in,
+        } = found.read();
         let marked = marker::by_container(markers).and_then(|marked| match marked.is_empty() {
-            true => Ok(()),
-            false => marker::apply(Arc::make_mut(&mut found.manifest), &marked),
+            true => Ok(false),
+            false => marker::apply(&mut manifest, &marked).map(|()| true),
         });
-        if let Err(problem) = marked {
+        let is_marked = marked.unwrap_or_else(|problem| {
             self.mistakes.error(place, problem);
-        }
-        let template = found
-            .manifest
+            true
+        });
+        let template = manifest
             .pointer("/spec/template")
             .cloned()
             .unwrap_or_default();
@@ -232,20 +251,29 @@ impl<'a> Job<'a> {
             );
             return None;
         }
-        Some((found, template))
+        let is_as_written = rewritten_in.is_empty() && !is_marked;
+        let manifest = match is_as_written {
+            true => found.fact.manifest.clone(),
+            false => Manifest::of(&manifest),
+        };
+        Some(Stable {
+            found,
+            manifest,
+            rewritten_in,
+            template,
+        })
     }
 
     /// Where the images of stable's Deployment are written, beside its manifest.
-    fn image_sources(&mut self, found: &FoundDeployment<'_>) -> ImageSources {
+    fn image_sources(
+        &mut self,
+        found: &FoundDeployment<'_>,
+        rewritten_in: &[Rewriter<'_>],
+    ) -> ImageSources {
         let mut shared = BTreeMap::new();
-        let template = found.written.pointer("/spec/template");
-        for container in template.into_iter().flat_map(containers) {
-            let Some(image) = container["image"].as_str() else {
-                continue;
-            };
-            let name = Image::parse(image).name;
-            for (file, place) in &found.rewritten_in {
-                let Some(other) = self.tree.shares(file, name, found.written) else {
+        for name in &found.fact.images {
+            for (file, place) in rewritten_in {
+                let Some(other) = self.tree.shares(file, name, found.fact) else {
                     continue;
                 };
                 let (line, column) = place.map_or((1, 1), |place| (place.line, place.column));
@@ -271,16 +299,17 @@ impl<'a> Job<'a> {
             .map(|(file, _)| (*file).clone())
             .collect();
         marked.dedup();
+        let kustomizations = found.kustomizations.iter();
         ImageSources {
-            kustomizations: found.kustomizations.iter().copied().cloned().collect(),
+            kustomizations: kustomizations.map(|(file, ..)| (*file).clone()).collect(),
             marked,
             shared,
         }
     }
 
     /// A kustomization that sets stable's image sets that of every Deployment it takes in.
-    fn warn_of_rewrites(&mut self, found: &FoundDeployment<'_>) {
-        for (file, place) in &found.rewritten_in {
+    fn warn_of_rewrites(&mut self, rewritten_in: &[Rewriter<'_>]) {
+        for (file, place) in rewritten_in {
             if !self.tree.takes_in(file, &self.home.folder) {
                 continue;
             }
@@ -444,12 +473,13 @@ fn matching(
 ) -> BTreeMap<String, Value> {
     all.iter()
         .filter_map(|(name, found)| {
-            let template = found.manifest.pointer("/spec/template")?;
-            let own = labels_of(template);
             let mut wanted = selector.iter().chain(labels);
-            wanted
-                .all(|(key, value)| own.get(key) == Some(value))
-                .then(|| ((*name).to_owned(), template.clone()))
+            if !wanted.all(|(key, value)| found.fact.label(key) == Some(value)) {
+                return None;
+            }
+            let manifest = found.read().manifest;
+            let template = manifest.pointer("/spec/template")?;
+            Some(((*name).to_owned(), template.clone()))
         })
         .collect()
 }
@@ -463,11 +493,11 @@ fn no_deployment(
     let behind: Vec<String> = all
         .iter()
         .filter_map(|(name, found)| {
-            let own = labels_of(found.manifest.pointer("/spec/template")?);
-            let selected = service.selector.iter().all(|(k, v)| own.get(k) == Some(v));
+            let mut wanted = service.selector.iter();
+            let selected = wanted.all(|(key, value)| found.fact.label(key) == Some(value));
             let shown: Vec<_> = labels
                 .keys()
-                .filter_map(|key| Some(format!("{key}={}", own.get(key)?)))
+                .filter_map(|key| Some(format!("{key}={}", found.fact.label(key)?)))
                 .collect();
             selected.then(|| format!("`{name}` ({})", shown.join(",")))
         })

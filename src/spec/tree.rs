@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::file::{DeploymentFact, Facts, ServiceFact};
-use super::image::{self, Image};
+use super::image::{self, Rewrite};
 use super::marker::Marker;
 use super::mistake::Place;
 use crate::domain::{CanaryId, RepoPath};
@@ -26,14 +26,38 @@ pub(super) const DEFAULT_NAMESPACE: &str = "default";
 #[derive(Debug)]
 pub(super) struct FoundDeployment<'a> {
     pub(super) file: &'a RepoPath,
-    /// `images` of kustomizations applied.
-    pub(super) manifest: Arc<Value>,
-    /// The kustomizations whose `images` changed it, with the place of the entry.
-    pub(super) rewritten_in: Vec<(&'a RepoPath, Option<Place>)>,
+    /// It as written.
+    pub(super) fact: &'a DeploymentFact,
     /// All kustomizations with `images` that take it in, from the innermost to the outermost.
-    pub(super) kustomizations: Vec<&'a RepoPath>,
-    /// Its manifest as written.
-    pub(super) written: &'a Value,
+    pub(super) kustomizations: Vec<(&'a RepoPath, Option<Place>, &'a [Rewrite])>,
+}
+
+/// A kustomization whose `images` changed a manifest, with the place of the entry.
+pub(super) type Rewriter<'a> = (&'a RepoPath, Option<Place>);
+
+/// The manifest of a Deployment, with all that is written elsewhere.
+#[derive(Debug)]
+pub(super) struct Effective<'a> {
+    /// `images` of kustomizations applied.
+    pub(super) manifest: Value,
+    pub(super) rewritten_in: Vec<Rewriter<'a>>,
+}
+
+impl<'a> FoundDeployment<'a> {
+    /// Reads the manifest, and applies what kustomizations say.
+    pub(super) fn read(&self) -> Effective<'a> {
+        let mut manifest = self.fact.manifest.read();
+        let mut rewritten_in = Vec::new();
+        for (file, place, rewrites) in &self.kustomizations {
+            if image::rewrite(&mut manifest, rewrites) {
+                rewritten_in.push((*file, *place));
+            }
+        }
+        Effective {
+            manifest,
+            rewritten_in,
+        }
+    }
 }
 
 /// The objects of a repository.
@@ -222,18 +246,19 @@ impl Tree {
     }
 
     /// Another Deployment that the kustomization at `file` takes in, with an image of this name as written.
-    pub(super) fn shares(&self, file: &RepoPath, image: &str, not: &Value) -> Option<&str> {
-        let all = self.deployments.iter();
-        all.filter(|placed| !std::ptr::eq(&raw const *placed.fact.manifest, not))
-            .filter(|placed| placed.context.files().any(|other| other == file))
-            .find(|placed| {
-                let template = placed.fact.manifest.pointer("/spec/template");
-                let images = template.into_iter().flat_map(image::containers);
-                let mut names =
-                    images.filter_map(|c| Some(Image::parse(c["image"].as_str()?).name));
-                names.any(|name| name == image)
-            })
-            .map(|placed| placed.fact.name.as_str())
+    pub(super) fn shares(
+        &self,
+        file: &RepoPath,
+        image: &str,
+        not: &DeploymentFact,
+    ) -> Option<&str> {
+        let mut all = self.deployments.iter();
+        let found = all.find(|placed| {
+            !std::ptr::eq(&raw const *placed.fact, not)
+                && placed.fact.images.iter().any(|name| name == image)
+                && placed.context.files().any(|other| other == file)
+        });
+        found.map(|placed| placed.fact.name.as_str())
     }
 
     /// The namespaces that kustomizations give to objects of `file` that name none, each with one that says so.
@@ -327,24 +352,13 @@ impl Tree {
 }
 
 fn found(placed: &Placed<DeploymentFact>) -> FoundDeployment<'_> {
-    let mut manifest = Arc::clone(&placed.fact.manifest);
-    let mut rewritten_in = Vec::new();
-    let mut kustomizations = Vec::new();
-    for (file, place, rewrites) in placed.context.images() {
-        if rewrites.is_empty() {
-            continue;
-        }
-        kustomizations.push(file);
-        if image::rewrite(Arc::make_mut(&mut manifest), rewrites) {
-            rewritten_in.push((file, place));
-        }
-    }
+    let kustomizations = placed.context.images();
     FoundDeployment {
         file: &placed.file,
-        manifest,
-        rewritten_in,
-        kustomizations,
-        written: &placed.fact.manifest,
+        fact: &placed.fact,
+        kustomizations: kustomizations
+            .filter(|(_, _, rewrites)| !rewrites.is_empty())
+            .collect(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::{BlobId, CommitId};
+use crate::domain::{BlobId, CommitId, Manifest};
 
 /// Where the files of the trees are.
 const PATHS: [&str; 8] = [

@@ -124,7 +124,7 @@ struct Target<'t, 'f> {
     /// The folder for the canary, as a file in it.
     home: RepoPath,
     /// The Deployment as the cluster will see it.
-    manifest: Arc<Value>,
+    manifest: Value,
 }
 
 struct Job<'t, 'f, 'a> {
@@ -161,6 +161,7 @@ impl<'t, 'f> Job<'t, 'f, '_> {
             .tree
             .deployment(&namespace, asked.name, &home)
             .map_err(Unfit)?
+            .read()
             .manifest;
         Ok(Target {
             object,

@@ -81,7 +81,7 @@ fn about(
     let Some(deployment) = deployment else {
         return Vec::new();
     };
-    let stable = labels(&workload.manifest["spec"]["template"]["metadata"]["labels"]);
+    let stable = labels(&workload.manifest.read()["spec"]["template"]["metadata"]["labels"]);
     let subject = Subject {
         deployment,
         id: &canary.id,

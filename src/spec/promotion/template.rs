@@ -21,7 +21,7 @@ pub(super) fn promote(
         .at(&["spec", "template"])
         .map(Node::to_json)
         .unwrap_or_default();
-    let effective = managed.manifest["spec"]["template"].clone();
+    let effective = managed.manifest.read()["spec"]["template"].take();
     let goal = patch::apply_candidate(&effective, candidate);
     let mut target = patch::apply_candidate(&written, candidate);
     let mut elsewhere = Vec::new();

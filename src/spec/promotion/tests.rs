@@ -294,7 +294,7 @@ fn the_deployment_that_was_read_is_the_one_that_is_written() {
         .as_ref()
         .unwrap();
     assert!(
-        matches!(&canary.workload, Workload::Managed(managed) if managed.manifest["metadata"]["namespace"] == "test")
+        matches!(&canary.workload, Workload::Managed(managed) if managed.manifest.read()["metadata"]["namespace"] == "test")
     );
     let edits = promotion_edits(&files, canary, canary.proposal.as_ref().unwrap()).unwrap();
     let after = String::from_utf8(edits.into_values().next().unwrap()).unwrap();
