@@ -101,7 +101,7 @@ pub struct Watch {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Lineage {
     /// Our last commit on it.
-    pub ours: Option<OurCommit>,
+    pub ours: Option<Arc<OurCommit>>,
     /// Other people's commits since then that touched its folder, newest first.
     pub folder: Vec<ForeignCommit>,
     /// The newest commit of somebody else that touched one of its inputs.
@@ -115,8 +115,8 @@ pub struct OurCommit {
     pub id: CommitId,
     /// Its committer time.
     pub at: Timestamp,
-    /// The canary's generated files as this commit left them.
-    pub files: BTreeMap<RepoPath, Vec<u8>>,
+    /// The canary's generated files as this commit left them. What the tree still holds is in memory once.
+    pub files: BTreeMap<RepoPath, Arc<[u8]>>,
 }
 
 /// A commit of somebody else.

@@ -400,8 +400,8 @@ impl Repository for Branch {
     ) -> Result<BTreeMap<CanaryId, Lineage>, RepositoryError> {
         let (commit, watches) = (at.clone(), watches.to_vec());
         let us = self.settings.committer.email.clone();
-        self.reading(at, move |repo, _, memo| {
-            lineage::lineage(repo, &commit, &watches, &us, memo)
+        self.reading(at, move |repo, cache, memo| {
+            lineage::lineage((repo, cache), &commit, &watches, &us, memo)
         })
         .await
     }

@@ -6,12 +6,14 @@
 //! kept: a path whose walk arrives there has the rest of its history already.
 
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::sync::Arc;
 
 use gix::ObjectId;
 
 use super::message;
 use super::objects::{self, At, Commit, commit_id, is_ancestor, local, look_up};
 use super::paths::{Trie, changed_files, tree_of};
+use super::snapshot::Cache;
 use crate::domain::{CanaryId, CommitId, RepoPath, Timestamp, files};
 use crate::ports::{ForeignCommit, Lineage, OurCommit, RepositoryError, Watch};
 
@@ -35,7 +37,7 @@ pub(super) struct Memo {
 #[derive(Debug, Clone)]
 struct Answer {
     watch: Watch,
-    ours: Option<OurCommit>,
+    ours: Option<Arc<OurCommit>>,
     folder: Vec<ForeignCommit>,
     /// By input, in the order of the watch.
     inputs: Vec<Option<Ranked>>,
@@ -48,9 +50,9 @@ struct Ranked {
     commit: ForeignCommit,
 }
 
-/// Answers for these watches at `head`. `us` is the email address of our committer.
+/// Answers for these watches at `head`, whose tree the cache may hold. `us` is the email address of our committer.
 pub(super) fn lineage(
-    repo: &gix::Repository,
+    (repo, cache): (&gix::Repository, &Cache),
     head: &CommitId,
     watches: &[Watch],
     us: &str,
@@ -59,7 +61,7 @@ pub(super) fn lineage(
     let head = objects::object_id(head)?;
     let mut walk = Walk::new(repo, watches, us, std::mem::take(memo));
     walk.run(head)?;
-    walk.finish(head, memo)?;
+    walk.finish(head, memo, cache)?;
     Ok(memo
         .answers
         .iter()
@@ -460,7 +462,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Puts what was found now before what was known.
-    fn finish(self, head: ObjectId, memo: &mut Memo) -> Result<(), RepositoryError> {
+    fn finish(self, head: ObjectId, memo: &mut Memo, cache: &Cache) -> Result<(), RepositoryError> {
         let mut answers = BTreeMap::new();
         for (watch, found) in self.watches.iter().zip(self.found) {
             let (known_ours, known_folder) = match found.known {
@@ -488,7 +490,10 @@ impl<'a> Walk<'a> {
             folder.truncate(MAX_FOREIGN);
             let ours = match (newest, known_ours) {
                 (Some(newest), Some(known)) if known.id == commit_id(newest) => Some(known),
-                (Some(newest), _) => Some(our_commit(self.repo, newest, watch)?),
+                (Some(newest), _) => {
+                    let commit = our_commit((self.repo, cache), newest, watch)?;
+                    Some(Arc::new(commit))
+                }
                 (None, _) => None,
             };
             answers.insert(
@@ -526,7 +531,7 @@ fn newest(
 }
 
 fn our_commit(
-    repo: &gix::Repository,
+    (repo, cache): (&gix::Repository, &Cache),
     id: ObjectId,
     watch: &Watch,
 ) -> Result<OurCommit, RepositoryError> {
@@ -536,8 +541,11 @@ fn our_commit(
         if let At::Entry((mode, blob)) = look_up(repo, commit.tree, &path)?
             && mode.is_blob()
         {
-            let mut blob = repo.find_blob(blob).map_err(local)?;
-            left.insert(path, blob.take_data());
+            let content = match cache.content(blob) {
+                Some(content) => Arc::clone(content),
+                None => repo.find_blob(blob).map_err(local)?.data.as_slice().into(),
+            };
+            left.insert(path, content);
         }
     }
     Ok(OurCommit {

@@ -82,7 +82,7 @@ impl Local {
         committer_email: &str,
     ) -> Result<BTreeMap<CanaryId, Lineage>, RepositoryError> {
         lineage::lineage(
-            &self.repo,
+            (&self.repo, &Cache::default()),
             &self.head(),
             watches,
             committer_email,

@@ -31,6 +31,13 @@ pub(super) struct Cache {
     contents: Contents,
 }
 
+impl Cache {
+    /// A file of the last tree by its content's identity.
+    pub(super) fn content(&self, id: ObjectId) -> Option<&Arc<[u8]>> {
+        self.contents.known.get(&id)
+    }
+}
+
 /// All that one tree holds.
 #[derive(Debug)]
 struct Listing {

@@ -401,10 +401,10 @@ impl Draft<'_> {
             let own = |(path, _): &(&RepoPath, _)| names.contains(&path.file_name());
             let copies = ours.files.iter().filter(own);
             copies
-                .map(|(path, file)| (path.clone(), file.clone()))
+                .map(|(path, file)| (path.clone(), Arc::clone(file)))
                 .collect()
         });
-        let ours: Option<BTreeMap<_, _>> = ours.filter(|files: &BTreeMap<_, _>| !files.is_empty());
+        let ours = ours.filter(|files: &Files| !files.is_empty());
         let (state, intervention) = match read_state(self.canary, &files, ours.as_ref(), &by) {
             Ok(read) => read,
             Err(diagnostics) => return Standing::Broken(diagnostics),
@@ -472,7 +472,7 @@ fn stale(wanted: &BTreeMap<RepoPath, Option<Vec<u8>>>, present: &Files) -> Vec<R
 fn read_state(
     canary: &ValidatedCanary,
     head: &Files,
-    ours: Option<&BTreeMap<RepoPath, Vec<u8>>>,
+    ours: Option<&Files>,
     by: &Attribution,
 ) -> Result<(State, Option<Intervention>), Vec<Diagnostic>> {
     let path = canary.home.folder.join(files::ROLLOUT);
@@ -484,10 +484,8 @@ fn read_state(
             let intervention = if untouched {
                 None
             } else {
-                let head = head
-                    .iter()
-                    .map(|(path, file)| (path.clone(), file.to_vec()));
-                people::classify(canary, ours, &head.collect(), &file, by)
+                let (ours, head) = (ours.map(copied), copied(head));
+                people::classify(canary, ours.as_ref(), &head, &file, by)
             };
             Ok((file.into_state(intervention.as_ref()), intervention))
         }
@@ -498,7 +496,7 @@ fn read_state(
         }
         None => {
             let written = ours.and_then(|ours| ours.get(path.as_ref()?));
-            Ok(match read(written.map(Vec::as_slice)) {
+            Ok(match read(written.map(AsRef::as_ref)) {
                 None | Some(Err(_)) => (State::initial(canary.stable.clone()), None),
                 // Somebody deleted the state: the rollout is over, and does not start again by itself.
                 Some(Ok(written)) => {
@@ -515,7 +513,15 @@ fn read_state(
 }
 
 /// Whether nobody touched what we wrote.
-fn same(ours: &BTreeMap<RepoPath, Vec<u8>>, head: &Files) -> bool {
+/// For whoever looks at what people changed, which is rare.
+fn copied(files: &Files) -> BTreeMap<RepoPath, Vec<u8>> {
+    let files = files.iter();
+    files
+        .map(|(path, file)| (path.clone(), file.to_vec()))
+        .collect()
+}
+
+fn same(ours: &Files, head: &Files) -> bool {
     ours.len() == head.len()
         && ours
             .iter()

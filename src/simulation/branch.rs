@@ -568,18 +568,18 @@ fn lineage(history: &[Commit], watch: &Watch) -> Lineage {
                 .collect();
             (!paths.is_empty()).then(|| foreign(commit, paths))
         });
-    let ours = ours
-        .and_then(|index| history.get(index))
-        .map(|commit| OurCommit {
+    let ours = ours.and_then(|index| history.get(index)).map(|commit| {
+        Arc::new(OurCommit {
             id: commit.id.clone(),
             at: commit.at,
             files: commit
                 .tree
                 .iter()
                 .filter(|(path, _)| path.is_within(&watch.folder))
-                .map(|(path, file)| (path.clone(), file.content.to_vec()))
+                .map(|(path, file)| (path.clone(), Arc::clone(&file.content)))
                 .collect(),
-        });
+        })
+    });
     Lineage {
         ours,
         folder,

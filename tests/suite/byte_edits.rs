@@ -109,7 +109,7 @@ fn read(files: &Files) -> ValidatedCanary {
 
 fn manifest(canary: &ValidatedCanary) -> Value {
     match &canary.workload {
-        Workload::Managed(managed) => (*managed.manifest).clone(),
+        Workload::Managed(managed) => managed.manifest.read(),
         Workload::BringYourOwn(_) => panic!("not managed"),
     }
 }

@@ -47,13 +47,13 @@ impl Alarms {
         self.of_pods.insert((at, key.clone()));
     }
 
-    /// Deployments whose pods may have to be asked now.
-    pub(super) fn looks(&mut self, now: Timestamp) -> BTreeSet<ObjectKey> {
-        let mut keys = std::mem::take(&mut self.news);
-        while self.of_pods.first().is_some_and(|(at, _)| *at <= now) {
-            keys.extend(self.of_pods.pop_first().map(|(_, key)| key));
-        }
-        keys
+    /// A Deployment whose pods may have to be asked now.
+    pub(super) fn next_look(&mut self, now: Timestamp) -> Option<ObjectKey> {
+        let news = self.news.pop_first();
+        news.or_else(|| {
+            self.of_pods.first().filter(|(at, _)| *at <= now)?;
+            self.of_pods.pop_first().map(|(_, key)| key)
+        })
     }
 }
 

@@ -199,6 +199,8 @@ pub struct Ledger {
     notices: Vec<Notice>,
     /// Writes and deletions on their way.
     in_flight: usize,
+    /// Looks at pods on their way.
+    looking: usize,
     /// When time alone may change the answer.
     alarms: Alarms,
     /// Objects that failed since the last head; some were written since.

@@ -29,6 +29,9 @@ const LONGEST_ASKED: i64 = 60;
 const MOST_CONFLICTS: u32 = 8;
 /// Between two looks at pods that do not become ready, in seconds.
 pub(super) const BETWEEN_LOOKS: i64 = 5;
+/// Looks at pods on their way at once. While objects are written it is one: when thousands of Deployments are made, their pods
+/// need a while, and asking all of them would keep the server from what makes them ready.
+pub(super) const MOST_LOOKS: usize = 8;
 /// Until an object that somebody else made is looked at again, in seconds.
 const BETWEEN_OFFERS: i64 = 10;
 /// Deletions and writes on their way at once: enough to keep a server busy, few enough to leave room for others.
@@ -347,7 +350,11 @@ impl Ledger {
     /// Deployments that somebody waits for, and that do not become ready: their pods know why.
     fn looks(&mut self, now: Timestamp) -> Vec<Action> {
         let mut actions = Vec::new();
-        for key in self.alarms.looks(now) {
+        let most = if self.in_flight > 0 { 1 } else { MOST_LOOKS };
+        while self.looking < most {
+            let Some(key) = self.alarms.next_look(now) else {
+                break;
+            };
             let entry = self.entries.get_mut(&key);
             let Some(entry) = entry.filter(|_| self.watched.contains(&key)) else {
                 continue;
@@ -364,6 +371,7 @@ impl Ledger {
             if recently.is_none() {
                 let selector = rollout.selector.clone();
                 entry.pods = Some(Box::new((rollout.readiness.clone(), now)));
+                self.looking += 1;
                 actions.push(Action::AskPods { key, selector });
             }
         }
@@ -372,9 +380,11 @@ impl Ledger {
 
     /// An action ended.
     pub fn done(&mut self, key: &ObjectKey, outcome: Outcome, now: Timestamp) {
-        if !matches!(outcome, Outcome::Pods(_)) {
-            self.in_flight = self.in_flight.saturating_sub(1);
-        }
+        let calls = match outcome {
+            Outcome::Pods(_) => &mut self.looking,
+            _ => &mut self.in_flight,
+        };
+        *calls = calls.saturating_sub(1);
         let Some(entry) = self.entries.get_mut(key) else {
             return;
         };

@@ -91,7 +91,7 @@ async fn a_straight_history() {
     assert_eq!(left.at, super::rig::at(2));
     assert_eq!(
         left.files,
-        BTreeMap::from([(path("app.serin/rollout.yaml"), b"step: 2\n".to_vec())])
+        BTreeMap::from([(path("app.serin/rollout.yaml"), b"step: 2\n"[..].into())])
     );
     assert_eq!(folder(&quiet), []);
 

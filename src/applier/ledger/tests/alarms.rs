@@ -4,7 +4,7 @@ use chrono::Duration;
 use proptest::prelude::*;
 
 use super::super::blocks::READY_BEFORE_TRAFFIC;
-use super::super::schedule::{BETWEEN_LOOKS, STUCK_AFTER};
+use super::super::schedule::{BETWEEN_LOOKS, MOST_LOOKS, STUCK_AFTER};
 use super::*;
 
 /// What may happen between two looks.
@@ -239,4 +239,51 @@ fn pods_are_asked_at_once_and_again_while_somebody_waits() {
     server.ledger.workload("test", "app");
     server.happen(&Event::Pods(0));
     assert_eq!(asks(&mut server), 0, "nobody waits any more");
+}
+
+#[test]
+fn a_thousand_deployments_that_start_are_no_thousand_calls() {
+    let mut server = enforcing();
+    let apps: Vec<Value> = (0..1_000)
+        .map(|number| {
+            let more = json!({"spec": {"replicas": 1}});
+            manifest("apps/v1", "Deployment", &format!("app-{number}"), more)
+        })
+        .collect();
+    let tree = std::iter::once(namespace()).chain(apps).collect();
+    server.follow("one", tree);
+    for number in 0..1_000 {
+        server.ledger.workload("test", &format!("app-{number}"));
+    }
+    let mut asked = BTreeSet::new();
+    while asked.len() < 1_000 {
+        let actions = server.ledger.next(at(1));
+        assert_eq!(actions.len(), MOST_LOOKS);
+        for action in actions {
+            let Action::AskPods { key, .. } = action else {
+                panic!("{action:?}");
+            };
+            server.ledger.done(&key, Outcome::Pods(None), at(1));
+            assert!(
+                asked.insert(key),
+                "asked twice before others were asked once"
+            );
+        }
+    }
+    assert_eq!(server.ledger.next(at(1)), []);
+    assert_eq!(server.ledger.wake_at(at(1)), Some(at(6)));
+    // While something is written it is one at a time.
+    server.delete(&server.key("Deployment test/app-0"));
+    let kinds: Vec<bool> = server
+        .ledger
+        .next(at(6))
+        .iter()
+        .map(|action| matches!(action, Action::AskPods { .. }))
+        .collect();
+    assert_eq!(
+        kinds.iter().filter(|is_look| **is_look).count(),
+        8,
+        "looks were begun before the write"
+    );
+    assert!(server.ledger.next(at(6)).is_empty());
 }
