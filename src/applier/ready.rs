@@ -14,6 +14,8 @@ pub struct Rollout {
     pub readiness: Readiness,
     /// Labels of its pods, as a selector.
     pub selector: Box<str>,
+    /// Whether there are pods that could say why it is not ready.
+    pub has_pods: bool,
 }
 
 /// Words of containers that do not start by waiting longer.
@@ -44,6 +46,7 @@ impl Rollout {
             replicas: u32::try_from(replicas).unwrap_or(u32::MAX),
             readiness: readiness(deployment, replicas),
             selector: selector.join(",").into(),
+            has_pods: number("/status/replicas").is_some_and(|pods| pods > 0),
         }
     }
 }

@@ -9,17 +9,17 @@ use futures_util::StreamExt;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind};
-use kube::runtime::reflector::{ObjectRef, Store, reflector, store::Writer};
 use kube::runtime::{WatchStreamExt, watcher};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::events::Events;
+use super::mirror::Mirror;
 use super::watch::{PAGE, Steady};
 use crate::applier::ObjectKey;
 use crate::crd::{self, CanaryStatus};
-use crate::domain::{CanaryId, OWNER_LABEL, Timestamp};
+use crate::domain::{CanaryId, Timestamp};
 use crate::ports::Note;
 
 /// Field manager of the status.
@@ -37,7 +37,7 @@ pub type Call = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 pub struct Canaries {
     client: kube::Client,
     resource: ApiResource,
-    store: Store<DynamicObject>,
+    mirror: Arc<Mirror>,
     events: Arc<Events>,
     deadline: Duration,
     /// When a status was written last.
@@ -63,9 +63,9 @@ impl News {
         std::mem::take(&mut *self.changed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn note(&self, object: &DynamicObject) {
+    fn note(&self, id: CanaryId) {
         let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
-        changed.extend(id_of(object));
+        changed.insert(id);
         drop(changed);
         self.told.notify_one();
     }
@@ -93,25 +93,15 @@ impl Canaries {
         let mut resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, crd::KIND));
         resource.plural = "canaries".to_owned();
         let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-        let writer = Writer::new(resource.clone());
-        let store = writer.as_reader();
-        let stream = reflector(
-            writer,
-            watcher::watcher(api, watcher::Config::default().page_size(PAGE)).modify(slim),
-        );
-        let news = Arc::new(News::default());
-        let heard = Arc::clone(&news);
+        let stream = watcher::watcher(api, watcher::Config::default().page_size(PAGE));
+        let (news, mirror) = (Arc::new(News::default()), Arc::new(Mirror::default()));
+        let (heard, seen) = (Arc::clone(&news), Arc::clone(&mirror));
         let following = async move {
             // The definition may come with the first commit that is applied: until then there is nothing to see.
             let mut stream = pin!(stream.backoff(Steady::default()));
             while let Some(event) = stream.next().await {
                 match event {
-                    Ok(
-                        watcher::Event::Apply(object)
-                        | watcher::Event::InitApply(object)
-                        | watcher::Event::Delete(object),
-                    ) => heard.note(&object),
-                    Ok(watcher::Event::Init | watcher::Event::InitDone) => {}
+                    Ok(event) => seen.take(&event).into_iter().for_each(|id| heard.note(id)),
                     Err(error) => {
                         tracing::debug!(%error, "the watch of canaries was interrupted");
                     }
@@ -122,7 +112,7 @@ impl Canaries {
             events: Arc::new(Events::new(client.clone(), me, deadline)),
             client,
             resource,
-            store,
+            mirror,
             deadline,
             written: BTreeMap::new(),
             news,
@@ -137,47 +127,37 @@ impl Canaries {
 
     /// Waits until everything was seen once, but not for long: the definition may not be there yet.
     pub async fn settle(&self) {
-        timeout(self.deadline.min(SETTLING), self.store.wait_until_ready())
+        timeout(self.deadline.min(SETTLING), self.mirror.whole())
             .await
             .ok();
     }
 
     /// Which repository the object of a canary was applied for, as its label says.
     pub fn owner(&self, id: &CanaryId) -> Option<String> {
-        self.object(id)?
-            .metadata
-            .labels
-            .as_ref()?
-            .get(OWNER_LABEL)
-            .cloned()
+        let owner = self.mirror.get(id, |kept| kept.owner.clone())?;
+        owner.map(|owner| owner.as_str().to_owned())
     }
 
     /// The object of a canary; `None` while the cluster shows none.
     pub fn shown(&self, id: &CanaryId) -> Option<Shown> {
-        let object = self.object(id)?;
-        let status = object.data.get("status").and_then(Value::as_str);
-        Some(Shown {
-            generation: object.metadata.generation,
-            status: status.and_then(|status| serde_json::from_str(status).ok()),
+        self.mirror.get(id, |kept| Shown {
+            generation: kept.generation,
+            status: kept
+                .status
+                .as_ref()
+                .and_then(|status| serde_json::from_str(status).ok()),
         })
     }
 
     /// Changes whenever the object of a canary does; `None` while the cluster shows none.
     pub fn version(&self, id: &CanaryId) -> Option<String> {
-        self.object(id)?.metadata.resource_version.clone()
+        let version = self.mirror.get(id, |kept| kept.version.clone())?;
+        version.map(Into::into)
     }
 
     /// All canaries that the cluster shows.
     pub fn ids(&self) -> Vec<CanaryId> {
-        let objects = self.store.state();
-        let mut ids: Vec<CanaryId> = objects.iter().filter_map(|object| id_of(object)).collect();
-        ids.sort();
-        ids
-    }
-
-    fn object(&self, id: &CanaryId) -> Option<std::sync::Arc<DynamicObject>> {
-        let reference = ObjectRef::new_with(&id.name, self.resource.clone()).within(&id.namespace);
-        self.store.get(&reference)
+        self.mirror.ids()
     }
 
     /// The call that writes a status where it differs from what the cluster shows. What differs, but not in substance, is
@@ -227,14 +207,16 @@ impl Canaries {
 
     /// The call that shows an event on the object of a canary; without one there is nowhere to show it.
     pub fn noting(&self, note: &Note, now: Timestamp) -> Option<Call> {
-        let object = self.object(&note.canary)?;
+        let (uid, version) = self.mirror.get(&note.canary, |kept| {
+            (kept.uid.clone(), kept.version.clone())
+        })?;
         let reference = ObjectReference {
             api_version: Some(self.resource.api_version.clone()),
             kind: Some(self.resource.kind.clone()),
             name: Some(note.canary.name.clone()),
             namespace: Some(note.canary.namespace.clone()),
-            uid: object.metadata.uid.clone(),
-            resource_version: object.metadata.resource_version.clone(),
+            uid: uid.map(Into::into),
+            resource_version: version.map(Into::into),
             field_path: None,
         };
         Some(self.publishing(note, reference, now))
@@ -262,24 +244,4 @@ impl Canaries {
         let (events, note) = (Arc::clone(&self.events), note.clone());
         Box::pin(async move { events.publish(&note, &about, now).await })
     }
-}
-
-/// Leaves what is shown: thousands of objects are remembered. The status stays as a text, which is a fifth of its tree.
-fn slim(object: &mut DynamicObject) {
-    object.metadata.managed_fields = None;
-    object.metadata.annotations = None;
-    if let Some(fields) = object.data.as_object_mut() {
-        fields.retain(|name, _| name == "status");
-        for status in fields.values_mut() {
-            *status = Value::String(status.to_string());
-        }
-    }
-}
-
-fn id_of(object: &DynamicObject) -> Option<CanaryId> {
-    let metadata = &object.metadata;
-    Some(CanaryId::new(
-        metadata.namespace.clone()?,
-        metadata.name.clone()?,
-    ))
 }

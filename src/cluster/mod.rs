@@ -12,6 +12,7 @@ mod keeper;
 mod kubernetes;
 mod kustomize;
 mod leases;
+mod mirror;
 mod poke;
 mod renew;
 mod watch;

@@ -11,6 +11,11 @@ use super::{Entry, Ledger, Notice};
 use crate::applier::key::ObjectKey;
 use crate::domain::Timestamp;
 
+/// Between two looks at pods on average, and how many may come in a row: when thousands of Deployments are not ready, asking all
+/// their pods would keep the server from what makes them so.
+const BETWEEN_CALLS: Duration = Duration::milliseconds(50);
+const LOOKS_IN_A_ROW: i32 = 8;
+
 /// Times at which to look again, soonest first. Some are no longer meant when they come.
 #[derive(Debug, Default)]
 pub(super) struct Alarms {
@@ -19,6 +24,8 @@ pub(super) struct Alarms {
     of_pods: BTreeSet<(Timestamp, ObjectKey)>,
     /// Deployments of which something is news since pods were asked last.
     news: BTreeSet<ObjectKey>,
+    /// When pods may be asked next.
+    paced: Timestamp,
     /// When hosts lost subsets, of which proxies hear a little later; in the order of time.
     of_hosts: VecDeque<(Timestamp, Arc<str>)>,
 }
@@ -41,6 +48,12 @@ impl Alarms {
         self.news.insert(key.clone());
     }
 
+    /// Pods are asked now.
+    pub(super) fn looked(&mut self, now: Timestamp) {
+        let earliest = now - BETWEEN_CALLS * LOOKS_IN_A_ROW;
+        self.paced = self.paced.clamp(earliest, now) + BETWEEN_CALLS;
+    }
+
     /// Looks at the pods of a Deployment again that were asked at this time.
     pub(super) fn look_again(&mut self, key: &ObjectKey, asked: Timestamp) {
         let at = asked + Duration::seconds(BETWEEN_LOOKS);
@@ -49,6 +62,10 @@ impl Alarms {
 
     /// A Deployment whose pods may have to be asked now.
     pub(super) fn next_look(&mut self, now: Timestamp) -> Option<ObjectKey> {
+        // Further away than ever set: the clock was set back.
+        if self.paced > now && self.paced <= now + BETWEEN_CALLS {
+            return None;
+        }
         let news = self.news.pop_first();
         news.or_else(|| {
             self.of_pods.first().filter(|(at, _)| *at <= now)?;
@@ -81,11 +98,14 @@ impl Ledger {
     }
 
     fn next_of_pods(&mut self) -> Option<Timestamp> {
+        if !self.alarms.news.is_empty() {
+            return Some(self.alarms.paced);
+        }
         while let Some((at, key)) = self.alarms.of_pods.first() {
             let entry = self.entries.get(key).filter(|_| self.watched.contains(key));
             let asked = entry.and_then(|entry| Some(entry.pods.as_ref()?.1));
             if asked.is_some_and(|asked| asked + Duration::seconds(BETWEEN_LOOKS) == *at) {
-                return Some(*at);
+                return Some((*at).max(self.alarms.paced));
             }
             self.alarms.of_pods.pop_first();
         }

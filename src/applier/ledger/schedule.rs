@@ -362,7 +362,7 @@ impl Ledger {
             let Some(rollout) = entry.live.as_ref().and_then(|live| live.deployment()) else {
                 continue;
             };
-            if rollout.readiness.is_ready() {
+            if rollout.readiness.is_ready() || !rollout.has_pods {
                 continue;
             }
             let asked = entry.pods.as_ref().map(|pods| pods.1);
@@ -372,6 +372,7 @@ impl Ledger {
                 let selector = rollout.selector.clone();
                 entry.pods = Some(Box::new((rollout.readiness.clone(), now)));
                 self.looking += 1;
+                self.alarms.looked(now);
                 actions.push(Action::AskPods { key, selector });
             }
         }
