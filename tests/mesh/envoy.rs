@@ -122,6 +122,15 @@ impl Envoy {
         serde_json::from_str(&text).unwrap()
     }
 
+    /// Whether istiod tells it of changes now.
+    pub(crate) async fn hears(&self) -> bool {
+        let path = "/stats?format=json&filter=control_plane.connected_state";
+        let stats = self.json(path).await;
+        let stats = stats["stats"].as_array().cloned().unwrap_or_default();
+        let mut states = stats.iter().filter_map(|stat| stat["value"].as_u64());
+        states.any(|state| state == 1)
+    }
+
     /// Configurations of istiod that it did not take.
     pub(crate) async fn rejections(&self) -> u64 {
         let path = "/stats?format=json&filter=(update_rejected|rds.*rejected)";

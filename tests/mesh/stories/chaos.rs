@@ -19,8 +19,11 @@ const KILLS: usize = 10;
 /// to come back after an API server that died again and again.
 const LONGEST: Duration = Duration::from_secs(150);
 
-/// How long Envoy may follow an old step after istiod was killed: until it is up again and has told.
-const DEAF: Duration = Duration::from_secs(8);
+/// How long istiod may take to tell Envoy of everything, once Envoy has found it again: it reads the cluster first.
+const TELLING: Duration = Duration::from_secs(5);
+
+/// From when on istiod was gone, and until when Envoy may follow an old step.
+type Deaf = (Instant, Instant);
 
 /// What can die.
 const VICTIMS: [&str; 5] = ["serin", "kube-apiserver", "istiod", "prometheus", "git"];
@@ -96,15 +99,17 @@ pub(crate) async fn everything_dies(bed: Arc<Bed>) {
 
 /// Requests that were sent while istiod could tell Envoy of steps. Without it Envoy follows the last step that it knows, to pods
 /// that may be gone by now, and nobody can help that.
-fn told(answers: &[Answer], deaf: &[Instant]) -> Vec<Answer> {
+fn told(answers: &[Answer], deaf: &[Deaf]) -> Vec<Answer> {
     let all = answers.iter().filter(|answer| {
         let sent = answer.sent;
-        !deaf.iter().any(|from| sent >= *from && sent < *from + DEAF)
+        !deaf
+            .iter()
+            .any(|(from, until)| sent >= *from && sent < *until)
     });
     all.cloned().collect()
 }
 
-/// Kills and restarts until a rollout has ended; answers with when istiod was killed.
+/// Kills and restarts until a rollout has ended; answers with when Envoy could not hear of it.
 async fn rage(
     bed: &Arc<Bed>,
     site: &mut Site,
@@ -112,7 +117,7 @@ async fn rage(
     serin: &mut Option<Serin>,
     dice: &mut Dice,
     ended: impl Fn(&Site) -> bool + Send,
-) -> Vec<Instant> {
+) -> Vec<Deaf> {
     let began = Instant::now();
     let mut deaf = Vec::new();
     for _ in 0..KILLS {
@@ -126,9 +131,7 @@ async fn rage(
             "chaos: {:>6.1?}: {victim} is gone for {pause} ms",
             began.elapsed()
         );
-        if victim == "istiod" {
-            deaf.push(Instant::now());
-        }
+        let killed = Instant::now();
         match victim {
             "serin" => drop(serin.take()),
             "git" => forge.kill(),
@@ -139,6 +142,9 @@ async fn rage(
             "serin" => *serin = Some(site.serin()),
             "git" => *forge = Forge::start(site, forge.port),
             program => bed.plane().again(program),
+        }
+        if victim == "istiod" {
+            deaf.push(tokio::spawn(hears_again(Arc::clone(bed), killed)));
         }
     }
     println!("chaos: {:>6.1?}: calm", began.elapsed());
@@ -153,7 +159,21 @@ async fn rage(
     }
     bed.prometheus_ready().await;
     bed.ground.ready().await;
-    deaf
+    let mut periods = Vec::new();
+    for period in deaf {
+        periods.push(period.await.unwrap());
+    }
+    periods
+}
+
+/// Until when Envoy may not know the newest step, after istiod was killed. Their connection is taken up again after waits that
+/// grow, and on a busy machine istiod itself takes a while.
+async fn hears_again(bed: Arc<Bed>, killed: Instant) -> Deaf {
+    while !bed.client.hears().await {
+        assert!(killed.elapsed() < LONGEST, "Envoy never found istiod again");
+        moment(50).await;
+    }
+    (killed, Instant::now() + TELLING)
 }
 
 /// A Git server that can be killed: with its runtime everything of it ends.
