@@ -56,10 +56,6 @@ where
     (Some(layer.boxed()), Some(Traces(provider)))
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "OpenTelemetry is configured by the environment, and this is the command line"
-)]
 fn is_asked_for() -> bool {
     ENDPOINTS
         .iter()
