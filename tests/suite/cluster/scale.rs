@@ -315,21 +315,16 @@ async fn many_canaries_on_one_engine() {
     let times = until_all(plane, &prefix, Some(10), number).await;
     let accepted = heads.accepted(&git, ": 0% -> 10%");
     assert_eq!(accepted.len(), number, "one commit for each step");
-    let mut delays: Vec<Duration> = accepted
-        .iter()
-        .map(|(name, at)| times[name].duration_since(*at).unwrap_or_default())
-        .collect();
-    delays.sort();
-    let at = |share: f64| delays[((number - 1) as f64 * share).round() as usize];
+    let delays = delays(&accepted, &times);
     let took = times.values().max().unwrap();
     let took = took.duration_since(*accepted.values().min().unwrap());
     let made = since(&requests, &until_quiet(plane).await);
     let all: usize = made.values().sum();
     eprintln!(
         "{number} canaries step at once: push accepted to applied p50 {:?}, p99 {:?}, longest {:?}; all within {:?}; for two steps {:.2} requests each: {}",
-        at(0.5),
-        at(0.99),
-        at(1.0),
+        at(&delays, 0.5),
+        at(&delays, 0.99),
+        at(&delays, 1.0),
         took.unwrap_or_default(),
         all as f64 / number as f64,
         each(&made, number),
@@ -340,5 +335,47 @@ async fn many_canaries_on_one_engine() {
         .filter(|line| line.ends_with(": 0% -> 10%"))
         .count();
     assert_eq!(steps, number, "one commit for each step");
+    one_by_one(&git, plane, &prefix, number).await;
     drop(serin);
+}
+
+/// One canary after another is taken back, while the others rest.
+async fn one_by_one(git: &Rig, plane: &'static ControlPlane, prefix: &str, number: usize) {
+    let tries = if number > 100 { 50 } else { 3 };
+    let heads = Heads::watch(&git.remote());
+    let of = prefix.to_owned();
+    let applied = tokio::spawn(async move { until_all(plane, &of, Some(0), tries).await });
+    let someone = git.someone("sasha");
+    for (path, text) in files(prefix, number, "v1").into_iter().take(tries) {
+        someone.insist("back to v1", &|| someone.write(&path, &text));
+        // Longer than between two pushes: each step has its own.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+    }
+    let times = applied.await.unwrap();
+    let accepted = heads.accepted(git, ": withdraw 10% -> 0%");
+    assert_eq!(accepted.len(), tries, "one commit for each step");
+    let delays = delays(&accepted, &times);
+    eprintln!(
+        "{number} canaries, one steps at a time, {tries} tries: push accepted to applied p50 {:?}, p99 {:?}",
+        at(&delays, 0.5),
+        at(&delays, 0.99),
+    );
+}
+
+/// From each push to the moment when the step was applied, sorted.
+fn delays(
+    accepted: &BTreeMap<String, SystemTime>,
+    times: &BTreeMap<String, SystemTime>,
+) -> Vec<Duration> {
+    let mut delays: Vec<Duration> = accepted
+        .iter()
+        .map(|(name, at)| times[name].duration_since(*at).unwrap_or_default())
+        .collect();
+    delays.sort();
+    delays
+}
+
+/// The delay that this share of all does not exceed.
+fn at(delays: &[Duration], share: f64) -> Duration {
+    delays[((delays.len() - 1) as f64 * share).round() as usize]
 }
