@@ -114,7 +114,7 @@ async fn until_all(
             }
         }
     };
-    let longest = PATIENCE + Duration::from_millis(200) * u32::try_from(number).unwrap();
+    let longest = PATIENCE * 4 + Duration::from_millis(200) * u32::try_from(number).unwrap();
     let ended = tokio::time::timeout(longest, all).await;
     assert!(
         ended.is_ok(),
