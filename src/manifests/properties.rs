@@ -237,6 +237,7 @@ fn replicas_come_before_the_weight() {
         let mut manifest = workload.manifest.read();
         manifest["spec"].as_object_mut().unwrap().remove("replicas");
         workload.manifest = Manifest::of(&manifest);
+        workload.written_replicas = None;
     }
     assert_eq!(replicas(&canary, &progressing(&canary, 4, 100)), json!(1));
     if let Workload::Managed(workload) = &mut canary.workload {

@@ -1,7 +1,5 @@
 //! How many pods a candidate needs, and when stable's growth asks for more of them.
 
-use serde_json::Value;
-
 use super::decide::{Answer, Desk};
 use super::state::{Cause, Phase, Rollout, State, TransitionKind};
 use crate::domain::Weight;
@@ -38,10 +36,8 @@ pub fn replicas(
 
 /// Stable's replicas: what its manifest says, or more when the cluster showed more.
 fn stable(managed: &ManagedWorkload, rollout: &Rollout) -> u64 {
-    let manifest = managed.manifest.read();
-    let written = manifest["spec"].get("replicas");
     // The API server's default for a Deployment that names no replicas is 1.
-    let written = written.and_then(Value::as_u64).unwrap_or(1);
+    let written = managed.written_replicas.unwrap_or(1);
     written.max(rollout.stable_replicas.unwrap_or_default().into())
 }
 

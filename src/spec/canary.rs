@@ -84,6 +84,8 @@ pub struct ManagedWorkload {
     /// Its manifest as JSON, `images` of a kustomization applied.
     /// As written it is shared with what was read of the file.
     pub manifest: Manifest,
+    /// Replicas that the manifest names; every decision asks.
+    pub written_replicas: Option<u64>,
     /// File of the manifest.
     pub file: RepoPath,
     /// Where its images are written, if not in the manifest.

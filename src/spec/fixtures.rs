@@ -26,6 +26,7 @@ pub fn managed() -> ValidatedCanary {
         workload: Workload::Managed(ManagedWorkload {
             deployment: "podinfo".to_owned(),
             manifest: Manifest::of(&deployment()),
+            written_replicas: deployment()["spec"]["replicas"].as_u64(),
             file: path("apps/podinfo/deployment.yaml"),
             images: ImageSources::default(),
             label_key: TRACK_LABEL.to_owned(),

@@ -29,6 +29,7 @@ struct Stable<'a> {
     found: FoundDeployment<'a>,
     /// With all that other files say of its images.
     manifest: Manifest,
+    written_replicas: Option<u64>,
     rewritten_in: Vec<Rewriter<'a>>,
     /// Its pod template.
     template: Value,
@@ -155,6 +156,7 @@ impl<'a> Job<'a> {
         let Stable {
             found,
             manifest,
+            written_replicas,
             rewritten_in,
             template,
         } = stable;
@@ -197,6 +199,7 @@ impl<'a> Job<'a> {
             file: found.file.clone(),
             images,
             manifest,
+            written_replicas,
             label_key: label_key.clone(),
             stable_value,
             replicas: *replicas,
@@ -251,6 +254,7 @@ impl<'a> Job<'a> {
             );
             return None;
         }
+        let written_replicas = manifest.pointer("/spec/replicas").and_then(Value::as_u64);
         let is_as_written = rewritten_in.is_empty() && !is_marked;
         let manifest = match is_as_written {
             true => found.fact.manifest.clone(),
@@ -259,6 +263,7 @@ impl<'a> Job<'a> {
         Some(Stable {
             found,
             manifest,
+            written_replicas,
             rewritten_in,
             template,
         })
