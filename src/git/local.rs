@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use gix::ObjectId;
 
 use super::authors;
+use super::chronicle;
 use super::lineage::{self, Memo};
 use super::message;
 use super::objects::{self, commit_id};
@@ -102,7 +103,7 @@ impl Local {
     /// The commits about one canary, newest first: those that name it, whoever made them, and those that changed its
     /// folder or inputs.
     pub fn log(&self, watch: &Watch, limit: usize) -> Result<Vec<LogEntry>, RepositoryError> {
-        let commits = lineage::about(&self.repo, self.head, watch, limit)?;
+        let commits = chronicle::about(&self.repo, self.head, watch, limit)?;
         Ok(commits.into_iter().map(LogEntry::from_commit).collect())
     }
 

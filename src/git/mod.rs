@@ -9,6 +9,7 @@
 
 mod bare;
 mod branch;
+mod chronicle;
 mod command;
 mod copy;
 mod keyring;

@@ -27,11 +27,6 @@ pub(super) enum Block {
     Words(String),
 }
 
-/// Deployments that are not ready, one for each namespace that was asked about: in a pass over what is due, hundreds of
-/// routes ask about the same namespace.
-#[derive(Default)]
-pub(super) struct Unready<'a>(BTreeMap<&'a str, Option<&'a ObjectKey>>);
-
 impl fmt::Display for Block {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -42,6 +37,11 @@ impl fmt::Display for Block {
         }
     }
 }
+
+/// Deployments that are not ready, one for each namespace that was asked about: in a pass over what is due, hundreds of
+/// routes ask about the same namespace.
+#[derive(Default)]
+pub(super) struct Unready<'a>(BTreeMap<&'a str, Option<&'a ObjectKey>>);
 
 impl Ledger {
     /// Why nothing can be done about an object now; `None`: it can.
