@@ -280,6 +280,17 @@ pub struct Wanted<'a> {
     pub manifests: &'a Manifests<Committed>,
     /// Its spec; `None` while the branch cannot be read.
     pub canary: Option<&'a ValidatedCanary>,
+    /// Whose pods are about to get traffic: they count as ready only where the mesh finds them.
+    pub receivers: Receivers,
+}
+
+/// The workloads of a canary that the rollout is about to send traffic to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Receivers {
+    /// The candidate climbs.
+    pub candidate: bool,
+    /// The candidate was promoted: traffic returns to stable.
+    pub stable: bool,
 }
 
 /// What the cluster shows of one canary.

@@ -8,6 +8,8 @@ use crate::progression::Readiness;
 /// What a live Deployment says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rollout {
+    /// Counts the changes of its spec.
+    pub generation: u64,
     /// Replicas that it is asked to have, whoever asks.
     pub replicas: u32,
     /// Whether it has them, all of the present template.
@@ -43,6 +45,7 @@ impl Rollout {
             .filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?)));
         let selector: Vec<String> = selector.collect();
         Self {
+            generation: number("/metadata/generation").unwrap_or_default(),
             replicas: u32::try_from(replicas).unwrap_or(u32::MAX),
             readiness: readiness(deployment, replicas),
             selector: selector.join(",").into(),

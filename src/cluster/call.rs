@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use super::watch::Resources;
 use crate::applier::live::MANAGER;
 use crate::applier::ready::words_of_pods;
+use crate::applier::slices::{OF_SERVICE, lacking};
 use crate::applier::{Action, Object, ObjectKey, Outcome};
 
 /// Most pods that are asked why they are not ready: one reason is enough.
@@ -65,6 +66,17 @@ impl Caller {
             Action::AskPods { key, selector } => {
                 let outcome = self.ask_pods(&key, &selector).await;
                 (key, outcome)
+            }
+            Action::AskEndpoints {
+                key,
+                incarnation,
+                selector,
+                replicas,
+                service,
+            } => {
+                let lacks = self.ask_endpoints(&key, &selector, replicas, &service);
+                let lacks = lacks.await.map(String::into_boxed_str);
+                (key, Outcome::Endpoints(incarnation, lacks))
             }
         }
     }
@@ -186,23 +198,58 @@ impl Caller {
         let Some(namespace) = key.namespace.as_deref().filter(|_| !selector.is_empty()) else {
             return Outcome::Pods(None);
         };
-        let resource = ApiResource {
-            group: String::new(),
-            version: "v1".to_owned(),
-            api_version: "v1".to_owned(),
-            kind: "Pod".to_owned(),
-            plural: "pods".to_owned(),
-        };
-        let pods: Api<DynamicObject> =
-            Api::namespaced_with(self.client.clone(), namespace, &resource);
+        let pods = self.kind(namespace, "v1", "Pod", "pods");
         let parameters = ListParams::default().labels(selector).limit(MOST_PODS);
         let found = self.within(pods.list(&parameters)).await;
         let pods = found.map(|list| list.items).unwrap_or_default();
-        let pods: Vec<Value> = pods
-            .into_iter()
-            .filter_map(|pod| serde_json::to_value(pod).ok())
-            .collect();
-        Outcome::Pods(words_of_pods(pods.iter()))
+        Outcome::Pods(words_of_pods(values(pods).iter()))
+    }
+
+    /// What the endpoints of a Service lack of a Deployment's pods, or why that cannot be known.
+    async fn ask_endpoints(
+        &self,
+        key: &ObjectKey,
+        selector: &str,
+        replicas: u32,
+        service: &str,
+    ) -> Option<String> {
+        let namespace = key.namespace.as_deref().unwrap_or_default();
+        let pods = self.kind(namespace, "v1", "Pod", "pods");
+        let of_deployment = ListParams::default().labels(selector);
+        let slices = self.kind(
+            namespace,
+            "discovery.k8s.io/v1",
+            "EndpointSlice",
+            "endpointslices",
+        );
+        let of_service = ListParams::default().labels(&format!("{OF_SERVICE}={service}"));
+        let slices = match self.within(slices.list(&of_service)).await {
+            Ok(found) => values(found.items),
+            Err(fault) => return Some(fault.of("EndpointSlices", namespace)),
+        };
+        let pods = match self.within(pods.list_metadata(&of_deployment)).await {
+            Ok(found) => values(found.items),
+            Err(fault) => return Some(fault.of("Pods", namespace)),
+        };
+        lacking(&key.name, replicas, service, &pods, &slices)
+    }
+
+    fn kind(
+        &self,
+        namespace: &str,
+        api_version: &str,
+        kind: &str,
+        plural: &str,
+    ) -> Api<DynamicObject> {
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let resource = ApiResource {
+            group: group.to_owned(),
+            version: version.to_owned(),
+            api_version: api_version.to_owned(),
+            kind: kind.to_owned(),
+            plural: plural.to_owned(),
+        };
+        Api::namespaced_with(self.client.clone(), namespace, &resource)
     }
 
     async fn within<T>(&self, call: impl Future<Output = kube::Result<T>>) -> Result<T, Fault> {
@@ -226,6 +273,15 @@ enum Fault {
 }
 
 impl Fault {
+    /// In words, of a list that could not be had.
+    fn of(self, plural: &str, namespace: &str) -> String {
+        let words = match self {
+            Self::Api(status) => status.message,
+            Self::Other(words) => words,
+        };
+        format!("{plural} in namespace {namespace} cannot be listed: {words}")
+    }
+
     fn outcome(self) -> Outcome {
         match self {
             Self::Other(words) => failed(words, true),
@@ -251,6 +307,11 @@ impl Fault {
             }
         }
     }
+}
+
+fn values<T: serde::Serialize>(items: Vec<T>) -> Vec<Value> {
+    let values = items.into_iter().map(serde_json::to_value);
+    values.filter_map(Result::ok).collect()
 }
 
 fn failed(words: String, passing: bool) -> Outcome {

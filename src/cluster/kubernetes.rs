@@ -21,6 +21,8 @@ use crate::spec::{ValidatedCanary, Workload};
 
 /// How long a pass waits for the cluster to take what was pushed. What takes longer is seen by the next pass.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// Longest time that a pass waits to hear whether the mesh finds pods: usually it hears within milliseconds.
+const MOMENT: Duration = Duration::from_millis(500);
 
 /// A Kubernetes API that a keeper task keeps equal to one branch. The task ends when this is dropped.
 pub struct Kubernetes {
@@ -107,14 +109,34 @@ impl Kubernetes {
         self.is_current(ledger) && ledger.has_looked()
     }
 
+    /// What is known of these canaries, and whether an answer about one of them is on its way.
+    fn sightings(
+        &self,
+        shared: &Shared,
+        wanted: &[Wanted<'_>],
+    ) -> (BTreeMap<CanaryId, Sighting>, bool) {
+        let mut ledger = shared.ledger();
+        let sightings = wanted.iter().map(|wanted| {
+            let sighting = self.sighting(&mut ledger, wanted);
+            (wanted.manifests.canary.clone(), sighting)
+        });
+        let sightings = sightings.collect();
+        ledger.end_of_round();
+        (sightings, ledger.asks_for_endpoints())
+    }
+
     fn sighting(&self, ledger: &mut Ledger, wanted: &Wanted<'_>) -> Sighting {
         let id = &wanted.manifests.canary;
         let (stable, candidate) = match wanted.canary {
             Some(canary) => workloads(canary, wanted.manifests),
             None => (Vec::new(), Vec::new()),
         };
-        let (stable, stable_replicas) = readiness(ledger, &id.namespace, &stable);
-        let (candidate, _) = readiness(ledger, &id.namespace, &candidate);
+        let service = wanted.canary.map(|canary| canary.route.service.as_str());
+        let receivers = wanted.receivers;
+        let of_stable = service.filter(|_| receivers.stable);
+        let of_candidate = service.filter(|_| receivers.candidate);
+        let (stable, stable_replicas) = readiness(ledger, &id.namespace, &stable, of_stable);
+        let (candidate, _) = readiness(ledger, &id.namespace, &candidate, of_candidate);
         let view = ledger.view(id);
         let is_current = self.is_current(ledger);
         Sighting {
@@ -153,11 +175,16 @@ fn workloads(
 }
 
 /// All of them are ready, or why the first is not; and the replicas of all together.
-fn readiness(ledger: &mut Ledger, namespace: &str, names: &[String]) -> (Readiness, Option<u32>) {
+fn readiness(
+    ledger: &mut Ledger,
+    namespace: &str,
+    names: &[String],
+    service: Option<&str>,
+) -> (Readiness, Option<u32>) {
     let mut replicas: Option<u32> = None;
     let mut found = Readiness::Unknown;
     for name in names {
-        let (readiness, asked) = ledger.workload(namespace, name);
+        let (readiness, asked) = ledger.workload(namespace, name, service);
         if let Some(asked) = asked {
             replicas = Some(replicas.unwrap_or(0).saturating_add(asked));
         }
@@ -207,14 +234,16 @@ impl Cluster for Kubernetes {
             while !self.has_looked(&shared.ledger()) && changed.changed().await.is_ok() {}
         };
         timeout(PATIENCE, caught_up).await.ok();
-        let mut ledger = shared.ledger();
-        let sightings = wanted.iter().map(|wanted| {
-            (
-                wanted.manifests.canary.clone(),
-                self.sighting(&mut ledger, wanted),
-            )
-        });
-        Some(sightings.collect())
+        let (sightings, asks) = self.sightings(&shared, wanted);
+        if !asks {
+            return Some(sightings);
+        }
+        shared.nudge.notify_one();
+        let answered = async {
+            while shared.ledger().asks_for_endpoints() && changed.changed().await.is_ok() {}
+        };
+        timeout(MOMENT, answered).await.ok();
+        Some(self.sightings(&shared, wanted).0)
     }
 
     #[tracing::instrument(name = "cluster.apply", level = "debug", skip_all)]

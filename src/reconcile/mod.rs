@@ -35,7 +35,8 @@ use crate::domain::{CanaryId, CommitId, Timestamp};
 use crate::lease::Share;
 use crate::manifests::{Committed, Manifests};
 use crate::ports::{
-    Cluster, Head, History, Metrics, Published, Repository, RepositoryError, Sighting, Tree, Wanted,
+    Cluster, Head, History, Metrics, Published, Receivers, Repository, RepositoryError, Sighting,
+    Tree, Wanted,
 };
 use crate::progression::WaitingOn;
 use crate::record::message::Style;
@@ -454,6 +455,7 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
             .map(|manifests| Wanted {
                 manifests,
                 canary: None,
+                receivers: Receivers::default(),
             })
             .collect();
         if let Some(sightings) = self.cluster.observe(&looked_for, now).await {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::domain::{BlobId, CanaryId, CommitId, Person, RepoPath, Timestamp, files};
 use crate::lease::Share;
 use crate::manifests::{self, Committed, Manifests};
-use crate::ports::{self, ForeignCommit, Lineage, Snapshot, Wanted, Watch};
+use crate::ports::{self, ForeignCommit, Lineage, Receivers, Snapshot, Wanted, Watch};
 use crate::progression::{Attribution, Intervention, Phase, State};
 use crate::record::{people, state_file};
 use crate::spec::{Catalog, Diagnostic, Orphan, ParseCache, Severity, ValidatedCanary, Workload};
@@ -94,11 +94,19 @@ impl View {
 
     /// What to look for in the cluster.
     pub(super) fn looked_for(&self) -> Vec<Wanted<'_>> {
-        let of = |manifests| Wanted {
+        self.wanted
+            .iter()
+            .map(|held| self.looks_for(held))
+            .collect()
+    }
+
+    fn looks_for<'a>(&'a self, manifests: &'a Manifests<Committed>) -> Wanted<'a> {
+        let sound = self.sound(&manifests.canary);
+        Wanted {
             manifests,
-            canary: self.sound(&manifests.canary).map(|sound| &*sound.canary),
-        };
-        self.wanted.iter().map(of).collect()
+            canary: sound.map(|sound| &*sound.canary),
+            receivers: sound.map(|sound| sound.receivers()).unwrap_or_default(),
+        }
     }
 
     /// What the cluster should show of this canary.
@@ -119,6 +127,19 @@ impl View {
         self.situations
             .binary_search_by(|situation| situation.id.cmp(id))
             .is_ok()
+    }
+}
+
+impl Sound {
+    /// Who is about to get traffic.
+    fn receivers(&self) -> Receivers {
+        let Phase::Progressing(rollout) = &self.state.phase else {
+            return Receivers::default();
+        };
+        Receivers {
+            candidate: true,
+            stable: rollout.candidate.yields == self.canary.stable.revision,
+        }
     }
 }
 

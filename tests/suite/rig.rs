@@ -24,6 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Longest time until Serin and the controllers have done what a test waits for.
 const LONGEST_WAIT: Duration = Duration::from_secs(45);
 /// Who may do everything.
+/// Longest time that a reader waits for an API server to come back.
+const AWAY: Duration = Duration::from_secs(20);
 const ADMIN: &str = "admin-of-the-tests";
 /// Users who may do everything as well, and whose requests are counted in `audit.log`.
 const COUNTED: [&str; 2] = ["serin", "flagger"];
@@ -492,6 +494,22 @@ pub(crate) fn deployment<'a>(namespace: &'a str, name: &'a str) -> Key<'a> {
     ("apps/v1", "Deployment", namespace, name)
 }
 
+/// What is read from the API server, which may be on its way back.
+async fn patiently<T, F>(read: impl Fn() -> F) -> kube::Result<T>
+where
+    F: Future<Output = kube::Result<T>>,
+{
+    let began = Instant::now();
+    loop {
+        match read().await {
+            Err(kube::Error::Service(_) | kube::Error::HyperError(_)) if began.elapsed() < AWAY => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            answer => return answer,
+        }
+    }
+}
+
 /// Somebody with `kubectl`.
 #[derive(Clone)]
 pub(crate) struct Client(pub(crate) kube::Client);
@@ -509,7 +527,8 @@ impl Client {
 
     /// An object as it is now.
     pub(crate) async fn get(&self, key: Key<'_>) -> Option<Value> {
-        let found = self.api(key).get_opt(key.3).await;
+        let api = self.api(key);
+        let found = patiently(|| api.get_opt(key.3)).await;
         let found = found.unwrap_or_else(|error| panic!("{key:?}: {error}"));
         found.map(|object| serde_json::to_value(object).unwrap())
     }
@@ -517,7 +536,8 @@ impl Client {
     /// All objects of a kind in a namespace.
     pub(crate) async fn list(&self, api_version: &str, kind: &str, namespace: &str) -> Vec<Value> {
         let api = self.api((api_version, kind, namespace, ""));
-        let found = api.list(&ListParams::default()).await.unwrap();
+        let parameters = ListParams::default();
+        let found = patiently(|| api.list(&parameters)).await.unwrap();
         let objects = found.items.into_iter();
         objects
             .map(|object| serde_json::to_value(object).unwrap())

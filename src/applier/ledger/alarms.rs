@@ -93,7 +93,8 @@ impl Ledger {
         let objects = self.next_of_objects(now);
         let hosts = self.next_of_hosts(now);
         let looks = self.next_of_pods();
-        let times = [objects, hosts, looks].into_iter().flatten();
+        let behind = self.behind.wake_at();
+        let times = [objects, hosts, looks, behind].into_iter().flatten();
         times.filter(|at| *at > now).min()
     }
 

@@ -5,6 +5,7 @@
 //! commit wins and ends every wait.
 
 mod alarms;
+mod behind;
 mod blocks;
 mod hosts;
 mod schedule;
@@ -27,6 +28,8 @@ use crate::lease::Share;
 use crate::progression::Readiness;
 
 use alarms::Alarms;
+use behind::Behind;
+pub use behind::{Incarnation, Lacks};
 use hosts::Hosts;
 pub use schedule::{Action, Outcome};
 pub use view::View;
@@ -207,6 +210,8 @@ pub struct Ledger {
     failed: BTreeSet<ObjectKey>,
     /// Deployments that somebody waits for.
     watched: BTreeSet<ObjectKey>,
+    /// Deployments that are about to get traffic.
+    behind: Behind,
     /// Something changed that a pass over the branch may act on.
     is_stirred: bool,
     /// Namespaces that no file declares, and that objects need.

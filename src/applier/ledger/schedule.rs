@@ -6,6 +6,7 @@ use std::sync::Arc;
 use chrono::Duration;
 use serde_json::{Value, json};
 
+use super::behind::{Incarnation, Lacks};
 use super::blocks::{Block, Unready};
 use super::{Failure, Ledger, Notice};
 use crate::applier::atom::Atom;
@@ -77,6 +78,19 @@ pub enum Action {
         /// Labels of its pods, as a selector.
         selector: Box<str>,
     },
+    /// Ask whether the pods of a ready Deployment are endpoints of its Service.
+    AskEndpoints {
+        /// The Deployment.
+        key: ObjectKey,
+        /// As it was.
+        incarnation: Incarnation,
+        /// Labels of its pods, as a selector.
+        selector: Box<str>,
+        /// Pods that it has.
+        replicas: u32,
+        /// The Service that sends traffic to it.
+        service: Arc<str>,
+    },
 }
 
 /// When something is removed; higher ones come first. The reverse of the order in which things are made, but for the routes of a
@@ -136,6 +150,8 @@ pub enum Outcome {
     },
     /// What the pods say.
     Pods(Option<Readiness>),
+    /// What the endpoints lack of the pods of a Deployment that was this.
+    Endpoints(Incarnation, Lacks),
 }
 
 impl Ledger {
@@ -145,6 +161,7 @@ impl Ledger {
             return Vec::new();
         }
         let mut actions = self.looks(now);
+        actions.extend(self.looks_behind(now));
         if self.policy.external {
             return actions;
         }
@@ -381,6 +398,10 @@ impl Ledger {
 
     /// An action ended.
     pub fn done(&mut self, key: &ObjectKey, outcome: Outcome, now: Timestamp) {
+        if let Outcome::Endpoints(incarnation, lacks) = outcome {
+            self.listed(key, &incarnation, lacks, now);
+            return;
+        }
         let calls = match outcome {
             Outcome::Pods(_) => &mut self.looking,
             _ => &mut self.in_flight,
@@ -390,6 +411,7 @@ impl Ledger {
             return;
         };
         match outcome {
+            Outcome::Endpoints(..) => {}
             Outcome::Pods(words) => {
                 if let (Some(words), Some(pods)) = (words, &mut entry.pods) {
                     **pods = (words, now);

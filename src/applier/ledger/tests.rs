@@ -4,6 +4,7 @@ use super::*;
 use serde_json::json;
 
 mod alarms;
+mod behind;
 mod races;
 
 /// A server that takes everything, and counts.
@@ -177,6 +178,12 @@ impl Server {
                 }
                 self.objects.remove(&key);
                 self.ledger.done(&key, Outcome::Deleted, self.now);
+            }
+            Action::AskEndpoints {
+                key, incarnation, ..
+            } => {
+                let outcome = Outcome::Endpoints(incarnation, None);
+                self.ledger.done(&key, outcome, self.now);
             }
             Action::AskPods { key, .. } => self.ledger.done(&key, Outcome::Pods(None), self.now),
         }

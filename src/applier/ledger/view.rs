@@ -108,10 +108,20 @@ impl Ledger {
     }
 
     /// What a Deployment says of itself, and the replicas that it is asked to have. While somebody asks for one that
-    /// is not ready, its pods are asked as well.
-    pub fn workload(&mut self, namespace: &str, name: &str) -> (Readiness, Option<u32>) {
+    /// is not ready, its pods are asked as well. `service`: it is about to get traffic from there.
+    pub fn workload(
+        &mut self,
+        namespace: &str,
+        name: &str,
+        service: Option<&str>,
+    ) -> (Readiness, Option<u32>) {
         let key = ObjectKey::namespaced(Kind::new("apps", "Deployment"), namespace, name);
-        let (readiness, replicas) = self.readiness(&key);
+        let (mut readiness, replicas) = self.readiness(&key);
+        if let Some(service) = service.filter(|_| readiness.is_ready()) {
+            self.watched.remove(&key);
+            readiness = self.behind(&key, service);
+            return (readiness, replicas);
+        }
         if readiness.is_ready() {
             self.watched.remove(&key);
         } else {

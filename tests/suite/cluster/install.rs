@@ -342,6 +342,9 @@ async fn use_everything(world: &World, system: &str) {
     let candidate = deployment(ns, "podinfo-canary");
     world.kube.until(candidate, "there", |d| d.is_some()).await;
     serin.says("ImagePullBackOff");
+    let text = canary(ns, NEXT, "[]", "[{weight: 0, hold: 1h}, {weight: 100}]");
+    world.commit(&someone, "one that starts", CANARY, &text);
+    serin.says("soaking until");
     let text = canary(ns, "null", "[]", LADDER);
     world.commit(&someone, "no candidate", CANARY, &text);
     world.kube.until(candidate, "gone", |d| d.is_none()).await;

@@ -107,7 +107,7 @@ impl Server {
                 self.ledger.follow(desired(&commit, tree), self.now);
             }
             Event::Wanted(speak) => {
-                self.ledger.workload("test", "app");
+                self.ledger.workload("test", "app", None);
                 for action in self.ledger.next(self.now) {
                     match action {
                         Action::AskPods { key, .. } => {
@@ -219,7 +219,7 @@ fn pods_are_asked_at_once_and_again_while_somebody_waits() {
     };
     server.happen(&Event::Pods(0));
     assert_eq!(asks(&mut server), 0, "nobody waits for it");
-    server.ledger.workload("test", "app");
+    server.ledger.workload("test", "app", None);
     assert_eq!(asks(&mut server), 1);
     server.happen(&Event::Pods(0));
     assert_eq!(asks(&mut server), 0, "asked a moment ago");
@@ -236,7 +236,7 @@ fn pods_are_asked_at_once_and_again_while_somebody_waits() {
     server.happen(&Event::Pods(0));
     assert_eq!(asks(&mut server), 1, "it is not any more");
     server.happen(&Event::Pods(1));
-    server.ledger.workload("test", "app");
+    server.ledger.workload("test", "app", None);
     server.happen(&Event::Pods(0));
     assert_eq!(asks(&mut server), 0, "nobody waits any more");
 }
@@ -258,7 +258,7 @@ fn a_thousand_deployments_that_start_are_no_thousand_calls() {
     };
     let keys: Vec<ObjectKey> = server.objects.keys().cloned().collect();
     for key in keys.iter().filter(|key| !key.is_namespace()) {
-        server.ledger.workload("test", &key.name);
+        server.ledger.workload("test", &key.name, None);
     }
     assert_eq!(
         looks(&mut server),
