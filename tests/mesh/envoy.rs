@@ -117,18 +117,13 @@ impl Envoy {
 
     /// Something that its administration port says.
     async fn json(&self, path: &str) -> Value {
-        let answer = reqwest::get(format!("http://127.0.0.1:{}{path}", self.admin)).await;
-        let text = answer.unwrap().text().await.unwrap();
-        serde_json::from_str(&text).unwrap()
+        serde_json::from_str(&self.text(path).await).unwrap()
     }
 
-    /// Whether istiod tells it of changes now.
-    pub(crate) async fn hears(&self) -> bool {
-        let path = "/stats?format=json&filter=control_plane.connected_state";
-        let stats = self.json(path).await;
-        let stats = stats["stats"].as_array().cloned().unwrap_or_default();
-        let mut states = stats.iter().filter_map(|stat| stat["value"].as_u64());
-        states.any(|state| state == 1)
+    /// The same as it is.
+    pub(crate) async fn text(&self, path: &str) -> String {
+        let answer = reqwest::get(format!("http://127.0.0.1:{}{path}", self.admin)).await;
+        answer.unwrap().text().await.unwrap()
     }
 
     /// Configurations of istiod that it did not take.

@@ -26,6 +26,7 @@ mod enclosure;
 mod envoy;
 mod git;
 mod load;
+mod marks;
 mod picture;
 mod pods;
 mod results;

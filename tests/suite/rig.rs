@@ -588,15 +588,21 @@ impl Client {
 
     /// Makes an object that other tests may have made, too.
     pub(crate) async fn put_once(&self, object: &Value) {
+        let made = self.try_put(object).await;
+        made.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// The same, where it may fail.
+    pub(crate) async fn try_put(&self, object: &Value) -> kube::Result<()> {
         let parsed: DynamicObject = serde_json::from_value(object.clone()).unwrap();
         let api_version = object["apiVersion"].as_str().unwrap();
         let kind = object["kind"].as_str().unwrap();
         let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
         let api = self.api((api_version, kind, namespace, ""));
         match api.create(&PostParams::default(), &parsed).await {
-            Ok(_) => {}
-            Err(kube::Error::Api(status)) if status.code == 409 => {}
-            Err(error) => panic!("{error}"),
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+            Err(error) => Err(error),
         }
     }
 

@@ -3,11 +3,13 @@
 //! `MESH_SEED=7 cargo test --test mesh -- chaos` kills in another order.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::bed::Bed;
 use crate::git_servers::http_at;
 use crate::load::{Answer, Load, Visitor, expect_no_failure};
+use crate::marks;
 use crate::pods::Behaviour;
 use crate::rig::free_port;
 use crate::site::{Manner, NEW, Site, moment};
@@ -19,10 +21,7 @@ const KILLS: usize = 10;
 /// to come back after an API server that died again and again.
 const LONGEST: Duration = Duration::from_secs(150);
 
-/// How long istiod may take to tell Envoy of everything, once Envoy has found it again: it reads the cluster first.
-const TELLING: Duration = Duration::from_secs(5);
-
-/// From when on istiod was gone, and until when Envoy may follow an old step.
+/// From when on istiod was gone, or the API server that it learns from, and until when Envoy may follow an old step.
 type Deaf = (Instant, Instant);
 
 /// What can die.
@@ -97,7 +96,7 @@ pub(crate) async fn everything_dies(bed: Arc<Bed>) {
     );
 }
 
-/// Requests that were sent while istiod could tell Envoy of steps. Without it Envoy follows the last step that it knows, to pods
+/// Requests that were sent while Envoy could hear of steps. Otherwise it follows the last step that it knows, to pods
 /// that may be gone by now, and nobody can help that.
 fn told(answers: &[Answer], deaf: &[Deaf]) -> Vec<Answer> {
     let all = answers.iter().filter(|answer| {
@@ -143,10 +142,14 @@ async fn rage(
             "git" => *forge = Forge::start(site, forge.port),
             program => bed.plane().again(program),
         }
-        if victim == "istiod" {
+        if ["istiod", "kube-apiserver"].contains(&victim) {
             deaf.push(tokio::spawn(hears_again(Arc::clone(bed), killed)));
         }
     }
+    // The controller of the endpoints waits twice as long after each failure, up to a quarter of an hour, and Serin waits for
+    // it. An administrator starts it again.
+    bed.plane().kill("kube-controller-manager");
+    bed.plane().again("kube-controller-manager");
     println!("chaos: {:>6.1?}: calm", began.elapsed());
     while !ended(site) {
         assert!(
@@ -166,14 +169,12 @@ async fn rage(
     periods
 }
 
-/// Until when Envoy may not know the newest step, after istiod was killed. Their connection is taken up again after waits that
-/// grow, and on a busy machine istiod itself takes a while.
+/// Until when Envoy may not know the newest step, after one that it hears of them from was killed.
 async fn hears_again(bed: Arc<Bed>, killed: Instant) -> Deaf {
-    while !bed.client.hears().await {
-        assert!(killed.elapsed() < LONGEST, "Envoy never found istiod again");
-        moment(50).await;
-    }
-    (killed, Instant::now() + TELLING)
+    static MARKS: AtomicU8 = AtomicU8::new(1);
+    let number = MARKS.fetch_add(1, Ordering::Relaxed);
+    marks::arrive(&bed, number, LONGEST).await;
+    (killed, Instant::now())
 }
 
 /// A Git server that can be killed: with its runtime everything of it ends.
