@@ -140,6 +140,7 @@ impl Context<'_> {
             Ruling::NoReading
             | Ruling::Misrouted(_)
             | Ruling::StableBeyond(_)
+            | Ruling::Beyond(_)
             | Ruling::Leaning
             | Ruling::Open => Verdict::Inconclusive,
         };
@@ -235,6 +236,16 @@ impl Context<'_> {
                 text::thousands(x),
                 text::thousands(n),
                 frame.bad,
+            ),
+            Ruling::Beyond((n, x)) => format!(
+                "candidate does not keep {}, {} of its last {} {}, and gets no more traffic; the odds against chance are {} \
+                 to 1, a rollback needs {} to 1",
+                frame.threshold,
+                text::thousands(x),
+                text::thousands(n),
+                frame.bad,
+                odds(streams.doubt.max(stream.doubt)),
+                odds(streams.needed),
             ),
             Ruling::Leaning if refused.is_some() => format!(
                 "candidate blames clients (4xx) more often than stable: the odds against chance are {} to 1, a rollback needs {} to 1",

@@ -25,8 +25,8 @@ const LONGEST_STEP: Duration = Duration::from_secs(300);
 const ROUTING_FACTOR: f64 = 1.5;
 /// Requests are expected to follow a new weight after this time.
 const SETTLE: Duration = Duration::from_secs(60);
-/// How sure it has to be that stable itself is beyond the limit: one in twenty.
-const STABLE_BEYOND: f64 = 20.0;
+/// How sure it has to be that somebody is beyond the limit: one in twenty.
+const BEYOND: f64 = 20.0;
 
 /// What fails, in a few words, and how it is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +70,8 @@ pub(super) enum Ruling {
     Misrouted(f64),
     /// Stable itself is beyond the limit.
     StableBeyond(Pod),
+    /// The candidate is beyond the limit.
+    Beyond(Pod),
     /// Looks worse.
     Leaning,
     /// Nothing yet.
@@ -188,15 +190,19 @@ impl<'a> Streams<'a> {
         {
             return Ruling::Misrouted(share);
         }
-        let (n, x) = recently.1;
-        let is_beyond = x >= 3 && threshold::ln_evidence(n, x, limit) >= STABLE_BEYOND.ln();
-        if is_beyond && safe != Some(Safe::Absolute) && !self.is_harmful() {
+        let is_beyond = |(n, x): Pod| x >= 3 && threshold::ln_evidence(n, x, limit) >= BEYOND.ln();
+        if is_beyond(recently.1) && safe != Some(Safe::Absolute) && !self.is_harmful() {
             return Ruling::StableBeyond(recently.1);
         }
         let is_suspect =
             stream.doubt >= LEANING.ln() || (self.doubt >= LEANING.ln() && self.blames(stream));
         if is_suspect {
             return Ruling::Leaning;
+        }
+        // Bursts in stable's past temper all evidence, even against a candidate that fails all the time: it gets no more
+        // traffic while it is beyond the limit and stable is not.
+        if is_beyond(recently.0) {
+            return Ruling::Beyond(recently.0);
         }
         safe.map_or(Ruling::Open, Ruling::Safe)
     }
@@ -239,6 +245,7 @@ impl<'a> Streams<'a> {
             | Ruling::NoReading
             | Ruling::Misrouted(_)
             | Ruling::StableBeyond(_)
+            | Ruling::Beyond(_)
             | Ruling::Leaning => Allows::default(),
         }
     }

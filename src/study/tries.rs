@@ -170,6 +170,8 @@ pub struct Variant {
     starts: Vec<Start>,
     restarts: u32,
     dispersion: [f64; 3],
+    /// The differences between two ticks, the largest first.
+    bursts: Vec<[f64; 3]>,
     before: Option<Pod>,
     history: Pod,
     candidate: Pod,
@@ -193,6 +195,7 @@ impl Variant {
             starts: Vec::new(),
             restarts: 0,
             dispersion: [0.0; 3],
+            bursts: Vec::new(),
             before: None,
             history: (0, 0),
             candidate: (0, 0),
@@ -238,6 +241,10 @@ impl Variant {
             chi_squared(&[before?, whole], live.max(1) as f64)
         }?;
         let [chi, freedom, mean] = found;
+        if live < 3 {
+            let larger = self.bursts.partition_point(|burst| burst[0] >= chi);
+            self.bursts.insert(larger, [chi, freedom, freedom * mean]);
+        }
         let sums = &mut self.dispersion;
         *sums = [sums[0] + chi, sums[1] + freedom, sums[2] + freedom * mean];
         Some(found)
@@ -245,11 +252,20 @@ impl Variant {
 
     /// The divisor of a tick's gain.
     fn phi(&self, found: Option<[f64; 3]>, spread: f64) -> f64 {
-        let [chi, freedom, weight] = self.dispersion;
-        if !self.frame.is_guarded || self.what == Try::Untempered || weight <= 0.0 {
+        if !self.frame.is_guarded || self.what == Try::Untempered {
             return 1.0;
         }
-        let mut strength = (chi - freedom - 1.28 * (2.0 * freedom).sqrt()).max(0.0) / weight;
+        let [chi, freedom, weight] = self
+            .bursts
+            .iter()
+            .take(2)
+            .fold(self.dispersion, |all, one| {
+                [all[0] - one[0], all[1] - one[1], all[2] - one[2]]
+            });
+        let mut strength = 0.0;
+        if weight > 1e-9 * self.dispersion[2] {
+            strength = (chi - freedom - 1.28 * (2.0 * freedom).sqrt()).max(0.0) / weight;
+        }
         if let Some([chi, freedom, mean]) = found
             && chi > freedom + 4.0 * (2.0 * freedom).sqrt()
         {

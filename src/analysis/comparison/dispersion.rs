@@ -1,7 +1,9 @@
 //! How much stable's own pods differ, beyond chance: bursts, scrapes out of step, noisy neighbours.
 //!
 //! With three pods or more they are compared with each other in each tick. With fewer, each tick of stable is compared
-//! with the tick before it; that also counts what all pods share, and so errs on the side of caution.
+//! with the tick before it; that also counts what all pods share, and so errs on the side of caution. One burst is an accident
+//! and no habit, though: a stable that was released badly for a moment would hide a bad candidate for minutes. The two largest
+//! of those differences, where it began and where it ended, are held against nobody but the ticks that they are in.
 
 use super::Pod;
 
@@ -19,6 +21,8 @@ pub(super) struct Dispersion {
     pub(super) freedom: f64,
     pub(super) weight: f64,
     before: Option<Pod>,
+    /// The largest differences between two ticks.
+    largest: [Option<Local>; 2],
 }
 
 /// What one tick showed.
@@ -28,6 +32,12 @@ pub(super) struct Local {
     freedom: f64,
     /// Mean number of failures of a pod.
     mean: f64,
+}
+
+impl Local {
+    fn weight(&self) -> f64 {
+        self.freedom * self.mean
+    }
 }
 
 impl Dispersion {
@@ -41,10 +51,23 @@ impl Dispersion {
         } else {
             before.and_then(|before| homogeneity(&[before, whole], pods.max(1) as f64))
         }?;
+        if pods < ENOUGH_PODS {
+            self.note(local);
+        }
         self.chi += local.chi;
         self.freedom += local.freedom;
-        self.weight += local.freedom * local.mean;
+        self.weight += local.weight();
         Some(local)
+    }
+
+    fn note(&mut self, local: Local) {
+        let chi = |known: &Option<Local>| known.map_or(0.0, |known| known.chi);
+        let [first, second] = &mut self.largest;
+        if local.chi > chi(first) {
+            *second = first.replace(local);
+        } else if local.chi > chi(second) {
+            *second = Some(local);
+        }
     }
 
     /// Relative variance of a pod's failure rate that chance does not explain.
@@ -52,8 +75,19 @@ impl Dispersion {
         if self.weight <= 0.0 {
             return 0.0;
         }
-        let beyond = self.chi - self.freedom - CHANCE * (2.0 * self.freedom).sqrt();
-        let lasting = beyond.max(0.0) / self.weight;
+        let mut lasting = (self.chi, self.freedom, self.weight);
+        for burst in self.largest.iter().flatten() {
+            lasting.0 -= burst.chi;
+            lasting.1 -= burst.freedom;
+            lasting.2 -= burst.weight();
+        }
+        let (chi, freedom, weight) = lasting;
+        let beyond = chi - freedom - CHANCE * (2.0 * freedom.max(0.0)).sqrt();
+        let lasting = if weight > 1e-9 * self.weight {
+            beyond.max(0.0) / weight
+        } else {
+            0.0
+        };
         match local {
             Some(Local { chi, freedom, mean })
                 if *chi > freedom + BURST * (2.0 * freedom).sqrt() =>

@@ -226,6 +226,35 @@ fn two_pods_of_stable_are_compared_with_their_past() {
 }
 
 #[test]
+fn one_burst_of_stable_is_no_habit() {
+    // A pod that was bad for one tick, and has been good since.
+    let bad = Tick {
+        stable: &[(1000, 0)],
+        candidate: &[(1000, 100)],
+    };
+    let after = |bursts: usize| {
+        let mut test = Comparison::new(published());
+        for tick in 0..40 {
+            test.seed(&[(
+                1000,
+                if tick % 10 == 9 && tick / 10 < bursts {
+                    100
+                } else {
+                    0
+                },
+            )]);
+        }
+        test.tick(bad);
+        test.tick(bad);
+        (test.phi(), test.ln_evidence())
+    };
+    let ((calm, plain), (once, weighed)) = (after(0), after(1));
+    assert_eq!((calm, plain), (once, weighed));
+    let (often, _) = after(3);
+    assert!(often > 10.0, "{often}");
+}
+
+#[test]
 fn safety_by_the_limit() {
     for (n, x, expected) in [
         (299, 0, 2.512941),

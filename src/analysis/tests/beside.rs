@@ -92,6 +92,36 @@ fn a_worse_candidate_is_told_from_a_shared_incident() {
 }
 
 #[test]
+fn what_bursts_may_explain_gets_no_more_traffic() {
+    // One pod of each; stable's fails one request in ten for a tick now and then.
+    let mut mesh = Mesh::new(1000, 0);
+    mesh.start();
+    let mut tick = |stable: u64, candidate: u64| {
+        mesh.second += 15;
+        mesh.flow("app", 1, 1000, stable);
+        mesh.flow("app-canary", 1, 1000, candidate);
+        mesh.memory
+            .tick(&mut mesh.ledger, &mesh.target, mesh.second)
+    };
+    for burst in [0, 100, 0, 0, 100, 0, 0, 100, 0, 0, 100, 0, 0, 0, 0, 0, 0] {
+        tick(burst, 0);
+    }
+    let mut seen = Vec::new();
+    for _ in 0..8 {
+        let judgement = tick(0, 40);
+        seen.push(format!(
+            "{:?} {}: {}",
+            judgement.verdict, judgement.allows.step, judgement.sentence
+        ));
+    }
+    assert_snapshot!([&seen[1], &seen[2], &seen[7]].map(String::as_str).join("\n"), @"
+    Pass true: success-rate 99.57% (>= 99%)
+    Inconclusive false: success-rate: candidate does not keep >= 99%, 120 of its last 7,000 failed, and gets no more traffic; the odds against chance are 1 to 1, a rollback needs 100 to 1
+    Inconclusive false: success-rate: candidate does not keep >= 99%, 280 of its last 7,000 failed, and gets no more traffic; the odds against chance are 2 to 1, a rollback needs 100 to 1
+    ");
+}
+
+#[test]
 fn what_a_step_and_what_promotion_need() {
     let mut mesh = Mesh::new(100, 0);
     mesh.start();
