@@ -7,6 +7,7 @@ use serin::domain::{CanaryId, Person};
 use serin::git::Branch;
 use serin::ports::{Repository, Watch};
 
+use super::pushing::by_plumbing;
 use super::rig::{
     Report, Rig, accepted, best, clocked, commit, fast_import, git, message, path, rollout, step,
     timed, us,
@@ -90,6 +91,8 @@ enum Server {
 struct Measured {
     /// A step of ours: fetch, read, history, publish.
     step: Duration,
+    /// The same change by `git`'s own plumbing.
+    step_by_git: Duration,
     /// Taking in a commit of somebody else: fetch, read, history.
     foreign: Duration,
     /// `git fetch` of the same commit into a copy with everything.
@@ -137,6 +140,15 @@ pub(crate) async fn ten_times(report: &mut Report, is_full: bool) {
     let (wider, larger) = (sized(base.commits), sized(base.commits * 10));
     let wide = measure(wider, Server::Plain).await;
     let large = measure(larger, Server::Plain).await;
+    for (measured, size) in [(&small, base), (&wide, wider), (&large, larger)] {
+        // What the server does to accept a push grows with the files: nobody who pushes gets around it.
+        report.ratio(
+            &label("a step", size),
+            measured.step,
+            ("the same by git's plumbing", measured.step_by_git),
+            2.0,
+        );
+    }
     report.figure(
         &label("git fetch of somebody's commit", base),
         small.foreign_by_git,
@@ -224,7 +236,11 @@ async fn measure(size: Size, server: Server) -> Measured {
             .all(|lineage| lineage.ours.is_some())
     );
     let (mut steps, mut foreign, mut idle) = (Vec::new(), Vec::new(), Vec::new());
-    let mut foreign_by_git = Vec::new();
+    let (mut steps_by_git, mut foreign_by_git) = (Vec::new(), Vec::new());
+    git(
+        &plain,
+        &["remote", "add", "origin", remote.to_str().unwrap()],
+    );
     for round in 1..=ROUNDS {
         let (head, time) = timed(look(&mut branch, &watches)).await;
         idle.push(time);
@@ -245,9 +261,12 @@ async fn measure(size: Size, server: Server) -> Measured {
         let (_, time) = timed(look(&mut branch, &watches)).await;
         foreign.push(time);
         foreign_by_git.push(clocked(by_git).1);
+        steps_by_git.push(clocked(|| by_plumbing(&plain, 2_000_000 + round)).1);
+        look(&mut branch, &watches).await;
     }
     Measured {
         step: best(steps),
+        step_by_git: best(steps_by_git),
         foreign: best(foreign),
         foreign_by_git: best(foreign_by_git),
         idle: best(idle),

@@ -49,8 +49,8 @@ pub(crate) async fn one_step(report: &mut Report) {
     );
 }
 
-/// The same change as a script would make it.
-fn by_plumbing(clone: &Path, number: usize) {
+/// The same change as a script would make it, in a clone without files whose `main` is the remote's.
+pub(crate) fn by_plumbing(clone: &Path, number: usize) {
     let blob = |text: String| git_with(clone, &["hash-object", "-w", "--stdin"], text.as_bytes());
     let files = [
         ("rollout.yaml", blob(rollout(number))),
