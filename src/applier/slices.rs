@@ -27,11 +27,9 @@ pub fn lacking(
     slices: &[Value],
 ) -> Option<String> {
     let written_by = format!("/metadata/labels/{WRITTEN_BY}");
-    if slices
-        .iter()
-        .any(|slice| text(slice, &written_by) != KUBERNETES)
-    {
-        // Somebody writes the endpoints by hand, perhaps of no pods at all.
+    let by_hand = |slice: &Value| text(slice, &written_by) != KUBERNETES;
+    if !slices.is_empty() && slices.iter().all(by_hand) {
+        // The Service selects nothing: somebody else writes its endpoints, perhaps of no pods at all.
         return None;
     }
     let ready: BTreeSet<&str> = slices
@@ -146,8 +144,11 @@ mod tests {
 
     #[test]
     fn endpoints_that_somebody_writes_by_hand_are_their_business() {
-        let mut slice = slice(&[]);
-        slice["metadata"]["labels"] = json!({OF_SERVICE: "web"});
-        assert_eq!(found(&[pod("podinfo", "new", "a")], &[slice]), "");
+        let mut by_hand = slice(&[]);
+        by_hand["metadata"]["labels"] = json!({OF_SERVICE: "web"});
+        let pods = [pod("podinfo", "new", "a")];
+        assert_eq!(found(&pods, std::slice::from_ref(&by_hand)), "");
+        // Where some are Kubernetes' own, the Service selects pods, and they have to be there.
+        assert!(found(&pods, &[by_hand, slice(&[])]).starts_with("0 of 2"));
     }
 }

@@ -116,19 +116,15 @@ impl Ledger {
         service: Option<&str>,
     ) -> (Readiness, Option<u32>) {
         let key = ObjectKey::namespaced(Kind::new("apps", "Deployment"), namespace, name);
-        let (mut readiness, replicas) = self.readiness(&key);
-        if let Some(service) = service.filter(|_| readiness.is_ready()) {
-            self.watched.remove(&key);
-            readiness = self.behind(&key, service);
-            return (readiness, replicas);
-        }
-        if readiness.is_ready() {
-            self.watched.remove(&key);
-        } else {
+        let (readiness, replicas) = self.readiness(&key);
+        if !readiness.is_ready() {
             if self.watched.insert(key.clone()) {
                 self.alarms.look(&key);
             }
+            return (readiness, replicas);
         }
+        self.watched.remove(&key);
+        let readiness = service.map_or(readiness, |service| self.behind(&key, service));
         (readiness, replicas)
     }
 
