@@ -199,8 +199,8 @@ impl<'a> Streams<'a> {
         if is_suspect {
             return Ruling::Leaning;
         }
-        // Bursts in stable's past temper all evidence, even against a candidate that fails all the time: it gets no more
-        // traffic while it is beyond the limit and stable is not.
+        // Bursts in stable's past temper all evidence, even against a candidate that fails all the time: whatever the
+        // comparison says, it gets no more traffic while it is beyond the limit.
         if is_beyond(recently.0) {
             return Ruling::Beyond(recently.0);
         }
