@@ -1,4 +1,4 @@
-//! Marks: objects of every kind that routing rests on, made only to see when Envoy has heard of them.
+//! Marks: objects of every kind that routing rests on but pods, made only to see when Envoy has heard of them.
 //!
 //! istiod watches each kind by itself, and after an API server that was away it takes up each watch again in its own time, up to
 //! half a minute later. Whoever wants to know that Envoy follows the cluster again has to ask about all of them.

@@ -23,9 +23,9 @@ use serde_json::{Value, json};
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Longest time until Serin and the controllers have done what a test waits for.
 const LONGEST_WAIT: Duration = Duration::from_secs(45);
-/// Who may do everything.
 /// Longest time that a reader waits for an API server to come back.
 const AWAY: Duration = Duration::from_secs(20);
+/// Who may do everything.
 const ADMIN: &str = "admin-of-the-tests";
 /// Users who may do everything as well, and whose requests are counted in `audit.log`.
 const COUNTED: [&str; 2] = ["serin", "flagger"];

@@ -24,6 +24,10 @@ const LONGEST: Duration = Duration::from_secs(150);
 /// From when on istiod was gone, or the API server that it learns from, and until when Envoy may follow an old step.
 type Deaf = (Instant, Instant);
 
+/// How long requests go on once Envoy has heard of everything, and how many of them are looked at, at least.
+const AFTERWARDS: u64 = 2_000;
+const LEAST: usize = 50;
+
 /// What can die.
 const VICTIMS: [&str; 5] = ["serin", "kube-apiserver", "istiod", "prometheus", "git"];
 
@@ -105,7 +109,14 @@ fn told(answers: &[Answer], deaf: &[Deaf]) -> Vec<Answer> {
             .iter()
             .any(|(from, until)| sent >= *from && sent < *until)
     });
-    all.cloned().collect()
+    let all: Vec<Answer> = all.cloned().collect();
+    println!(
+        "chaos: {} of {} requests have to succeed",
+        all.len(),
+        answers.len()
+    );
+    assert!(all.len() >= LEAST, "hardly any request was looked at");
+    all
 }
 
 /// Kills and restarts until a rollout has ended; answers with when Envoy could not hear of it.
@@ -166,6 +177,7 @@ async fn rage(
     for period in deaf {
         periods.push(period.await.unwrap());
     }
+    moment(AFTERWARDS).await;
     periods
 }
 
