@@ -9,5 +9,6 @@ pub mod memory;
 pub mod node;
 mod build;
 mod layout;
+mod quick;
 mod read;
 mod resolve;

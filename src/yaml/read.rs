@@ -4,6 +4,7 @@ use granit_parser::{Event, Parser};
 
 use super::build::Builder;
 use super::node::{Document, ParseError, Parsed};
+use super::quick;
 
 /// Most bytes of a file.
 pub const MAX_BYTES: usize = 5 * 1024 * 1024;
@@ -17,15 +18,24 @@ pub(super) type Spanned<'a> = (Event<'a>, granit_parser::Span);
 
 /// Reads a whole stream.
 pub fn parse(content: &[u8]) -> Parsed {
-    let text = match readable(content) {
-        Ok(text) => text,
-        Err(error) => {
-            return Parsed {
-                errors: vec![error],
-                ..Parsed::default()
-            };
-        }
-    };
+    match readable(content) {
+        Ok(text) => match quick::read(text) {
+            Some(parsed) => {
+                #[cfg(test)]
+                assert_eq!(parsed, thoroughly(text), "{text:?}");
+                parsed
+            }
+            None => thoroughly(text),
+        },
+        Err(error) => Parsed {
+            errors: vec![error],
+            ..Parsed::default()
+        },
+    }
+}
+
+/// Reads any text.
+pub(super) fn thoroughly(text: &str) -> Parsed {
     let mut options = granit_parser::options! {
         flow_nesting_limit: MAX_DEPTH,
         block_nesting_limit: MAX_DEPTH,
