@@ -102,10 +102,11 @@ impl Repository for Still {
 }
 
 impl Still {
-    fn put(&mut self, path: RepoPath, content: Vec<u8>) {
+    fn put(&mut self, path: RepoPath, content: impl Into<Arc<[u8]>>) {
+        let content = content.into();
         // Content and place name a blob well enough here; Git would hash.
-        let blob = BlobId(format!("{path}@{}", self.files.len() + content.len()));
-        Arc::make_mut(&mut self.files).insert(path, (blob, content.into()));
+        let blob = BlobId(format!("{path}@{}", self.files.len() + content.len()).into());
+        Arc::make_mut(&mut self.files).insert(path, (blob, content));
     }
 }
 

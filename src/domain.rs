@@ -5,6 +5,7 @@
 
 mod manifest;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -175,7 +176,7 @@ impl fmt::Display for CommitId {
 
 /// Identity of a file's content; equal ids mean equal bytes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BlobId(pub String);
+pub struct BlobId(pub Arc<str>);
 
 /// A path inside the repository: relative, `/` between parts, no empty part, no `.` and no `..`, no control characters.
 /// Cheap to copy: maps with a path for each file of a large tree are.
@@ -236,6 +237,9 @@ impl RepoPath {
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 }
+
+/// Content of files by path; `None` for one that must not exist.
+pub type Contents = BTreeMap<RepoPath, Option<Arc<[u8]>>>;
 
 /// Whether a path leads to something below the folder that it starts from.
 fn stays_inside(path: &str) -> bool {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::analysis::{Answer, Query};
 use crate::applier::ledger::Notice;
-use crate::domain::{BlobId, CanaryId, CommitId, Person, RepoPath, Timestamp};
+use crate::domain::{BlobId, CanaryId, CommitId, Contents, Person, RepoPath, Timestamp};
 use crate::manifests::{Applied, Committed, Manifests};
 use crate::progression::Readiness;
 use crate::spec::ValidatedCanary;
@@ -175,7 +175,7 @@ pub struct Draft {
     /// The whole message: subject, body, trailers.
     pub message: String,
     /// New content by path; `None` deletes.
-    pub changes: BTreeMap<RepoPath, Option<Vec<u8>>>,
+    pub changes: Contents,
     /// Author and committer time.
     pub at: Timestamp,
 }

@@ -250,7 +250,12 @@ pub(crate) fn step(folder: &str, name: &str, number: usize) -> Draft {
         message: message(name),
         changes: changes
             .into_iter()
-            .map(|(file, text)| (path(&format!("{folder}/{file}")), Some(text.into_bytes())))
+            .map(|(file, text)| {
+                (
+                    path(&format!("{folder}/{file}")),
+                    Some(text.into_bytes().into()),
+                )
+            })
             .collect(),
         at: Timestamp::from_timestamp(1_800_000_000 + i64::try_from(number).unwrap(), 0).unwrap(),
     }

@@ -137,7 +137,7 @@ mod tests {
         let files = files.iter().map(|(path, text)| {
             let content: Arc<[u8]> = text.as_bytes().into();
             let path = RepoPath::new(*path).unwrap();
-            (path, (BlobId((*text).to_owned()), content))
+            (path, (BlobId((*text).into()), content))
         });
         let files: Files = Arc::new(files.collect());
         let mut assembly = Assembly::default();

@@ -146,7 +146,7 @@ impl WorkTree {
                 Some(inside) => {
                     let content = std::fs::read(path).map_err(failed)?;
                     // Each file is read once, so its path identifies its content.
-                    let blob = BlobId(below);
+                    let blob = BlobId(below.into());
                     self.files.insert(inside, (blob, content.into()));
                     return Ok(());
                 }

@@ -66,7 +66,7 @@ impl Kustomize {
                 .collect();
             let identity: Vec<Value> = inputs
                 .iter()
-                .map(|(path, (blob, _))| json!([path.as_str(), blob.0]))
+                .map(|(path, (blob, _))| json!([path.as_str(), &*blob.0]))
                 .collect();
             let identity = Revision::of(&Value::Array(identity));
             let known = self.built.get(dir).filter(|(known, _)| *known == identity);

@@ -281,7 +281,7 @@ impl Stage {
         let draft = Draft {
             canary: CanaryId::new("test", DEPLOYMENT),
             message: format!("{says}\n"),
-            changes: BTreeMap::from([(file, Some(text.into_bytes()))]),
+            changes: BTreeMap::from([(file, Some(text.into_bytes().into()))]),
             at,
         };
         let commit = match branch.publish(&head, vec![draft]).await? {

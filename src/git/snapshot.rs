@@ -315,7 +315,7 @@ impl Patch<'_> {
     fn file(&mut self, id: ObjectId, path: &str) -> Result<(), RepositoryError> {
         match (self.content(id)?, RepoPath::new(path)) {
             (Ok(content), Some(path)) => {
-                let blob = BlobId(id.to_string());
+                let blob = BlobId(id.to_string().into());
                 self.files.insert(path, (blob, content));
             }
             (Err(why), _) => drop(self.skipped.insert(path.into(), why)),

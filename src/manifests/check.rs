@@ -10,18 +10,14 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::domain::{
-    CANARY_ANNOTATION, CANARY_SUBSET, RepoPath, SEQUENCE_ANNOTATION, STABLE_SUBSET, Weight, files,
+    CANARY_ANNOTATION, CANARY_SUBSET, Contents, SEQUENCE_ANNOTATION, STABLE_SUBSET, Weight, files,
 };
 use crate::progression::{Phase, Rollout, State};
 use crate::spec::{Protocol, UserSource, ValidatedCanary, Workload};
 use crate::yaml::memory;
 
 /// What is wrong with the rendered `files` of `canary` in `state`; empty when all is well.
-pub fn violations(
-    canary: &ValidatedCanary,
-    state: &State,
-    files: &BTreeMap<RepoPath, Option<Vec<u8>>>,
-) -> Vec<String> {
+pub fn violations(canary: &ValidatedCanary, state: &State, files: &Contents) -> Vec<String> {
     let found = found_by(canary, state, files, remembered);
     if found.is_empty() {
         return found;
@@ -53,7 +49,7 @@ impl Deref for Document {
 fn found_by(
     canary: &ValidatedCanary,
     state: &State,
-    files: &BTreeMap<RepoPath, Option<Vec<u8>>>,
+    files: &Contents,
     reader: Reader,
 ) -> Vec<String> {
     let mut found = Vec::new();
@@ -97,7 +93,7 @@ fn found_by(
 /// The document in a file; `None` when the file must not exist.
 fn read(
     canary: &ValidatedCanary,
-    files: &BTreeMap<RepoPath, Option<Vec<u8>>>,
+    files: &Contents,
     name: &str,
     reader: Reader,
 ) -> Result<Option<Document>, String> {

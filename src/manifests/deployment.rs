@@ -28,6 +28,32 @@ const NOT_COPIED: &[&str] = &[
     MANAGED_BY.0,
 ];
 
+/// Whether both states render to the same object, or both to none, as far as the subsets are the same.
+pub(super) fn is_same(canary: &ValidatedCanary, one: &State, other: &State) -> bool {
+    let Workload::Managed(managed) = &canary.workload else {
+        return true;
+    };
+    match (one.rollout(), other.rollout()) {
+        (None, None) => true,
+        (Some(first), Some(second)) => {
+            first.candidate.content == second.candidate.content
+                && pods(canary, managed, one, first) == pods(canary, managed, other, second)
+        }
+        (None, Some(_)) | (Some(_), None) => false,
+    }
+}
+
+/// How many pods the candidate has.
+fn pods(
+    canary: &ValidatedCanary,
+    managed: &ManagedWorkload,
+    state: &State,
+    rollout: &Rollout,
+) -> u64 {
+    let is_draining = matches!(state.phase, Phase::Draining(..));
+    replicas(managed, &canary.ladder, rollout, is_draining)
+}
+
 /// The object, while a rollout runs or drains and the two versions can be told apart.
 pub(super) fn render(canary: &ValidatedCanary, state: &State, subsets: &Subsets) -> Option<Value> {
     let (Workload::Managed(managed), Some(_), Some(rollout)) =
@@ -41,12 +67,7 @@ pub(super) fn render(canary: &ValidatedCanary, state: &State, subsets: &Subsets)
     spec.remove("paused");
     spec.insert(
         "replicas".to_owned(),
-        json!(replicas(
-            managed,
-            &canary.ladder,
-            rollout,
-            matches!(state.phase, Phase::Draining(..))
-        )),
+        json!(pods(canary, managed, state, rollout)),
     );
     let stable = (spec.remove("selector"), spec.remove("template"));
     let (selector, template) = (

@@ -7,7 +7,9 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::fixtures::{Case, affinity, matrix, progressing, rich_http, rollout, state};
-use super::{differs_only_in_weights, render, routed_weight, unmatched_users, violations};
+use super::{
+    differs_only_in_weights, render, render_after, routed_weight, unmatched_users, violations,
+};
 use crate::domain::{Manifest, Revision, Weight, files};
 use crate::progression::{DrainCause, Phase, State};
 use crate::spec::fixtures::{bring_your_own, managed, weight};
@@ -18,7 +20,7 @@ use crate::yaml::emit;
 
 fn object(name: &str, canary: &ValidatedCanary, state: &State) -> Value {
     let path = canary.home.folder.join(name).unwrap();
-    let rendered = render(canary, state).files.remove(&path).flatten();
+    let rendered = render(canary, state).files[&path].clone();
     serde_yaml::from_slice(&rendered.unwrap()).unwrap()
 }
 
@@ -34,6 +36,26 @@ fn every_shape_passes_the_checker() {
         let found = violations(&canary, &state, &rendered.files);
         assert_eq!(found, Vec::<String>::new(), "{name}");
         assert_eq!(rendered, render(&canary, &state), "{name}");
+    }
+}
+
+#[test]
+fn what_is_known_of_another_state_changes_nothing() {
+    let cases = matrix();
+    for (index, Case { name, canary, .. }) in cases.iter().enumerate() {
+        let near = cases.iter().skip(index.saturating_sub(5)).take(11);
+        let mut states: Vec<State> = near.map(|case| case.state.clone()).collect();
+        let mut heavier = cases[index].state.clone();
+        if let Phase::Progressing(rollout) | Phase::Draining(rollout, _) = &mut heavier.phase {
+            rollout.weight = weight(70);
+        }
+        states.push(heavier);
+        let before = &cases[index].state;
+        let known = render(canary, before).files;
+        for state in &states {
+            let after = render_after(canary, state, Some((before, &*known)));
+            assert_eq!(after, render(canary, state), "{name}: {state:?}");
+        }
     }
 }
 
@@ -70,9 +92,8 @@ fn damaged(file: &str, damage: impl Fn(&mut Value)) -> String {
     damage(&mut value);
     assert_ne!(value, before, "the damage does nothing");
     let path = canary.home.folder.join(file).unwrap();
-    rendered
-        .files
-        .insert(path, Some(emit::to_bytes("", &value)));
+    let content = emit::to_bytes("", &value).into();
+    Arc::make_mut(&mut rendered.files).insert(path, Some(content));
     violations(&canary, &state, &rendered.files).join("; ")
 }
 
@@ -190,7 +211,7 @@ fn the_checker_sees_missing_and_left_over_files() {
         found.contains(&"the candidate's Deployment is missing".to_owned()),
         "{found:?}"
     );
-    let mut files = render(&canary, &running).files;
+    let mut files = Arc::unwrap_or_clone(render(&canary, &running).files);
     files.retain(|path, _| path.file_name() != files::VIRTUAL_SERVICE);
     assert!(!violations(&canary, &running, &files).is_empty());
 }

@@ -1,12 +1,13 @@
 //! The files of a canary's folder: which exist, what they are called, what every object carries.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
 use super::subsets::Subsets;
 use super::{Manifests, Rendered, deployment, destination_rule, virtual_service};
-use crate::domain::{CANARY_ANNOTATION, files};
+use crate::domain::{CANARY_ANNOTATION, Contents, files};
 use crate::progression::State;
 use crate::spec::ValidatedCanary;
 use crate::yaml::emit;
@@ -21,36 +22,52 @@ pub(super) const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "se
 /// Objects are named after the canary and live in its namespace. `deployment.yaml` exists in managed mode while a
 /// rollout runs or drains; `None` means that a file must not exist.
 pub fn render(canary: &ValidatedCanary, state: &State) -> Manifests<Rendered> {
+    render_after(canary, state, None)
+}
+
+/// The same, where it is known what `canary` rendered to in another state: a step that moves the weight alone writes one
+/// file, and the others are as they were.
+pub fn render_after(
+    canary: &ValidatedCanary,
+    state: &State,
+    last: Option<(&State, &Contents)>,
+) -> Manifests<Rendered> {
     let subsets = Subsets::of(canary, state);
-    let deployment = deployment::render(canary, state, &subsets);
-    let mut resources = vec![files::DESTINATION_RULE, files::VIRTUAL_SERVICE];
-    if deployment.is_some() {
-        resources.insert(0, files::DEPLOYMENT);
-    }
+    let last = last.filter(|(before, _)| Subsets::of(canary, before) == subsets);
+    let known = |name: &str, same: &dyn Fn(&State) -> bool| -> Option<Option<Arc<[u8]>>> {
+        let (_, files) = last.filter(|(before, _)| same(before))?;
+        let path = canary.home.folder.join(name)?;
+        Some(files.get(&path).cloned().flatten())
+    };
     let header = header(canary);
-    let object = |value: Value| emit::to_bytes(&header, &value);
+    let object = |value: Value| Arc::from(emit::to_bytes(&header, &value));
+    let same_pods = |before: &State| deployment::is_same(canary, before, state);
+    let deployment = known(files::DEPLOYMENT, &same_pods)
+        .unwrap_or_else(|| deployment::render(canary, state, &subsets).map(object));
+    let has_deployment = deployment.is_some();
+    let rule = known(files::DESTINATION_RULE, &|_| true).flatten();
+    let list = known(files::KUSTOMIZATION, &same_pods).flatten();
     let rendered = [
-        (files::DEPLOYMENT, deployment.map(object)),
+        (files::DEPLOYMENT, deployment),
         (
             files::DESTINATION_RULE,
-            Some(object(destination_rule::render(canary, &subsets))),
+            rule.or_else(|| Some(object(destination_rule::render(canary, &subsets)))),
         ),
         (
             files::KUSTOMIZATION,
-            Some(emit::to_bytes(
-                &format!("{header}{SKIP_FILE}"),
-                &kustomization(&resources),
-            )),
+            list.or_else(|| {
+                let header = format!("{header}{SKIP_FILE}");
+                let content = emit::to_bytes(&header, &kustomization(has_deployment));
+                Some(content.into())
+            }),
         ),
         (
             files::VIRTUAL_SERVICE,
             Some(object(virtual_service::render(canary, state, &subsets))),
         ),
     ];
-    let files: BTreeMap<_, _> = rendered
-        .into_iter()
-        .filter_map(|(name, content)| Some((canary.home.folder.join(name)?, content)))
-        .collect();
+    let in_folder = |(name, content)| Some((canary.home.folder.join(name)?, content));
+    let files: Contents = rendered.into_iter().filter_map(in_folder).collect();
     Manifests::rendered(canary.id.clone(), files)
 }
 
@@ -114,7 +131,11 @@ pub(super) fn object_of(
     ]))
 }
 
-fn kustomization(resources: &[&str]) -> Value {
+fn kustomization(has_deployment: bool) -> Value {
+    let mut resources = vec![files::DESTINATION_RULE, files::VIRTUAL_SERVICE];
+    if has_deployment {
+        resources.insert(0, files::DEPLOYMENT);
+    }
     json!({
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",

@@ -20,7 +20,7 @@ fn file(name: &str, canary: &ValidatedCanary, state: &State) -> String {
     match &rendered.files[&path] {
         None => "absent".to_owned(),
         Some(bytes) => {
-            let text = String::from_utf8(bytes.clone()).unwrap();
+            let text = std::str::from_utf8(bytes).unwrap();
             let body = text.split_inclusive('\n').skip(2);
             body.collect()
         }
@@ -41,8 +41,8 @@ fn headers_say_where_to_edit() {
     state.sequence = 1;
     let rendered = render(&canary, &state);
     let mut headers: Vec<String> = Vec::new();
-    for content in rendered.files.into_values().flatten() {
-        let text = String::from_utf8(content).unwrap();
+    for content in rendered.files.values().flatten() {
+        let text = std::str::from_utf8(content).unwrap();
         let header = text.lines().take_while(|line| line.starts_with('#'));
         headers.push(header.collect::<Vec<_>>().join("\n"));
     }
@@ -582,8 +582,8 @@ fn a_header_ends_where_its_line_ends() {
     let mut canary = managed();
     canary.home.file = RepoPath::new("apps/a\u{2028}kind: b.yaml").unwrap();
     let rendered = render(&canary, &idle(&canary));
-    for content in rendered.files.into_values().flatten() {
-        let parsed = crate::yaml::node::parse(&content);
+    for content in rendered.files.values().flatten() {
+        let parsed = crate::yaml::node::parse(content);
         assert!(parsed.errors.is_empty(), "{:?}", parsed.errors);
     }
 }

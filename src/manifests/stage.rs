@@ -1,16 +1,16 @@
 //! How far manifests have come: rendered, committed, applied.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use crate::domain::{CanaryId, CommitId, RepoPath};
+use crate::domain::{CanaryId, CommitId, Contents};
 
 /// The generated files of one canary, at one stage of their way to the cluster.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Manifests<Stage> {
     /// The canary.
     pub canary: CanaryId,
-    /// Content by path; `None` for a file that must not exist.
-    pub files: BTreeMap<RepoPath, Option<Vec<u8>>>,
+    /// The files, shared with whoever keeps them.
+    pub files: Arc<Contents>,
     stage: Stage,
 }
 
@@ -32,10 +32,10 @@ pub struct Applied {
 
 impl Manifests<Rendered> {
     /// Freshly rendered files.
-    pub fn rendered(canary: CanaryId, files: BTreeMap<RepoPath, Option<Vec<u8>>>) -> Self {
+    pub fn rendered(canary: CanaryId, files: impl Into<Arc<Contents>>) -> Self {
         Self {
             canary,
-            files,
+            files: files.into(),
             stage: Rendered(()),
         }
     }

@@ -9,7 +9,7 @@ use super::authors;
 use super::memory::{ClockCheck, Memory};
 use super::situation::{Rendering, Situation, Sound, Standing, Tree, View, rendered};
 use crate::analysis::{Judgement, Target};
-use crate::domain::{CanaryId, CommitId, RepoPath, Timestamp};
+use crate::domain::{CanaryId, CommitId, Contents, RepoPath, Timestamp};
 use crate::manifests::{self, Committed, Manifests};
 use crate::ports::{Draft, Sighting};
 use crate::progression::{
@@ -38,7 +38,7 @@ pub(super) struct Plan {
     /// What would be committed if it could be pushed.
     pub(super) planned: Vec<Transition>,
     /// The generated files after them.
-    pub(super) files: BTreeMap<RepoPath, Option<Vec<u8>>>,
+    pub(super) files: Arc<Contents>,
     /// Why it does not move (any further).
     pub(super) waiting: WaitingOn,
     pub(super) wake_at: Option<Timestamp>,
@@ -182,10 +182,7 @@ fn observation(
 }
 
 /// What has to change in `present` to get `wanted`.
-fn differing(
-    wanted: &BTreeMap<RepoPath, Option<Vec<u8>>>,
-    present: &BTreeMap<&RepoPath, &[u8]>,
-) -> BTreeMap<RepoPath, Option<Vec<u8>>> {
+fn differing(wanted: &Contents, present: &BTreeMap<&RepoPath, &[u8]>) -> Contents {
     wanted
         .iter()
         .filter(|(path, content)| present.get(*path).copied() != content.as_deref())
@@ -207,7 +204,7 @@ impl Plan {
             state: None,
             head_state: None,
             planned: Vec::new(),
-            files: BTreeMap::new(),
+            files: Arc::default(),
             waiting: WaitingOn::Spec(message),
             wake_at: None,
             judgement: None,
@@ -244,7 +241,7 @@ impl Plan {
             state: None,
             head_state: Some(sound.state.clone()),
             planned: Vec::new(),
-            files: BTreeMap::new(),
+            files: Arc::default(),
             waiting: WaitingOn::Observation,
             wake_at: None,
             // Before the start it is no verdict about a candidate.
@@ -320,9 +317,9 @@ impl Plan {
         let mut present: BTreeMap<&RepoPath, &[u8]> = sound
             .files
             .iter()
-            .map(|(path, content)| (path, &**content))
+            .filter_map(|(path, content)| Some((path, content.as_deref()?)))
             .collect();
-        for (path, content) in &self.files {
+        for (path, content) in &*self.files {
             match content {
                 Some(content) => present.insert(path, content),
                 None => present.remove(path),
@@ -330,8 +327,10 @@ impl Plan {
         }
         let wanted = match transition.kind {
             TransitionKind::Remove => present.keys().map(|path| ((*path).clone(), None)).collect(),
-            TransitionKind::Promote => rendered(&promoted(&sound.canary, &transition), &after),
-            _ => rendered(&sound.canary, &after),
+            TransitionKind::Promote => {
+                rendered(&promoted(&sound.canary, &transition), &after, None)
+            }
+            _ => rendered(&sound.canary, &after, self.last_rendered(sound, before)),
         };
         let mut changes = differing(&wanted, &present);
         if transition.kind == TransitionKind::Promote {
@@ -352,15 +351,30 @@ impl Plan {
             at: room.now,
         });
         self.transitions.push(transition);
-        self.files = wanted;
+        self.files = wanted.into();
         Ok(after)
+    }
+
+    /// A state of this spec, and what it rendered to.
+    fn last_rendered<'a>(
+        &'a self,
+        sound: &'a Sound,
+        before: &'a State,
+    ) -> Option<(&'a State, &'a Contents)> {
+        if !self.drafts.is_empty() {
+            Some((before, &*self.files))
+        } else if sound.stale.is_empty() {
+            Some((&sound.state, &*sound.files))
+        } else {
+            None
+        }
     }
 
     /// What the cluster should be made to show now, if anything is to be done.
     pub(super) fn to_apply(&self, view: &View, drifted: bool) -> Option<Manifests<Committed>> {
         match self.commits.last() {
             Some(commit) => Some(
-                Manifests::rendered(self.id.clone(), self.files.clone())
+                Manifests::rendered(self.id.clone(), Arc::clone(&self.files))
                     .committed_at(commit.clone()),
             ),
             None if drifted => view.wanted(&self.id).cloned(),
@@ -399,7 +413,7 @@ fn promotion_changes(
     sound: &Sound,
     transition: &Transition,
     tree: &Tree,
-) -> Result<BTreeMap<RepoPath, Option<Vec<u8>>>, WaitingOn> {
+) -> Result<Contents, WaitingOn> {
     let Some(candidate) = &transition.candidate else {
         return Err(WaitingOn::Invariant(
             "a promotion without a candidate".to_owned(),
@@ -409,7 +423,7 @@ fn promotion_changes(
         .map_err(|diagnostic| WaitingOn::Spec(diagnostic.to_string()))?;
     Ok(edits
         .into_iter()
-        .map(|(path, content)| (path, Some(content)))
+        .map(|(path, content)| (path, Some(content.into())))
         .collect())
 }
 
@@ -420,7 +434,7 @@ fn check(
     after: &State,
     transition: &Transition,
     seen: &Observation,
-    (wanted, now): (&BTreeMap<RepoPath, Option<Vec<u8>>>, Timestamp),
+    (wanted, now): (&Contents, Timestamp),
 ) -> Result<(), WaitingOn> {
     let ours = match &seen.intervention {
         Some(Intervention::StateEdited { ours, .. }) => ours.as_ref(),
@@ -563,7 +577,7 @@ impl Batch {
                 }
             }
             if let Some(commit) = plan.commits.last() {
-                let manifests = Manifests::rendered(id.clone(), plan.files.clone())
+                let manifests = Manifests::rendered(id.clone(), Arc::clone(&plan.files))
                     .committed_at(commit.clone());
                 memory.ahead.insert(id.clone(), manifests);
             }
@@ -571,7 +585,7 @@ impl Batch {
                 let rendering = Rendering {
                     canary: Arc::clone(canary),
                     state: state.clone(),
-                    files: plan.files.clone(),
+                    files: Arc::clone(&plan.files),
                 };
                 memory.renderings.insert(id.clone(), rendering);
             }

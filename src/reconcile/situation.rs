@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::domain::{BlobId, CanaryId, CommitId, Person, RepoPath, Timestamp, files};
+use crate::domain::{BlobId, CanaryId, CommitId, Contents, Person, RepoPath, Timestamp, files};
 use crate::lease::Share;
 use crate::manifests::{self, Committed, Manifests};
 use crate::ports::{self, ForeignCommit, Lineage, Receivers, Snapshot, Wanted, Watch};
@@ -13,9 +13,6 @@ use crate::spec::{Catalog, Diagnostic, Orphan, ParseCache, Severity, ValidatedCa
 
 /// The files of a tree with their content ids.
 pub(super) type Tree = ports::Files;
-
-/// Generated files by path.
-pub(super) type Files = BTreeMap<RepoPath, Arc<[u8]>>;
 
 /// A branch at one commit. A function of that commit alone, so that it is read once for as long as HEAD stays there.
 #[derive(Debug)]
@@ -63,8 +60,8 @@ pub(super) struct Sound {
     pub(super) intervention: Option<Intervention>,
     /// How many commits of people on the folder there are since ours: with several, the newest need not be the one.
     pub(super) rivals: usize,
-    /// The generated files at HEAD.
-    pub(super) files: Files,
+    /// The generated files at HEAD; those that are not there have no entry.
+    pub(super) files: Arc<Contents>,
     /// Those of them that differ from what spec and state render to.
     pub(super) stale: Vec<RepoPath>,
     pub(super) origin: Origin,
@@ -162,12 +159,8 @@ impl Situation {
         if sound.files.is_empty() {
             return None;
         }
-        let wanted = sound
-            .files
-            .iter()
-            .map(|(path, content)| (path.clone(), Some(content.to_vec())))
-            .collect();
-        Some(Manifests::rendered(self.id.clone(), wanted).committed_at(head.clone()))
+        let wanted = Manifests::rendered(self.id.clone(), Arc::clone(&sound.files));
+        Some(wanted.committed_at(head.clone()))
     }
 }
 
@@ -389,12 +382,12 @@ impl Draft<'_> {
             folder: self.lineage.folder.first().map(|commit| commit.id.clone()),
             input: self.lineage.input.as_ref().map(|commit| commit.id.clone()),
         };
-        let mut files = Files::new();
+        let mut files = Contents::new();
         for path in paths {
             let file = self.tree.get(&path);
             origin.blobs.push(file.map(|(blob, _)| blob.clone()));
             if let Some((_, content)) = file {
-                files.insert(path, Arc::clone(content));
+                files.insert(path, Some(Arc::clone(content)));
             }
         }
         match before {
@@ -409,7 +402,7 @@ impl Draft<'_> {
         }
     }
 
-    fn read(self, files: Files, origin: Origin, rendering: Option<&Rendering>) -> Standing {
+    fn read(self, files: Contents, origin: Origin, rendering: Option<&Rendering>) -> Standing {
         let lineage = self.lineage;
         let by = lineage
             .folder
@@ -422,19 +415,27 @@ impl Draft<'_> {
             let own = |(path, _): &(&RepoPath, _)| names.contains(&path.file_name());
             let copies = ours.files.iter().filter(own);
             copies
-                .map(|(path, file)| (path.clone(), Arc::clone(file)))
+                .map(|(path, file)| (path.clone(), Some(Arc::clone(file))))
                 .collect()
         });
-        let ours = ours.filter(|files: &Files| !files.is_empty());
-        let (state, intervention) = match read_state(self.canary, &files, ours.as_ref(), &by) {
-            Ok(read) => read,
-            Err(diagnostics) => return Standing::Broken(diagnostics),
-        };
-        let stale = match rendering {
-            Some(known) if known.state == state && is_same(&known.canary, self.canary) => {
-                stale(&known.files, &files)
+        let ours = ours.filter(|files: &Contents| !files.is_empty());
+        let rendering = rendering.filter(|known| is_same(&known.canary, self.canary));
+        let untouched = rendering.filter(|known| {
+            ours.as_ref() == Some(&files) && stale(&known.files, &files).is_empty()
+        });
+        let (state, intervention, stale) = if let Some(written) = untouched {
+            (written.state.clone(), None, Vec::new())
+        } else {
+            match read_state(self.canary, &files, ours.as_ref(), &by) {
+                Ok((state, intervention)) => {
+                    let wanted = match rendering.filter(|known| known.state == state) {
+                        Some(known) => Arc::clone(&known.files),
+                        None => rendered(self.canary, &state, None).into(),
+                    };
+                    (state, intervention, stale(&wanted, &files))
+                }
+                Err(diagnostics) => return Standing::Broken(diagnostics),
             }
-            _ => stale(&rendered(self.canary, &state), &files),
         };
         // An edit that gave exactly what is rendered from now on changes nothing, and must not stop the judging.
         let intervention = intervention.filter(|what| {
@@ -446,7 +447,7 @@ impl Draft<'_> {
             state,
             intervention,
             rivals: lineage.folder.len(),
-            files,
+            files: files.into(),
             stale,
             origin,
         }))
@@ -463,28 +464,31 @@ fn is_same(one: &Arc<ValidatedCanary>, other: &Arc<ValidatedCanary>) -> bool {
 pub(super) struct Rendering {
     pub(super) canary: Arc<ValidatedCanary>,
     pub(super) state: State,
-    pub(super) files: BTreeMap<RepoPath, Option<Vec<u8>>>,
+    pub(super) files: Arc<Contents>,
 }
 
 /// Everything that Serin owns of a canary, from spec and state alone.
+/// What the same spec rendered to in another state saves work.
 pub(super) fn rendered(
     canary: &ValidatedCanary,
     state: &State,
-) -> BTreeMap<RepoPath, Option<Vec<u8>>> {
-    let mut files = manifests::render(canary, state).files;
+    last: Option<(&State, &Contents)>,
+) -> Contents {
+    let rendered = manifests::render_after(canary, state, last);
+    let mut files = Arc::unwrap_or_clone(rendered.files);
     if let Some(path) = canary.home.folder.join(files::ROLLOUT) {
         let steps = u16::try_from(canary.ladder.len()).unwrap_or(u16::MAX);
         let content = state_file::write(&canary.id, state, steps, &canary.home.file);
-        files.insert(path, Some(content));
+        files.insert(path, Some(content.into()));
     }
     files
 }
 
 /// The paths at which `present` is not what is wanted.
-fn stale(wanted: &BTreeMap<RepoPath, Option<Vec<u8>>>, present: &Files) -> Vec<RepoPath> {
+fn stale(wanted: &Contents, present: &Contents) -> Vec<RepoPath> {
     wanted
         .iter()
-        .filter(|(path, content)| present.get(*path).map(AsRef::as_ref) != content.as_deref())
+        .filter(|(path, content)| present.get(*path).unwrap_or(&None) != *content)
         .map(|(path, _)| path.clone())
         .collect()
 }
@@ -492,16 +496,16 @@ fn stale(wanted: &BTreeMap<RepoPath, Option<Vec<u8>>>, present: &Files) -> Vec<R
 /// The state that HEAD says, and what people did to it.
 fn read_state(
     canary: &ValidatedCanary,
-    head: &Files,
-    ours: Option<&Files>,
+    head: &Contents,
+    ours: Option<&Contents>,
     by: &Attribution,
 ) -> Result<(State, Option<Intervention>), Vec<Diagnostic>> {
     let path = canary.home.folder.join(files::ROLLOUT);
     let read = |bytes: Option<&[u8]>| Some(state_file::read(path.as_ref()?, bytes?, &canary.id));
-    let bytes = |path: &Option<RepoPath>| head.get(path.as_ref()?).map(AsRef::as_ref);
-    match read(bytes(&path)) {
+    let bytes = |files: &'_ Contents| files.get(path.as_ref()?).cloned().flatten();
+    match read(bytes(head).as_deref()) {
         Some(Ok(file)) => {
-            let untouched = !file.granted_by_hand && ours.is_some_and(|ours| same(ours, head));
+            let untouched = !file.granted_by_hand && ours == Some(head);
             let intervention = if untouched {
                 None
             } else {
@@ -516,8 +520,7 @@ fn read_state(
             Ok((State::initial(canary.stable.clone()), None))
         }
         None => {
-            let written = ours.and_then(|ours| ours.get(path.as_ref()?));
-            Ok(match read(written.map(AsRef::as_ref)) {
+            Ok(match read(ours.and_then(bytes).as_deref()) {
                 None | Some(Err(_)) => (State::initial(canary.stable.clone()), None),
                 // Somebody deleted the state: the rollout is over, and does not start again by itself.
                 Some(Ok(written)) => {
@@ -533,21 +536,12 @@ fn read_state(
     }
 }
 
-/// Whether nobody touched what we wrote.
 /// For whoever looks at what people changed, which is rare.
-fn copied(files: &Files) -> BTreeMap<RepoPath, Vec<u8>> {
+fn copied(files: &Contents) -> BTreeMap<RepoPath, Vec<u8>> {
     let files = files.iter();
     files
-        .map(|(path, file)| (path.clone(), file.to_vec()))
+        .filter_map(|(path, file)| Some((path.clone(), file.as_ref()?.to_vec())))
         .collect()
-}
-
-fn same(ours: &Files, head: &Files) -> bool {
-    ours.len() == head.len()
-        && ours
-            .iter()
-            .zip(head)
-            .all(|((path, one), (other_path, other))| path == other_path && **one == **other)
 }
 
 pub(super) fn attribution(commit: &ForeignCommit) -> Attribution {

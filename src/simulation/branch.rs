@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::coverage::Coverage;
 use super::lifeline::{CrashPoint, Life};
-use crate::domain::{BlobId, CanaryId, CommitId, Person, RepoPath, Timestamp};
+use crate::domain::{BlobId, CanaryId, CommitId, Contents, Person, RepoPath, Timestamp};
 use crate::ports::{
     Draft, Fit, ForeignCommit, Head, History, Lineage, OurCommit, Published, Question, Repository,
     RepositoryError, Snapshot, Touch, Watch,
@@ -48,7 +48,7 @@ pub struct Change {
     /// The message.
     pub message: String,
     /// New content by path; `None` deletes.
-    pub files: BTreeMap<RepoPath, Option<Vec<u8>>>,
+    pub files: Contents,
     /// Without a signature.
     pub unsigned: bool,
 }
@@ -164,7 +164,7 @@ impl Remote {
             .map(|path| {
                 (
                     path.clone(),
-                    before.get(path).map(|file| file.content.to_vec()),
+                    before.get(path).map(|file| Arc::clone(&file.content)),
                 )
             })
             .collect();
@@ -193,8 +193,9 @@ impl Remote {
         let now = self.tree();
         let within = |path: &&RepoPath| path.is_within(folder);
         let paths = now.keys().chain(ours.tree.keys()).filter(within);
-        let content = |tree: &Tree, path| tree.get(path).map(|file: &File| file.content.to_vec());
-        let files: BTreeMap<RepoPath, Option<Vec<u8>>> = paths
+        let content =
+            |tree: &Tree, path| tree.get(path).map(|file: &File| Arc::clone(&file.content));
+        let files: Contents = paths
             .filter(|path| content(&now, path) != content(&ours.tree, path))
             .map(|path| (path.clone(), content(&ours.tree, path)))
             .collect();
@@ -218,7 +219,7 @@ impl Remote {
         author: Person,
         at: Timestamp,
         message: String,
-        files: BTreeMap<RepoPath, Option<Vec<u8>>>,
+        files: Contents,
         ours: bool,
     ) -> CommitId {
         let mut tree: BTreeMap<RepoPath, File> = (*self.tree()).clone();
@@ -296,10 +297,10 @@ fn hex(bytes: &[u8]) -> String {
     halves.filter_map(digit).collect()
 }
 
-fn file(content: Vec<u8>) -> File {
+fn file(content: Arc<[u8]>) -> File {
     File {
-        blob: BlobId(hex(&content)),
-        content: content.into(),
+        blob: BlobId(hex(&content).into()),
+        content,
     }
 }
 

@@ -2,10 +2,13 @@
 //! refuse an apply which was compared with an older version of them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::lifeline::CrashPoint;
 use super::mesh::Mesh;
-use crate::domain::{CanaryId, CommitId, RepoPath, SEQUENCE_ANNOTATION, Timestamp, files};
+use crate::domain::{
+    CanaryId, CommitId, Contents, RepoPath, SEQUENCE_ANNOTATION, Timestamp, files,
+};
 use crate::manifests::{Applied, Committed, Manifests};
 use crate::ports::{ApplyError, Cluster, Sighting, Tree, Wanted};
 use crate::progression::Readiness;
@@ -32,7 +35,7 @@ const LAG: i64 = 30;
 #[derive(Debug, Clone)]
 pub struct Held {
     /// Content by path.
-    pub files: BTreeMap<RepoPath, Vec<u8>>,
+    pub files: BTreeMap<RepoPath, Arc<[u8]>>,
     /// The commit that they were applied from.
     pub commit: CommitId,
     /// Since when.
@@ -46,7 +49,7 @@ pub struct Held {
 impl Held {
     /// The canary's step number on the objects.
     fn sequence(&self) -> u64 {
-        sequence(self.files.values().map(Vec::as_slice))
+        sequence(self.files.values().map(AsRef::as_ref))
     }
 }
 
@@ -163,7 +166,7 @@ fn sight(world: &super::mesh::World, manifests: &Manifests<Committed>) -> Sighti
     let same = held.is_some_and(|held| holds(held, manifests));
     let number = || {
         let objects = objects(&manifests.files);
-        sequence(objects.map(|(_, content)| content))
+        sequence(objects.map(|(_, content)| &**content))
     };
     let lag = chrono::Duration::seconds(LAG);
     let shown = |held: &super::cluster::Held| {
@@ -204,16 +207,14 @@ fn holds(held: &Held, manifests: &Manifests<Committed>) -> bool {
 }
 
 /// What is meant for a cluster: the state file stays in Git, it is no object.
-fn objects(
-    files: &BTreeMap<RepoPath, Option<Vec<u8>>>,
-) -> impl Iterator<Item = (&RepoPath, &[u8])> {
+fn objects(files: &Contents) -> impl Iterator<Item = (&RepoPath, &Arc<[u8]>)> {
     let present = files
         .iter()
         .filter(|(path, _)| path.file_name() != files::ROLLOUT);
-    present.filter_map(|(path, content)| Some((path, content.as_deref()?)))
+    present.filter_map(|(path, content)| Some((path, content.as_ref()?)))
 }
 
-fn existing(files: &BTreeMap<RepoPath, Option<Vec<u8>>>) -> BTreeMap<RepoPath, Vec<u8>> {
-    let owned = |(path, content): (&RepoPath, &[u8])| (path.clone(), content.to_vec());
-    objects(files).map(owned).collect()
+fn existing(files: &Contents) -> BTreeMap<RepoPath, Arc<[u8]>> {
+    let shared = |(path, content): (&RepoPath, &Arc<[u8]>)| (path.clone(), Arc::clone(content));
+    objects(files).map(shared).collect()
 }

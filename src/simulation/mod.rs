@@ -322,7 +322,7 @@ impl Simulation {
             let same = commit.is_some_and(|commit| {
                 let mut files = held.files.iter();
                 files.all(|(path, content)| {
-                    commit.tree.get(path).map(|file| &*file.content) == Some(content.as_slice())
+                    commit.tree.get(path).map(|file| &file.content) == Some(content)
                 })
             });
             if !same {
@@ -550,7 +550,7 @@ impl Simulation {
                 if text.contains(from) {
                     self.seen.note("cluster: edited by hand");
                 }
-                *content = text.replace(from, to).into_bytes();
+                *content = text.replace(from, to).into_bytes().into();
                 held.version = change;
             }
         }

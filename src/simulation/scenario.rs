@@ -1,6 +1,7 @@
 //! The scenario format: a tree, a behaviour per version, and events in time. Prose stands in comments.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -9,7 +10,7 @@ use super::cluster::ClusterMood;
 use super::lifeline::CrashPoint;
 use super::mesh::{Behaviour, Service, Workloads, World};
 use super::metrics::PrometheusMood;
-use crate::domain::{CanaryId, Person, RepoPath, Timestamp, files};
+use crate::domain::{CanaryId, Contents, Person, RepoPath, Timestamp, files};
 use crate::spec::duration;
 
 /// The application and canary that a scenario starts from unless it brings files of its own.
@@ -504,24 +505,21 @@ impl EventSpec {
 impl PersonsChange {
     /// The change on this tree; `None` when it changes nothing.
     pub(super) fn resolve(&self, tree: &Tree) -> Option<Change> {
-        let mut files: BTreeMap<RepoPath, Option<Vec<u8>>> = BTreeMap::new();
+        let mut files: Contents = BTreeMap::new();
         for (path, text) in &self.write {
-            files.insert(
-                RepoPath::new(path.as_str())?,
-                Some(text.clone().into_bytes()),
-            );
+            files.insert(RepoPath::new(path.as_str())?, Some(text.as_bytes().into()));
         }
         for replace in &self.replace {
             let path = RepoPath::new(replace.file.as_str())?;
             let present = match files.get(&path) {
                 Some(content) => content.clone()?,
-                None => tree.get(&path)?.content.to_vec(),
+                None => Arc::clone(&tree.get(&path)?.content),
             };
-            let text = String::from_utf8(present).ok()?;
+            let text = std::str::from_utf8(&present).ok()?;
             if text.contains(&replace.from) {
                 files.insert(
                     path,
-                    Some(text.replace(&replace.from, &replace.to).into_bytes()),
+                    Some(text.replace(&replace.from, &replace.to).into_bytes().into()),
                 );
             }
         }
@@ -533,7 +531,7 @@ impl PersonsChange {
                 .map(|path| (path.clone(), None));
             files.extend(gone);
         }
-        files.retain(|path, content| tree.get(path).map(|file| file.content.to_vec()) != *content);
+        files.retain(|path, content| tree.get(path).map(|file| &file.content) != content.as_ref());
         if files.is_empty() {
             return None;
         }

@@ -359,7 +359,7 @@ mod tests {
 
     fn tree(files: &[(&str, &str)]) -> Arc<Files> {
         let files = files.iter().map(|(at, content)| {
-            let blob = BlobId((*content).to_owned());
+            let blob = BlobId((*content).into());
             (path(at), (blob, Arc::from(content.as_bytes())))
         });
         Arc::new(files.collect())
@@ -456,7 +456,7 @@ mod tests {
                 let at = path(PATHS[at]);
                 match content {
                     Some(content) => {
-                        let blob = BlobId(content.to_string());
+                        let blob = BlobId(content.to_string().into());
                         files.insert(at, (blob, Arc::from(CONTENTS[content].as_bytes())));
                     }
                     None => drop(files.remove(&at)),

@@ -136,7 +136,7 @@ impl Promotion {
     fn draft(&self) -> Draft {
         let changes = self.edits.iter().map(|(path, content)| {
             let path = RepoPath::new(format!("{}{path}", self.folder)).unwrap();
-            (path, Some(content.clone()))
+            (path, Some(content.as_slice().into()))
         });
         Draft {
             canary: CanaryId::new("test", "podinfo"),

@@ -1,12 +1,11 @@
 //! Every file in `scenarios/` runs and gives its golden trace; random schedules give no violation.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serin::clock::ManualClock;
-use serin::domain::RepoPath;
+use serin::domain::{Contents, RepoPath};
 use serin::reconcile::{Engine, Settings};
 use serin::record::message::Style;
 use serin::simulation::{self, Branch, Change, Life, Mesh, Remote, Scenario, World};
@@ -94,7 +93,7 @@ fn a_bad_scenario_is_refused_with_its_event() {
 async fn only_a_changed_file_is_parsed_again() {
     let mut remote = Remote::default();
     let write =
-        |path: String, text: String| (RepoPath::new(path).unwrap(), Some(text.into_bytes()));
+        |path: String, text: String| (RepoPath::new(path).unwrap(), Some(text.into_bytes().into()));
     let person = simulation::identity;
     let change = |files| Change {
         author: person(),
@@ -105,7 +104,7 @@ async fn only_a_changed_file_is_parsed_again() {
     let start = "2026-01-05T09:00:00Z".parse().unwrap();
     let app = include_str!("../../src/simulation/base/app.yaml");
     let canary = include_str!("../../src/simulation/base/canary.yaml");
-    let mut files = BTreeMap::new();
+    let mut files = Contents::new();
     for index in 0..20 {
         let named = |text: &str| text.replace("name: podinfo", &format!("name: app{index}"));
         let named = |text: &str| {
@@ -144,7 +143,7 @@ async fn only_a_changed_file_is_parsed_again() {
     let path = RepoPath::new("apps/7/app.yaml").unwrap();
     let text = app.replace("replicas: 4", "replicas: 5");
     let text = text.replace("name: podinfo\n", "name: app7\n");
-    let edit = BTreeMap::from([(path, Some(text.into_bytes()))]);
+    let edit = Contents::from([(path, Some(text.into_bytes().into()))]);
     remote.lock().unwrap().commit(change(edit), start);
     engine.pass().await;
     assert_eq!(engine.parsed().parsed(), known + 1, "one file changed");

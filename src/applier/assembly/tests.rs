@@ -105,7 +105,7 @@ impl Trees {
             };
             (
                 RepoPath::new(PATHS[*path]).unwrap(),
-                (BlobId(content.to_string()), held),
+                (BlobId(content.to_string().into()), held),
             )
         };
         let files: Files = Arc::new(step.files.iter().map(file).collect());

@@ -434,7 +434,7 @@ impl<'t, 'f> Job<'t, 'f, '_> {
     ) -> Result<Vec<String>, CannotAdopt> {
         let mut files = self.files.clone();
         let mut write = |path: &RepoPath, bytes: &[u8]| {
-            let blob = BlobId(format!("{path} as it would be"));
+            let blob = BlobId(format!("{path} as it would be").into());
             files.insert(path.clone(), (blob, Arc::from(bytes)));
         };
         write(file, text.as_bytes());

@@ -35,7 +35,7 @@ fn path(text: &str) -> RepoPath {
 fn files(all: &[(&str, &str)]) -> Files {
     all.iter()
         .map(|(name, content)| {
-            let blob = BlobId((*name).to_owned());
+            let blob = BlobId((*name).into());
             (path(name), (blob, Arc::from(content.as_bytes())))
         })
         .collect()

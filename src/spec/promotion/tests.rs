@@ -29,7 +29,7 @@ fn canary(candidate: &str) -> String {
 
 fn tree(files: &[(&str, &str)]) -> Files {
     let entry = |(name, content): &(&str, &str)| {
-        let blob = BlobId(Revision::of(&(*content).into()).to_string());
+        let blob = BlobId(Revision::of(&(*content).into()).as_str().into());
         let path = RepoPath::new(*name).unwrap();
         (path, (blob, Arc::from(content.as_bytes())))
     };
@@ -79,7 +79,7 @@ fn promoted(candidate: &str, files: &[(&str, &str)]) -> String {
         for line in &new[head..new.len() - tail] {
             let _ = writeln!(out, "+{line}");
         }
-        let blob = BlobId("new".to_owned() + path.as_str());
+        let blob = BlobId(("new".to_owned() + path.as_str()).into());
         after.insert(path.clone(), (blob, Arc::from(content.as_slice())));
     }
     // Read anew, stable is what the candidate promised, and nothing is left to roll out.

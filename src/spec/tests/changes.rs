@@ -22,7 +22,7 @@ impl Repository {
     fn write(&mut self, at: &str, content: Option<&str>) {
         match content {
             Some(content) => {
-                let blob = BlobId(content.to_owned());
+                let blob = BlobId(content.into());
                 let file = (blob, Arc::from(content.as_bytes()));
                 self.files.insert(path(at), file);
             }

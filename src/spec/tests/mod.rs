@@ -62,7 +62,7 @@ fn read(files: &[(&str, &str)]) -> Catalog {
     let tree: BTreeMap<_, _> = files
         .iter()
         .map(|(name, content)| {
-            let blob = BlobId(Revision::of(&(*content).into()).to_string());
+            let blob = BlobId(Revision::of(&(*content).into()).as_str().into());
             (path(name), (blob, Arc::from(content.as_bytes())))
         })
         .collect();

@@ -25,8 +25,7 @@ fn path(name: &str) -> RepoPath {
 }
 
 fn tree(canary: &[u8]) -> BTreeMap<RepoPath, (BlobId, Arc<[u8]>)> {
-    let file =
-        |name: &str, content: &[u8]| (path(name), (BlobId(name.to_owned()), Arc::from(content)));
+    let file = |name: &str, content: &[u8]| (path(name), (BlobId(name.into()), Arc::from(content)));
     BTreeMap::from([file("app.yaml", APP), file("canary.yaml", canary)])
 }
 
@@ -87,7 +86,7 @@ fn sound(files: &BTreeMap<RepoPath, (BlobId, Arc<[u8]>)>, canary: &ValidatedCana
     if let Ok(edits) = promotion_edits(files, canary, candidate) {
         let mut after = files.clone();
         for (path, content) in edits {
-            let blob = BlobId(format!("new {path}"));
+            let blob = BlobId(format!("new {path}").into());
             after.insert(path, (blob, Arc::from(content)));
         }
         let again = Catalog::read(&after, &mut ParseCache::default());

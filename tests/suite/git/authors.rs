@@ -141,7 +141,7 @@ async fn commits_of_ours_are_no_answer() {
     let mut promotion = step("app", 1, "step: 1\n");
     promotion
         .changes
-        .insert(path("app.yaml"), Some(b"image: 2\n".to_vec()));
+        .insert(path("app.yaml"), Some(Arc::from(*b"image: 2\n")));
     publish(&mut branch, promotion).await;
     assert_eq!(author(&mut branch, question("image: 2")).await, None);
 }

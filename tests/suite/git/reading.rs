@@ -38,7 +38,7 @@ async fn the_head_is_followed() {
     assert_eq!(names(&branch.snapshot(&first).await.unwrap()), ["a.yaml"]);
     let (blob, content) = &branch.snapshot(&first).await.unwrap().files[&path("a.yaml")];
     assert_eq!(&**content, b"a: 1\n");
-    assert_eq!(blob.0, rig.server(&["rev-parse", "main:a.yaml"]));
+    assert_eq!(*blob.0, *rig.server(&["rev-parse", "main:a.yaml"]));
 }
 
 #[tokio::test]

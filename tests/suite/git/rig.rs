@@ -273,7 +273,7 @@ pub(crate) fn draft(name: &str, second: i64, changes: &[(&str, Option<&str>)]) -
         message: format!("canary(test/{name}): step\n\nBecause.\n\nSerin-Canary: test/{name}\n"),
         changes: changes
             .iter()
-            .map(|(p, content)| (path(p), content.map(|c| c.as_bytes().to_vec())))
+            .map(|(p, content)| (path(p), content.map(|c| c.as_bytes().into())))
             .collect(),
         at: at(second),
     }

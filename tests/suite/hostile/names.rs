@@ -21,10 +21,7 @@ const APP: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespac
 fn catalog(canary: &Value) -> Catalog {
     let file = |name: &str, content: String| {
         let bytes: Arc<[u8]> = Arc::from(content.into_bytes());
-        (
-            RepoPath::new(name).unwrap(),
-            (BlobId(name.to_owned()), bytes),
-        )
+        (RepoPath::new(name).unwrap(), (BlobId(name.into()), bytes))
     };
     let tree = BTreeMap::from([
         file("app.yaml", APP.to_owned()),

@@ -1,12 +1,11 @@
 //! The whole loop beside a real Prometheus: a bad candidate goes back, a healthy one is promoted through an incident that
 //! harms both versions, and the commits say exactly what was sent.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serin::clock::{Clock, SystemClock};
-use serin::domain::{Person, RepoPath};
+use serin::domain::{Contents, Person, RepoPath};
 use serin::prometheus::{Server, Settings};
 use serin::reconcile::{self, Engine};
 use serin::record::message::{self, Style};
@@ -49,7 +48,7 @@ struct Stage {
 impl Stage {
     fn propose(&self, version: &str, says: &str) {
         let path = |text: &str| RepoPath::new(text).unwrap();
-        let files: BTreeMap<RepoPath, Option<Vec<u8>>> = [
+        let files: Contents = [
             (
                 path("apps/podinfo/app.yaml"),
                 include_str!("../../../src/simulation/base/app.yaml").to_owned(),
@@ -59,7 +58,7 @@ impl Stage {
                 CANARY.replace("VERSION", version),
             ),
         ]
-        .map(|(path, text)| (path, Some(text.into_bytes())))
+        .map(|(path, text)| (path, Some(text.into_bytes().into())))
         .into();
         let change = Change {
             author: Person {
