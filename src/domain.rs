@@ -5,6 +5,7 @@
 
 mod manifest;
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -182,6 +183,13 @@ pub struct BlobId(pub Arc<str>);
 /// Cheap to copy: maps with a path for each file of a large tree are.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RepoPath(Arc<str>);
+
+/// Its text orders and equals as the path does, so that maps can be asked for the text of one.
+impl Borrow<str> for RepoPath {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
 
 impl RepoPath {
     /// A path, if it stays inside the tree.

@@ -440,9 +440,8 @@ impl Case<'_> {
         {
             found.push("the candidate's pods are not those of its subset".to_owned());
         }
-        let manifest = managed.manifest.read();
-        let own = at(&manifest, &["metadata", "name"]);
-        if own.is_some() && at(deployment, &["metadata", "name"]) == own {
+        let name = at(deployment, &["metadata", "name"]).and_then(Value::as_str);
+        if name == Some(&managed.deployment) {
             found.push("the candidate's Deployment has stable's name".to_owned());
         }
         if at(deployment, &["spec", "replicas"])

@@ -1,6 +1,7 @@
 //! What HEAD says about each canary: spec, state, files, and what people did since our last commit.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::domain::{BlobId, CanaryId, CommitId, Contents, Person, RepoPath, Timestamp, files};
@@ -70,7 +71,8 @@ pub(super) struct Sound {
 /// Everything besides the spec that a [`Sound`] is made of: equal origins and equal specs give equal situations.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Origin {
-    blobs: Vec<Option<BlobId>>,
+    /// The contents of the folder's files, in the order of [`files::ALL`].
+    blobs: [Option<BlobId>; files::ALL.len()],
     pub(super) ours: Option<CommitId>,
     /// The newest commit of somebody else on the folder.
     pub(super) folder: Option<CommitId>,
@@ -373,21 +375,23 @@ struct Draft<'a> {
 
 impl Draft<'_> {
     fn standing(self, before: Option<&Arc<Sound>>, rendering: Option<&Rendering>) -> Standing {
-        let paths = files::ALL
-            .iter()
-            .filter_map(|name| self.canary.home.folder.join(name));
         let mut origin = Origin {
-            blobs: Vec::new(),
+            blobs: [const { None }; files::ALL.len()],
             ours: self.lineage.ours.as_ref().map(|ours| ours.id.clone()),
             folder: self.lineage.folder.first().map(|commit| commit.id.clone()),
             input: self.lineage.input.as_ref().map(|commit| commit.id.clone()),
         };
         let mut files = Contents::new();
-        for path in paths {
-            let file = self.tree.get(&path);
-            origin.blobs.push(file.map(|(blob, _)| blob.clone()));
-            if let Some((_, content)) = file {
-                files.insert(path, Some(Arc::clone(content)));
+        let inside = format!("{}/", self.canary.home.folder);
+        let behind = (Bound::Included(inside.as_str()), Bound::Unbounded);
+        for (path, (blob, content)) in self.tree.range::<str, _>(behind) {
+            let Some(name) = path.as_str().strip_prefix(&inside) else {
+                break;
+            };
+            let known = files::ALL.iter().zip(&mut origin.blobs);
+            if let Some((_, held)) = { known }.find(|(file, _)| **file == name) {
+                *held = Some(blob.clone());
+                files.insert(path.clone(), Some(Arc::clone(content)));
             }
         }
         match before {

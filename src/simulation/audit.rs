@@ -148,7 +148,7 @@ impl Auditor<'_> {
             }
             let text = |commit: &Commit| {
                 let file = commit.tree.get(path)?;
-                Some(String::from_utf8_lossy(&file.content).into_owned())
+                Some(super::text_of(&file.content).into_owned())
             };
             let before = parent.and_then(text).unwrap_or_default();
             let after = text(commit).unwrap_or_default();
@@ -266,7 +266,7 @@ impl Auditor<'_> {
     /// How the candidate of this commit really does, where its manifest is in the folder.
     fn success(&self, commit: &Commit, folder: &RepoPath) -> Option<f64> {
         let file = commit.tree.get(&folder.join(files::DEPLOYMENT)?)?;
-        let text = String::from_utf8_lossy(&file.content);
+        let text = super::text_of(&file.content);
         Some(self.truth.world.success(&text))
     }
 
@@ -323,7 +323,7 @@ impl Auditor<'_> {
         };
         let wanted = manifests::render(canary, &state.state).files;
         let differs = wanted.iter().find(|(path, content)| {
-            commit.tree.get(path).map(|file| &*file.content) != content.as_deref()
+            commit.tree.get(*path).map(|file| &*file.content) != content.as_deref()
         });
         if let Some((path, _)) = differs {
             self.blame(commit, &format!("{path} is not what its state renders to"));

@@ -210,7 +210,7 @@ fn retries(commit: &Commit, parent: Option<&Commit>) -> bool {
         parent?.tree.get(path).filter(|_| is_state)
     });
     states.any(|file| {
-        let text = String::from_utf8_lossy(&file.content);
+        let text = super::text_of(&file.content);
         let rejected = text.split_once("\nrejected:").map(|(_, behind)| behind);
         rejected.is_some_and(|behind| behind.contains(revision))
     })

@@ -194,7 +194,7 @@ impl World {
                 Some(held) => held.files.get(path)?,
                 None => &tree.get(path)?.content,
             };
-            Some(String::from_utf8_lossy(bytes).into_owned())
+            Some(super::text_of(bytes).into_owned())
         };
         let flows = flows(id, service, &text, |manifest| self.success(manifest));
         self.flows.insert(id.clone(), (key, flows));

@@ -15,6 +15,7 @@ mod scenario;
 mod schedule;
 mod search;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::future::Future as _;
 use std::pin::pin;
@@ -104,18 +105,37 @@ pub struct Outcome {
 
 /// Runs a scenario from its start to its end.
 pub fn run(scenario: &Scenario) -> Outcome {
-    run_sharing(scenario, &ParseCache::shared(KEPT_FILES), true)
+    run_sharing(scenario, &memory(), true)
 }
 
-/// Runs a scenario with a memory of parsed files that outlives it: most files of most schedules are the same.
-///
-/// `renders` says whether the audit renders every commit again, which costs as much as the run.
+/// A memory of parsed files for many runs.
+pub fn memory() -> ParseCache {
+    ParseCache::shared(KEPT_FILES)
+}
+
+/// Of so many runs, the audit of one renders every commit again.
+const RENDERED: u64 = 4;
+
+/// Runs a scenario as one of many, the one with this number. Most of their files are the same: the memory of parsed files
+/// outlives the run. To render every commit again, as the audit of a single run does, is left to the audit of every fourth.
+pub fn run_among(scenario: &Scenario, number: u64, parsed: &ParseCache) -> Outcome {
+    run_sharing(scenario, parsed, number.is_multiple_of(RENDERED))
+}
+
 fn run_sharing(scenario: &Scenario, parsed: &ParseCache, renders: bool) -> Outcome {
     let mut simulation = Simulation::new(scenario, parsed);
     let events = scenario.events();
     let last = events.last().map_or(chrono::Duration::zero(), |e| e.after);
     simulation.run(events, scenario.start + last, scenario);
     simulation.finish(scenario, renders)
+}
+
+/// The text of a file. Nearly all of them are texts: what is wrong in the others is not looked for byte by byte in each.
+fn text_of(content: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(content) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => String::from_utf8_lossy(content),
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -546,7 +566,7 @@ impl Simulation {
         world.changes = change;
         for held in world.objects.values_mut() {
             if let Some(content) = held.files.get_mut(path) {
-                let text = String::from_utf8_lossy(content);
+                let text = text_of(content);
                 if text.contains(from) {
                     self.seen.note("cluster: edited by hand");
                 }

@@ -288,9 +288,7 @@ impl Scenario {
         }
         let unmet = self.expect.iter().filter(|expected| {
             let file = RepoPath::new(expected.file.as_str()).and_then(|path| tree.get(&path));
-            !file.is_some_and(|file| {
-                String::from_utf8_lossy(&file.content).contains(&expected.contains)
-            })
+            !file.is_some_and(|file| super::text_of(&file.content).contains(&expected.contains))
         });
         let words = |e: &Expectation| format!("at the end {} lacks `{}`", e.file, e.contains);
         Some(unmet.map(words).collect())

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Coverage, KEPT_FILES, Outcome, random, run, run_sharing};
+use super::{Coverage, Outcome, memory, random, run, run_among};
 use crate::spec::ParseCache;
 
 /// Schedules that break a rule are kept up to this number; more would tell nothing new.
@@ -16,9 +16,6 @@ const MOST_TRIES: usize = 100;
 
 /// Among this many schedules everything has to happen that can.
 const ENOUGH: u64 = 2_000;
-
-/// One of this many schedules has every commit rendered again by the audit.
-const RENDERED: u64 = 4;
 
 /// What a search found.
 #[derive(Debug, Default)]
@@ -63,7 +60,7 @@ pub fn search(first: u64, count: u64, progress: impl Fn(u64) + Sync) -> Report {
     std::thread::scope(|scope| {
         for _ in 0..cores {
             scope.spawn(|| {
-                let parsed = ParseCache::shared(KEPT_FILES);
+                let parsed = memory();
                 let mut seen = Coverage::default();
                 loop {
                     let index = next.fetch_add(1, Ordering::Relaxed);
@@ -102,7 +99,7 @@ pub fn search(first: u64, count: u64, progress: impl Fn(u64) + Sync) -> Report {
 fn violations(seed: u64, parsed: &ParseCache, seen: &mut Coverage) -> Vec<String> {
     match random(seed) {
         Ok(scenario) => {
-            let outcome = run_sharing(&scenario, parsed, seed.is_multiple_of(RENDERED));
+            let outcome = run_among(&scenario, seed, parsed);
             seen.add(&outcome.coverage);
             outcome.violations
         }

@@ -116,19 +116,64 @@ fn spaces(count: usize, text: &mut String) {
     }
 }
 
+/// What a byte can be in a text that is written as it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Class {
+    /// Part of a word.
+    Word,
+    /// Between two words it separates nothing.
+    Mark,
+    /// In a sentence.
+    Other,
+    /// In nothing.
+    Never,
+}
+
+/// By byte: a look is quicker than a question, and most of what is written is looked at.
+const CLASSES: [Class; 256] = {
+    let mut classes = [Class::Never; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        #[expect(clippy::cast_possible_truncation, reason = "below 256")]
+        let it = byte as u8;
+        classes[byte] = match it {
+            b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'.' | b'-' | b'/' | b'_' => Class::Word,
+            b':' | b'=' => Class::Mark,
+            b' '..=b'~' => Class::Other,
+            _ => Class::Never,
+        };
+        byte += 1;
+    }
+    classes
+};
+
+fn class(byte: u8) -> Class {
+    CLASSES
+        .get(usize::from(byte))
+        .copied()
+        .unwrap_or(Class::Never)
+}
+
 /// Surely written as it is: a word that begins with a letter and is made of nothing that YAML gives a meaning, nor by
 /// itself something else than text to any reader.
 fn is_plain(word: &str) -> bool {
-    let known =
-        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'/' | b'_');
     let bytes = word.as_bytes();
-    let fits = |(index, byte): (usize, &u8)| match byte {
-        // Between two words it separates nothing.
-        b':' | b'=' => bytes.get(index + 1).is_some_and(|next| known(*next)),
-        byte => known(*byte),
-    };
-    let is_word = bytes.first().is_some_and(u8::is_ascii_alphabetic);
-    is_word && bytes.iter().enumerate().all(fits) && !means_something(word)
+    let mut before = Class::Never;
+    for byte in bytes {
+        let here = class(*byte);
+        let fits = match here {
+            Class::Word => true,
+            Class::Mark => before == Class::Word,
+            Class::Other | Class::Never => false,
+        };
+        if !fits {
+            return false;
+        }
+        before = here;
+    }
+    before == Class::Word
+        && bytes.first().is_some_and(u8::is_ascii_alphabetic)
+        && !means_something(word)
 }
 
 /// Words that mean something else to some reader.
@@ -151,11 +196,11 @@ fn is_short(number: &Number) -> bool {
 /// begin a comment; or a duration, `30s`.
 fn is_sentence(line: &str) -> bool {
     let bytes = line.as_bytes();
+    let separates = |pair: &[u8]| matches!(pair, [b':', b' '] | [b' ', b'#']);
     let is_text = bytes.first().is_some_and(u8::is_ascii_alphabetic)
-        && bytes.iter().all(|byte| matches!(byte, b' '..=b'~'))
-        && !line.ends_with([' ', ':'])
-        && !line.contains(": ")
-        && !line.contains(" #")
+        && bytes.iter().all(|byte| class(*byte) != Class::Never)
+        && !matches!(bytes, [.., b' ' | b':'])
+        && !bytes.windows(2).any(separates)
         && !means_something(line);
     let is_duration = || {
         let digits = line.strip_suffix(['s', 'm', 'h']);
