@@ -9,7 +9,8 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::plan::Plan;
-use super::situation::{Situation, Sound, View, attribution};
+use super::situation::{Situation, Sound, attribution};
+use super::view::View;
 use crate::domain::{CanaryId, RepoPath, files};
 use crate::ports::{Fit, ForeignCommit, Question, Touch};
 use crate::progression::{Approval, Aspect, Attribution, Intervention, Phase, State};

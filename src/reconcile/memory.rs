@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::authors::Authors;
-use super::situation::{Rendering, View};
+use super::situation::Rendering;
+use super::view::View;
 use crate::analysis::{self, Answer, AskError, Judgement, Ledger, Target};
 use crate::domain::{CanaryId, CommitId, Timestamp};
 use crate::manifests::{Committed, Manifests};

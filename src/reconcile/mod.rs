@@ -1,7 +1,7 @@
 //! One pass over a branch: the whole loop on one page.
 //!
 //! 1. `repository.fetch`, `snapshot`, `lineage` (I/O): where the branch is, what it holds, who changed what.
-//! 2. `situation::read` (pure): spec and state of each canary, and what people did to our files.
+//! 2. `view` and `situation` (pure): spec and state of each canary, and what people did to our files.
 //! 3. `cluster.follow`, `observe` (I/O): what the cluster is to show, and what it shows.
 //! 4. `analysis::plan` (pure), `metrics.ask` (I/O), `analysis::absorb` and `judge` (pure): the verdicts.
 //! 5. `plan::decide` (pure): the commits to make, checked by code that did not make them; `repository.authors` (I/O): whose
@@ -14,10 +14,12 @@
 //! moving. The memory between passes only saves work; a fresh engine decides the same.
 
 mod authors;
+mod batch;
 mod memory;
 mod plan;
 mod report;
 mod situation;
+mod view;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -41,8 +43,9 @@ use crate::ports::{
 use crate::progression::WaitingOn;
 use crate::record::message::Style;
 use crate::spec::{Orphan, ParseCache};
+use batch::Batch;
 use plan::Plan;
-use situation::View;
+use view::{Reading, View};
 
 /// Lost races in one pass before it gives up until the next: sixteen writers need a few each.
 const MAX_RACES: usize = 8;
@@ -248,7 +251,7 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
             return Ok(Arc::clone(view));
         }
         let snapshot = self.repository.snapshot(head).await?;
-        let mut reading = situation::Reading::of(snapshot, &mut self.memory.parsed, self.share);
+        let mut reading = Reading::of(snapshot, &mut self.memory.parsed, self.share);
         let lineages = self.repository.lineage(head, &reading.watches()).await?;
         for (orphan, commit) in reading.removed(&lineages) {
             self.recall(&orphan, commit).await?;
@@ -264,7 +267,7 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
         let known = self.memory.recalled.get(&orphan.id);
         if known.is_none_or(|(from, _)| *from != commit) {
             let before = self.repository.snapshot(&commit).await?;
-            if let Some(canary) = situation::last_spec(orphan, &before, &self.memory.parsed) {
+            if let Some(canary) = view::last_spec(orphan, &before, &self.memory.parsed) {
                 let recalled = &mut self.memory.recalled;
                 recalled.insert(orphan.id.clone(), (commit, Arc::new(canary)));
             }
@@ -357,10 +360,10 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
         now: Timestamp,
     ) -> Result<Push, RepositoryError> {
         if self.only_plans {
-            plan::only_plan(plans, report::after(now, self.settings.poll));
+            batch::only_plan(plans, report::after(now, self.settings.poll));
             return Ok(Push::Nothing);
         }
-        let Some(batch) = plan::batch(plans, &self.memory, &self.settings, now) else {
+        let Some(batch) = batch::batch(plans, &self.memory, &self.settings, now) else {
             return Ok(Push::Nothing);
         };
         let outcome = self.repository.publish(head, batch.drafts.clone()).await?;
@@ -388,7 +391,7 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
         &mut self,
         mut base: CommitId,
         plans: &mut [Plan],
-        batch: &plan::Batch,
+        batch: &Batch,
         now: Timestamp,
     ) -> Result<Push, RepositoryError> {
         for single in batch.singly() {

@@ -193,8 +193,10 @@ impl Remote {
         let now = self.tree();
         let within = |path: &&RepoPath| path.is_within(folder);
         let paths = now.keys().chain(ours.tree.keys()).filter(within);
-        let content =
-            |tree: &Tree, path| tree.get::<RepoPath>(path).map(|file: &File| Arc::clone(&file.content));
+        let content = |tree: &Tree, path| {
+            tree.get::<RepoPath>(path)
+                .map(|file: &File| Arc::clone(&file.content))
+        };
         let files: Contents = paths
             .filter(|path| content(&now, path) != content(&ours.tree, path))
             .map(|path| (path.clone(), content(&ours.tree, path)))

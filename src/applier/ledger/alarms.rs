@@ -6,7 +6,8 @@ use std::sync::Arc;
 use chrono::Duration;
 
 use super::blocks::READY_BEFORE_TRAFFIC;
-use super::schedule::{BETWEEN_LOOKS, PROXIES_CATCH_UP, STUCK_AFTER};
+use super::pods::BETWEEN_LOOKS;
+use super::schedule::{PROXIES_CATCH_UP, STUCK_AFTER};
 use super::{Entry, Ledger, Notice};
 use crate::applier::key::ObjectKey;
 use crate::domain::Timestamp;

@@ -8,6 +8,9 @@ mod alarms;
 mod behind;
 mod blocks;
 mod hosts;
+mod notice;
+mod pods;
+mod policy;
 mod schedule;
 mod standing;
 mod view;
@@ -24,109 +27,19 @@ use super::live::{Accepted, Known, Live, Nature, Verdict, key_of};
 use super::object::Object;
 use super::order::Tier;
 use crate::domain::{CanaryId, CommitId, Timestamp};
-use crate::lease::Share;
 use crate::progression::Readiness;
 
 use alarms::Alarms;
 use behind::Behind;
 pub use behind::{Incarnation, Lacks};
 use hosts::Hosts;
+pub use notice::{Drifted, Notice, Repaired};
+pub use policy::{Mode, Policy};
 pub use schedule::{Action, Outcome};
 pub use view::View;
 
 /// Group of the definitions of kinds.
 pub(super) const CRD: &str = "apiextensions.k8s.io";
-
-/// What is done about objects that people change in the cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Mode {
-    /// They become what Git says again.
-    #[default]
-    Enforce,
-    /// They are reported.
-    Warn,
-    /// They are left alone.
-    Off,
-}
-
-/// What an operator allows.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Policy {
-    /// Value of the label on everything that is applied for this repository.
-    pub owner: String,
-    /// What is done about drift.
-    pub mode: Mode,
-    /// Somebody else applies; nothing is written.
-    pub external: bool,
-    /// Whether objects go that Git no longer has. Those that Serin rendered go in any case.
-    pub prune: bool,
-    /// Whether Namespaces and definitions go as well.
-    pub prune_namespaces: bool,
-    /// The other repositories that are applied from the same configuration: their labels and their names.
-    pub siblings: BTreeMap<String, String>,
-    /// The part of the objects that this engine keeps.
-    pub share: Share,
-}
-
-/// Something that happened, for people.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Notice {
-    /// An object that was changed or deleted is what Git says again.
-    Repaired(Repaired),
-    /// An object was changed or deleted, and stays so.
-    Drifted(Drifted),
-    /// The cluster refuses an object.
-    Refused {
-        /// Which.
-        object: ObjectKey,
-        /// The server's words.
-        words: String,
-    },
-    /// An object is being deleted for a long time.
-    Stuck {
-        /// Which.
-        object: ObjectKey,
-        /// On what.
-        words: String,
-    },
-    /// Part of the tree cannot be applied.
-    Unreadable {
-        /// File or folder.
-        source: String,
-        /// Why.
-        words: String,
-    },
-    /// Git no longer has an object, and it is gone from the cluster.
-    Pruned(ObjectKey),
-}
-
-/// A difference that was seen.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Drifted {
-    /// The object.
-    pub object: ObjectKey,
-    /// Its canary.
-    pub canary: Option<CanaryId>,
-    /// What differed; empty when the object was deleted.
-    pub differences: Vec<String>,
-    /// Field manager of whoever wrote last, when the object still said.
-    pub by: Option<String>,
-    /// `apiVersion` of the object.
-    pub api_version: String,
-    /// When it was seen.
-    pub seen: Timestamp,
-}
-
-/// A difference that was mended.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Repaired {
-    /// What it was.
-    pub drift: Drifted,
-    /// Identity of the object as it is now.
-    pub uid: String,
-    /// When it was mended.
-    pub at: Timestamp,
-}
 
 /// All that is known of one object.
 #[derive(Debug, Default)]

@@ -4,7 +4,8 @@ use chrono::Duration;
 use proptest::prelude::*;
 
 use super::super::blocks::READY_BEFORE_TRAFFIC;
-use super::super::schedule::{BETWEEN_LOOKS, MOST_LOOKS, STUCK_AFTER};
+use super::super::pods::{BETWEEN_LOOKS, MOST_LOOKS};
+use super::super::schedule::STUCK_AFTER;
 use super::*;
 
 /// What may happen between two looks.
