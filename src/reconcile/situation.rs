@@ -158,23 +158,10 @@ impl Draft<'_> {
                 .collect()
         });
         let ours = ours.filter(|files: &Contents| !files.is_empty());
-        let rendering = rendering.filter(|known| is_same(&known.canary, self.canary));
-        let untouched = rendering.filter(|known| {
-            ours.as_ref() == Some(&files) && stale(&known.files, &files).is_empty()
-        });
-        let (state, intervention, stale) = if let Some(written) = untouched {
-            (written.state.clone(), None, Vec::new())
-        } else {
-            match read_state(self.canary, &files, ours.as_ref(), &by) {
-                Ok((state, intervention)) => {
-                    let wanted = match rendering.filter(|known| known.state == state) {
-                        Some(known) => Arc::clone(&known.files),
-                        None => rendered(self.canary, &state, None).into(),
-                    };
-                    (state, intervention, stale(&wanted, &files))
-                }
-                Err(diagnostics) => return Standing::Broken(diagnostics),
-            }
+        let read = self.state(&files, ours.as_ref(), rendering, &by);
+        let (state, intervention, stale) = match read {
+            Ok(read) => read,
+            Err(diagnostics) => return Standing::Broken(diagnostics),
         };
         // An edit that gave exactly what is rendered from now on changes nothing, and must not stop the judging.
         let intervention = intervention.filter(|what| {
@@ -190,6 +177,30 @@ impl Draft<'_> {
             stale,
             origin,
         }))
+    }
+
+    /// The state, what people did to it, and the files that have to be rendered again. Where every byte is what was rendered
+    /// for a commit of this engine, all of that is known.
+    fn state(
+        &self,
+        files: &Contents,
+        ours: Option<&Contents>,
+        rendering: Option<&Rendering>,
+        by: &Attribution,
+    ) -> Result<(State, Option<Intervention>, Vec<RepoPath>), Vec<Diagnostic>> {
+        let rendering = rendering.filter(|known| is_same(&known.canary, self.canary));
+        if let Some(known) = rendering
+            && ours == Some(files)
+            && stale(&known.files, files).is_empty()
+        {
+            return Ok((known.state.clone(), None, Vec::new()));
+        }
+        let (state, intervention) = read_state(self.canary, files, ours, by)?;
+        let stale = match rendering.filter(|known| known.state == state) {
+            Some(known) => stale(&known.files, files),
+            None => stale(&rendered(self.canary, &state, None), files),
+        };
+        Ok((state, intervention, stale))
     }
 }
 
