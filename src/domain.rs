@@ -251,8 +251,13 @@ pub type Contents = BTreeMap<RepoPath, Option<Arc<[u8]>>>;
 
 /// Whether a path leads to something below the folder that it starts from.
 fn stays_inside(path: &str) -> bool {
+    let is_control = match path.is_ascii() {
+        true => path.bytes().any(|byte| byte.is_ascii_control()),
+        false => path.contains(char::is_control),
+    };
     !path.is_empty()
-        && !path.contains(|c: char| c.is_control() || c == '\\')
+        && !is_control
+        && !path.as_bytes().contains(&b'\\')
         && path
             .split('/')
             .all(|part| !matches!(part, "" | "." | ".." | ".git"))

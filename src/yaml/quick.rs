@@ -14,7 +14,8 @@ const MOST_KEYS: usize = 64;
 
 /// The documents of a text without control characters; `None` where that takes the parser to know.
 pub(super) fn read(text: &str) -> Option<Parsed> {
-    if !text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\n')) {
+    let is_strange = |byte: u8| !matches!(byte, b' '..=b'~' | b'\n');
+    if text.bytes().fold(false, |any, byte| any | is_strange(byte)) {
         return None;
     }
     let mut documents = Vec::new();
@@ -22,25 +23,27 @@ pub(super) fn read(text: &str) -> Option<Parsed> {
     let mut lines: Vec<Line<'_>> = Vec::new();
     let mut is_begun = false;
     let mut start = 0;
-    for (number, whole) in text.split_inclusive('\n').enumerate() {
-        let line = whole.strip_suffix('\n').unwrap_or(whole);
+    for number in 1.. {
+        let rest = text.get(start..).filter(|rest| !rest.is_empty());
+        let Some(rest) = rest else { break };
+        let length = rest.bytes().position(|byte| byte == b'\n');
+        let line = rest.get(..length.unwrap_or(rest.len()))?;
         if line == "---" {
             if is_begun {
                 documents.extend(document(&mut lines, index)?);
                 index += 1;
             }
             is_begun = true;
-        } else if let Some(content) = content(line) {
+        } else if let Some((indent, text)) = content(line) {
             is_begun = true;
-            let indent = line.len() - line.trim_start_matches(' ').len();
             lines.push(Line {
-                text: content,
+                text,
                 indent,
                 start: start + indent,
-                number: number + 1,
+                number,
             });
         }
-        start += whole.len();
+        start += line.len() + 1;
     }
     documents.extend(document(&mut lines, index)?);
     Some(Parsed {
@@ -49,10 +52,12 @@ pub(super) fn read(text: &str) -> Option<Parsed> {
     })
 }
 
-/// What stands on a line; `None` for a comment and for nothing at all.
-fn content(line: &str) -> Option<&str> {
-    let content = line.trim_matches(' ');
-    (!content.is_empty() && !content.starts_with('#')).then_some(content)
+/// What stands on a line, behind how many spaces; `None` for a comment and for nothing at all.
+fn content(line: &str) -> Option<(usize, &str)> {
+    let indent = line.bytes().take_while(|byte| *byte == b' ').count();
+    let behind = line.bytes().rev().take_while(|byte| *byte == b' ').count();
+    let content = line.get(indent..line.len() - behind)?;
+    (!content.is_empty() && !content.starts_with('#')).then_some((indent, content))
 }
 
 /// The document on these lines, which are taken; `Some(None)` for an empty one.

@@ -101,6 +101,10 @@ pub(super) fn readable(content: &[u8]) -> Result<&str, ParseError> {
         )
     })?;
     let control = |byte: &u8| matches!(byte, 0..=8 | 11 | 12 | 14..=31 | 127);
+    // Nearly no file has one: all are looked at together, which is quicker than to stop at the first.
+    if !content.iter().fold(false, |any, byte| any | control(byte)) {
+        return Ok(text);
+    }
     match content.iter().position(control) {
         None => Ok(text),
         Some(at) => Err(problem(
