@@ -4,7 +4,7 @@
 
 use std::sync::OnceLock;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::duration;
 use super::mistake::{Mistakes, listed, quoted, suggestion};
@@ -26,6 +26,15 @@ fn check(node: &Node, schema: &Value, path: &str, mistakes: &mut Mistakes) {
     match options.as_slice() {
         [only] => check_one(node, only, path, mistakes),
         _ => check_choice(node, &options, path, mistakes),
+    }
+}
+
+/// What a node is, without what is in it: that is looked at in its turn.
+fn shape(node: &Node) -> Value {
+    match &node.value {
+        NodeValue::Scalar { .. } => node.to_json(),
+        NodeValue::Sequence(_) => Value::Array(Vec::new()),
+        NodeValue::Mapping(_) => Value::Object(Map::new()),
     }
 }
 
@@ -57,7 +66,7 @@ fn check_choice(node: &Node, options: &[&Value], path: &str, mistakes: &mut Mist
     if !words.is_empty() && words.len() == options.len() {
         return check_word(node, &words, path, mistakes);
     }
-    let value = node.to_json();
+    let value = shape(node);
     let fitting = options
         .iter()
         .filter(|option| has_type(&value, option))
@@ -96,7 +105,7 @@ fn words(schema: &Value) -> Vec<&str> {
 }
 
 fn check_word(node: &Node, words: &[&str], path: &str, mistakes: &mut Mistakes) {
-    match node.to_json() {
+    match shape(node) {
         Value::String(word) if words.contains(&word.as_str()) => {}
         Value::String(word) => mistakes.error(
             node,
@@ -125,7 +134,7 @@ fn check_one(node: &Node, schema: &Value, path: &str, mistakes: &mut Mistakes) {
     if !words.is_empty() {
         return check_word(node, &words, path, mistakes);
     }
-    let value = node.to_json();
+    let value = shape(node);
     if !has_type(&value, schema) {
         let hint = match (&value, is_duration(schema)) {
             (Value::Number(_), true) => "; give it a unit",
@@ -167,7 +176,7 @@ fn check_mapping(node: &Node, schema: &Value, path: &str, mistakes: &mut Mistake
         let below = format!("{path}.{name}");
         match properties.and_then(|fields| fields.get(name)) {
             // Kubernetes drops an empty value of a field that is not required.
-            Some(_) if value.to_json().is_null() && !is_required(schema, name) => {}
+            Some(_) if shape(value).is_null() && !is_required(schema, name) => {}
             Some(field) => check(value, field, &below, mistakes),
             None if schema["additionalProperties"].is_object() => {
                 check(value, &schema["additionalProperties"], &below, mistakes);
@@ -212,7 +221,7 @@ fn unknown_field(
     key: &Node,
     name: &str,
     path: &str,
-    properties: Option<&serde_json::Map<String, Value>>,
+    properties: Option<&Map<String, Value>>,
     mistakes: &mut Mistakes,
 ) {
     let known: Vec<&str> = properties
