@@ -42,7 +42,8 @@ enum What {
 /// Compare Serin's judge with the rules of Flagger and Argo Rollouts on the same simulated services.
 ///
 /// Healthy and bad releases at many loads, under every rule: how often is a healthy one rolled back, how often a bad
-/// one promoted, how much harm is done until then. Serin's column is the judge that decides in production, not a copy.
+/// one promoted, how much harm is done until then. Serin's column is the comparison that decides in production, not a copy
+/// of it; what may hold a rollout besides (routing that does not fit, a stable beyond its limit) is left out.
 /// The same seed gives the same figures on every machine.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
