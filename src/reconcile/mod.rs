@@ -363,11 +363,13 @@ impl<R: Repository, M: Metrics, C: Cluster, K: Clock> Engine<R, M, C, K> {
             batch::only_plan(plans, report::after(now, self.settings.poll));
             return Ok(Push::Nothing);
         }
-        let Some(batch) = batch::batch(plans, &self.memory, &self.settings, now) else {
+        // Not in whole seconds: an interval may be shorter than one, and a person's commit must not wait for the next.
+        let at = self.clock.now();
+        let Some(batch) = batch::batch(plans, &self.memory, &self.settings, at) else {
             return Ok(Push::Nothing);
         };
         let outcome = self.repository.publish(head, batch.drafts.clone()).await?;
-        self.memory.last_push = Some(now);
+        self.memory.last_push = Some(at);
         match outcome {
             Published::LostRace => Ok(Push::LostRace),
             Published::Accepted(commits) => {

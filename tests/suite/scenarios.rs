@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serin::clock::ManualClock;
-use serin::domain::{Contents, RepoPath};
+use serin::domain::{Contents, RepoPath, Timestamp};
 use serin::reconcile::{Engine, Settings};
 use serin::record::message::Style;
 use serin::simulation::{self, Branch, Change, Life, Mesh, Remote, Scenario, World};
@@ -147,4 +147,49 @@ async fn only_a_changed_file_is_parsed_again() {
     remote.lock().unwrap().commit(change(edit), start);
     engine.pass().await;
     assert_eq!(engine.parsed().parsed(), known + 1, "one file changed");
+}
+
+/// An interval between pushes that is shorter than a second holds nobody up until the next.
+#[tokio::test]
+async fn a_short_push_interval_is_kept_to_the_millisecond() {
+    let start: Timestamp = "2026-01-05T09:00:00.200Z".parse().unwrap();
+    let path = |text: &str| RepoPath::new(text).unwrap();
+    let canary = include_str!("../../src/simulation/base/canary.yaml");
+    let change = |file: &str, text: &str| Change {
+        author: simulation::identity(),
+        message: "Edit\n".to_owned(),
+        files: Contents::from([(path(file), Some(text.as_bytes().into()))]),
+        unsigned: false,
+    };
+    let mut remote = Remote::default();
+    let app = include_str!("../../src/simulation/base/app.yaml");
+    remote.commit(change("app.yaml", app), start);
+    remote.commit(change("canary.yaml", canary), start);
+    let remote = Arc::new(Mutex::new(remote));
+    let clock = Arc::new(ManualClock::new(start));
+    let world = Arc::new(Mutex::new(World::default()));
+    let mesh = || Mesh::new(Arc::clone(&world), Life::default(), false);
+    let mut engine = Engine::new(
+        Branch::new(Arc::clone(&remote), Life::default(), simulation::identity()),
+        mesh(),
+        mesh(),
+        Arc::clone(&clock),
+        Settings {
+            push_interval: Duration::from_millis(300),
+            poll: Duration::from_secs(30),
+            style: Style::default(),
+        },
+    );
+    assert_eq!(engine.pass().await.moves().count(), 1, "initialized");
+    let longer = canary.replace("timeout: 5s", "timeout: 6s");
+    remote
+        .lock()
+        .unwrap()
+        .commit(change("canary.yaml", &longer), start);
+    clock.set(start + chrono::Duration::milliseconds(299));
+    let pass = engine.pass().await;
+    assert_eq!(pass.canaries[0].waiting.reason(), "PushInterval");
+    assert_eq!(pass.wake_at, start + chrono::Duration::milliseconds(300));
+    clock.set(pass.wake_at);
+    assert_eq!(engine.pass().await.moves().count(), 1, "rendered");
 }
