@@ -45,7 +45,9 @@ const NOT_SIMPLE: &[&str] = &[
     "a:\tb\n", "a: b\r\n", "a: \u{e9}\n", "a: 'b''c'\n", "a: \"b\\n\"\n", "a: 'b\n", "a: \"b' \n", "? a\n",
     "'a': b\n", "a b: c\n", "a: b\na: c\n", "a: b\n- c\n", "- a\nb: c\n", "- a\n  b\n", "a:\n    b: c\n  d: e\n",
     "  a: b\nc: d\n", "a:\n  - b\n - c\n", "--- a\n", "...\n", "%a\n", "a: b:\n", "<<: a\n", "a: !b c\n",
-    "a: \"b\" c\n", "a: @b\n", "a: ,\n",
+    "a: \"b\" c\n", "a: @b\n", "a: ,\n", "a: [b\n", "a: [b: c]\n", "a: [b c]\n", "a: [b,]\n", "a: [b] c\n",
+    "a: [b]# c\n", "a: [b:c]\n", "a: {b}\n", "a: {b:c}\n", "a: {b: }\n", "a: {b: c, b: d}\n", "a: {'b': c}\n",
+    "a:\n  [b]\n", "a: [[b]\n", "a: [-]\n", "a: [b #c]\n", "a: [\n  b]\n",
 ];
 
 #[test]
@@ -153,6 +155,59 @@ fn line() -> impl Strategy<Value = String> {
     prop_oneof![12 => usual, 1 => rare.prop_map(str::to_owned)]
 }
 
+/// A collection on one line.
+fn flow() -> impl Strategy<Value = String> {
+    let leaf = prop::sample::select(vec![
+        "a",
+        "1",
+        "-1",
+        "n.o/p",
+        "q=r",
+        "'f'",
+        "\"g\"",
+        "'h: i'",
+        "\"j, [k]\"",
+        "null",
+        "l-m",
+        "[]",
+        "{ }",
+        "''",
+    ]);
+    let gap = || prop::sample::select(vec!["", "", " ", "  "]);
+    leaf.prop_map(str::to_owned)
+        .prop_recursive(4, 16, 4, move |inner| {
+            let keys = prop::sample::subsequence(vec!["a", "b.c", "1", "d/e"], 4);
+            let items = prop::collection::vec(inner.clone(), 0..4);
+            let values = prop::collection::vec(inner, 4);
+            prop_oneof![
+                (items, gap(), gap()).prop_map(|(items, before, behind)| {
+                    format!(
+                        "[{before}{}{behind}]",
+                        items.join(&format!("{behind},{before}"))
+                    )
+                }),
+                (keys, values, gap(), gap()).prop_map(|(keys, values, before, behind)| {
+                    let pairs = keys.iter().zip(&values);
+                    let pairs: Vec<_> = pairs
+                        .map(|(key, value)| format!("{key}: {before}{value}"))
+                        .collect();
+                    format!(
+                        "{{{before}{}{behind}}}",
+                        pairs.join(&format!("{behind},{before}"))
+                    )
+                }),
+            ]
+        })
+}
+
+/// What makes something else of it, or a mistake.
+fn stray() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec![
+        "[", "]", "{", "}", ",", " ", "a", ":", ": ", "'", "\"", "-", "- ", "#", " #", "?", "*s",
+        "&t ", "!u ", "\\", "x: y",
+    ])
+}
+
 /// What Serin could write.
 fn value() -> impl Strategy<Value = Value> {
     let word = "[a-z][a-z0-9 :#'./-]{0,6}|[0-9]{1,3}|true|[a-c]";
@@ -193,8 +248,17 @@ proptest! {
 
     #[test]
     fn random_lines_are_read_as_the_parser_reads_them(lines in prop::collection::vec(line(), 0..9)) {
-        if is_quick(&lines.join("\n")) {println!("Q {}", lines.len())}
+        is_quick(&lines.join("\n"));
         is_quick(&(lines.join("\n") + "\n"));
+    }
+
+    #[test]
+    fn random_collections_on_a_line_are_read_as_the_parser_reads_them(
+        flow in flow(), key in "(a: |- |- a: )", at in any::<prop::sample::Index>(), stray in stray(),
+    ) {
+        prop_assert!(is_quick(&format!("{key}{flow} # b\n")), "{flow}");
+        let (before, behind) = flow.split_at(at.index(flow.len() + 1));
+        is_quick(&format!("{key}{before}{stray}{behind}\n"));
     }
 
     #[test]
