@@ -329,10 +329,6 @@ impl<'a> Reader<'_, 'a> {
         {
             let length = line.key()?;
             let text = line.text.get(..length)?;
-            let is_known = entries.iter().any(|(key, _)| key.as_str() == Some(text));
-            if is_known || entries.len() >= MOST_KEYS {
-                return None;
-            }
             let key = Node {
                 span: line.span(length),
                 value: NodeValue::Scalar {
@@ -351,13 +347,12 @@ impl<'a> Reader<'_, 'a> {
             entries.push((key, value));
         }
         let end = entries.last()?.1.span.end;
-        self.indent()
-            .is_none_or(|next| next < indent)
-            .then_some(Node {
-                span: Span { end, ..span },
-                value: NodeValue::Mapping(entries),
-                aliased: false,
-            })
+        let is_over = self.indent().is_none_or(|next| next < indent);
+        (is_over && is_unambiguous(&entries)).then_some(Node {
+            span: Span { end, ..span },
+            value: NodeValue::Mapping(entries),
+            aliased: false,
+        })
     }
 
     /// The collection below a key. One that is absent has a place that the parser knows.

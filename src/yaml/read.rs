@@ -21,6 +21,7 @@ pub fn parse(content: &[u8]) -> Parsed {
     match readable(content) {
         Ok(text) => match quick::read(text) {
             Some(parsed) => {
+                // Whatever any test reads is read both ways.
                 #[cfg(test)]
                 assert_eq!(parsed, thoroughly(text), "{text:?}");
                 parsed
@@ -102,10 +103,9 @@ pub(super) fn readable(content: &[u8]) -> Result<&str, ParseError> {
     })?;
     let control = |byte: &u8| matches!(byte, 0..=8 | 11 | 12 | 14..=31 | 127);
     // Nearly no file has one: all are looked at together, which is quicker than to stop at the first.
-    if !content.iter().fold(false, |any, byte| any | control(byte)) {
-        return Ok(text);
-    }
-    match content.iter().position(control) {
+    let has_one = content.iter().fold(false, |any, byte| any | control(byte));
+    let first = has_one.then(|| content.iter().position(control)).flatten();
+    match first {
         None => Ok(text),
         Some(at) => Err(problem(
             text.get(..at).unwrap_or_default(),
