@@ -188,18 +188,15 @@ impl Draft<'_> {
         rendering: Option<&Rendering>,
         by: &Attribution,
     ) -> Result<(State, Option<Intervention>, Vec<RepoPath>), Vec<Diagnostic>> {
-        let rendering = rendering.filter(|known| is_same(&known.canary, self.canary));
         if let Some(known) = rendering
             && ours == Some(files)
+            && is_same(&known.canary, self.canary)
             && stale(&known.files, files).is_empty()
         {
             return Ok((known.state.clone(), None, Vec::new()));
         }
         let (state, intervention) = read_state(self.canary, files, ours, by)?;
-        let stale = match rendering.filter(|known| known.state == state) {
-            Some(known) => stale(&known.files, files),
-            None => stale(&rendered(self.canary, &state, None), files),
-        };
+        let stale = stale(&rendered(self.canary, &state, None), files);
         Ok((state, intervention, stale))
     }
 }
