@@ -1,15 +1,14 @@
 //! The candidate's `Deployment` in managed mode, derived from the stable one in Git.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Map, Value, json};
 
-use super::render::{MANAGED_BY, metadata, object_of};
+use super::render::{Entries, MANAGED_BY, metadata, object_of};
 use super::subsets::Subsets;
 use crate::domain::{CANARY_TRACK, canary_deployment};
 use crate::progression::{Phase, Rollout, State, replicas};
 use crate::spec::patch::with_candidate;
 use crate::spec::{ManagedWorkload, ValidatedCanary, Workload};
+use crate::yaml::parts::Part;
 
 /// Labels and annotations that say who applies, owns or prunes the stable object, or what was last applied to it. A
 /// name that ends in `/` stands for all that start with it.
@@ -55,14 +54,18 @@ fn pods(
 }
 
 /// The object, while a rollout runs or drains and the two versions can be told apart.
-pub(super) fn render(canary: &ValidatedCanary, state: &State, subsets: &Subsets) -> Option<Value> {
+pub(super) fn render<'a>(
+    canary: &'a ValidatedCanary,
+    state: &State,
+    subsets: &Subsets,
+) -> Option<Part<'a>> {
     let (Workload::Managed(managed), Some(_), Some(rollout)) =
         (&canary.workload, &subsets.stable, state.rollout())
     else {
         return None;
     };
-    let manifest = managed.manifest.read();
-    let mut spec = object(manifest.get("spec"));
+    let mut manifest = entries(Some(managed.manifest.read()));
+    let mut spec = entries(manifest.remove("spec"));
     // A paused Deployment would never start the candidate's pods.
     spec.remove("paused");
     spec.insert(
@@ -76,19 +79,20 @@ pub(super) fn render(canary: &ValidatedCanary, state: &State, subsets: &Subsets)
     );
     spec.insert("selector".to_owned(), selector);
     spec.insert("template".to_owned(), template);
-    let mut labels = copied(manifest["metadata"].get("labels"));
-    labels.insert(managed.label_key.clone(), json!(CANARY_TRACK));
-    let annotations = copied(manifest["metadata"].get("annotations"));
+    let mut known = entries(manifest.remove("metadata"));
+    let mut labels = copied(known.remove("labels"));
+    labels.push((managed.label_key.as_str().into(), CANARY_TRACK.into()));
+    let annotations = copied(known.remove("annotations"));
     let name = canary_deployment(&managed.deployment);
-    let text = |key: &str, default: &str| {
-        let found = manifest.get(key).and_then(Value::as_str);
-        found.unwrap_or(default).to_owned()
+    let mut text = |key: &str, default: &str| match manifest.remove(key) {
+        Some(Value::String(text)) => text,
+        _ => default.to_owned(),
     };
     Some(object_of(
-        &text("apiVersion", "apps/v1"),
-        &text("kind", "Deployment"),
-        metadata(canary, &name, labels, annotations),
-        spec,
+        text("apiVersion", "apps/v1"),
+        text("kind", "Deployment"),
+        metadata(canary, name, labels, annotations),
+        Value::Object(spec).into(),
     ))
 }
 
@@ -99,22 +103,16 @@ fn entries(value: Option<Value>) -> Map<String, Value> {
     }
 }
 
-fn object(value: Option<&Value>) -> Map<String, Value> {
-    value
-        .and_then(Value::as_object)
-        .cloned()
-        .unwrap_or_default()
-}
-
-fn copied(entries: Option<&Value>) -> BTreeMap<String, Value> {
+fn copied(found: Option<Value>) -> Entries<'static> {
     let owned_elsewhere = |key: &str| {
         NOT_COPIED
             .iter()
             .any(|name| key == *name || (name.ends_with('/') && key.starts_with(name)))
     };
-    object(entries)
-        .into_iter()
+    let entries = entries(found).into_iter();
+    entries
         .filter(|(key, _)| !owned_elsewhere(key))
+        .map(|(key, value)| (key.into(), value.into()))
         .collect()
 }
 

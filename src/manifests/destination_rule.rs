@@ -1,37 +1,38 @@
 //! The `DestinationRule`: the subsets that routes may name.
 
-use std::collections::BTreeMap;
-
-use serde_json::{Map, Value, json};
-
 use super::render::{metadata, object_of};
 use super::subsets::Subsets;
 use crate::domain::{CANARY_SUBSET, STABLE_SUBSET};
-use crate::spec::ValidatedCanary;
+use crate::spec::{Labels, ValidatedCanary};
+use crate::yaml::parts::Part;
 
 /// The object; subsets that cannot be told apart are left out.
 ///
 /// The host is the Service's short name. It resolves in the rule's namespace, which is the Service's, whatever the
 /// domain of the cluster is; a full name would have to guess that domain.
-pub(super) fn render(canary: &ValidatedCanary, subsets: &Subsets) -> Value {
-    let mut spec = Map::new();
-    spec.insert("host".to_owned(), json!(canary.route.service));
-    let known: Vec<Value> = [
+pub(super) fn render<'a>(canary: &'a ValidatedCanary, subsets: &'a Subsets) -> Part<'a> {
+    let route = &canary.route;
+    let subset = |(name, labels): (&'static str, &'a Option<Labels>)| {
+        let labels = labels.as_ref()?.iter();
+        let labels = labels.map(|(key, value)| (key.as_str(), value.into()));
+        let fields = [("name", name.into()), ("labels", Part::mapping(labels))];
+        Some(Part::mapping(fields))
+    };
+    let known: Vec<Part<'_>> = [
         (STABLE_SUBSET, &subsets.stable),
         (CANARY_SUBSET, &subsets.canary),
     ]
     .into_iter()
-    .filter_map(|(name, labels)| Some(json!({"name": name, "labels": labels.as_ref()?})))
+    .filter_map(subset)
     .collect();
+    let mut spec = vec![("host", (&route.service).into())];
     if !known.is_empty() {
-        spec.insert("subsets".to_owned(), Value::Array(known));
+        spec.push(("subsets", Part::List(known)));
     }
-    if let Some(policy) = &canary.route.traffic_policy {
-        spec.insert("trafficPolicy".to_owned(), policy.clone());
+    spec.extend(route.traffic_policy.as_ref().map(|policy| ("trafficPolicy", policy.into())));
+    if !route.export_to.is_empty() {
+        spec.push(("exportTo", route.export_to.iter().collect()));
     }
-    if !canary.route.export_to.is_empty() {
-        spec.insert("exportTo".to_owned(), json!(canary.route.export_to));
-    }
-    let metadata = metadata(canary, &canary.id.name, BTreeMap::new(), BTreeMap::new());
-    object_of("networking.istio.io/v1", "DestinationRule", metadata, spec)
+    let metadata = metadata(canary, &canary.id.name, Vec::new(), Vec::new());
+    object_of("networking.istio.io/v1", "DestinationRule", metadata, Part::mapping(spec))
 }

@@ -1,9 +1,7 @@
 //! The files of a canary's folder: which exist, what they are called, what every object carries.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 use std::sync::Arc;
-
-use serde_json::{Map, Value, json};
 
 use super::subsets::Subsets;
 use super::{Manifests, Rendered, deployment, destination_rule, virtual_service};
@@ -11,9 +9,13 @@ use crate::domain::{CANARY_ANNOTATION, Contents, files};
 use crate::progression::State;
 use crate::spec::ValidatedCanary;
 use crate::yaml::emit;
+use crate::yaml::parts::Part;
 
 /// Tells Argo CD's plain directories that this file is none of the cluster's objects.
 const SKIP_FILE: &str = "# +argocd:skip-file-rendering\n";
+/// Entries of a mapping of ours.
+pub(super) type Entries<'a> = Vec<(Cow<'a, str>, Part<'a>)>;
+
 /// Label on every object of ours, and its value.
 pub(super) const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "serin");
 
@@ -40,7 +42,7 @@ pub fn render_after(
         Some(files.get(&path).cloned().flatten())
     };
     let header = header(canary);
-    let object = |value: Value| Arc::from(emit::to_bytes(&header, &value));
+    let object = |part: Part<'_>| Arc::from(emit::to_bytes(&header, part));
     let same_pods = |before: &State| deployment::is_same(canary, before, state);
     let deployment = known(files::DEPLOYMENT, &same_pods)
         .unwrap_or_else(|| deployment::render(canary, state, &subsets).map(object));
@@ -57,7 +59,7 @@ pub fn render_after(
             files::KUSTOMIZATION,
             list.or_else(|| {
                 let header = format!("{header}{SKIP_FILE}");
-                let content = emit::to_bytes(&header, &kustomization(has_deployment));
+                let content = emit::to_bytes(&header, kustomization(has_deployment));
                 Some(content.into())
             }),
         ),
@@ -89,56 +91,47 @@ fn header(canary: &ValidatedCanary) -> String {
 }
 
 /// The metadata of an object of ours; `labels` and `annotations` are added to what every object carries.
-pub(super) fn metadata(
-    canary: &ValidatedCanary,
-    name: &str,
-    labels: BTreeMap<String, Value>,
-    annotations: BTreeMap<String, Value>,
-) -> Value {
-    let mut labels = labels;
-    labels.insert(MANAGED_BY.0.to_owned(), json!(MANAGED_BY.1));
-    let mut annotations = annotations;
-    annotations.insert(
-        CANARY_ANNOTATION.to_owned(),
-        Value::String(canary.id.to_string()),
-    );
-    Value::Object(Map::from_iter([
-        ("name".to_owned(), name.into()),
-        ("namespace".to_owned(), canary.id.namespace.as_str().into()),
-        (
-            "labels".to_owned(),
-            Value::Object(labels.into_iter().collect()),
-        ),
-        (
-            "annotations".to_owned(),
-            Value::Object(annotations.into_iter().collect()),
-        ),
-    ]))
+pub(super) fn metadata<'a>(
+    canary: &'a ValidatedCanary,
+    name: impl Into<Part<'a>>,
+    labels: Entries<'a>,
+    annotations: Entries<'a>,
+) -> Part<'a> {
+    let managed_by = (MANAGED_BY.0.into(), MANAGED_BY.1.into());
+    let of = (CANARY_ANNOTATION.into(), canary.id.to_string().into());
+    let labels = labels.into_iter().chain([managed_by]);
+    let annotations = annotations.into_iter().chain([of]);
+    Part::mapping([
+        ("name", name.into()),
+        ("namespace", (&canary.id.namespace).into()),
+        ("labels", Part::mapping(labels)),
+        ("annotations", Part::mapping(annotations)),
+    ])
 }
 
-/// An object of ours. Its parts are moved into it: a macro would copy them.
-pub(super) fn object_of(
-    api_version: &str,
-    kind: &str,
-    metadata: Value,
-    spec: Map<String, Value>,
-) -> Value {
-    Value::Object(Map::from_iter([
-        ("apiVersion".to_owned(), api_version.into()),
-        ("kind".to_owned(), kind.into()),
-        ("metadata".to_owned(), metadata),
-        ("spec".to_owned(), Value::Object(spec)),
-    ]))
+/// An object of ours.
+pub(super) fn object_of<'a>(
+    api_version: impl Into<Part<'a>>,
+    kind: impl Into<Part<'a>>,
+    metadata: Part<'a>,
+    spec: Part<'a>,
+) -> Part<'a> {
+    Part::mapping([
+        ("apiVersion", api_version.into()),
+        ("kind", kind.into()),
+        ("metadata", metadata),
+        ("spec", spec),
+    ])
 }
 
-fn kustomization(has_deployment: bool) -> Value {
+fn kustomization(has_deployment: bool) -> Part<'static> {
     let mut resources = vec![files::DESTINATION_RULE, files::VIRTUAL_SERVICE];
     if has_deployment {
         resources.insert(0, files::DEPLOYMENT);
     }
-    json!({
-        "apiVersion": "kustomize.config.k8s.io/v1beta1",
-        "kind": "Kustomization",
-        "resources": resources,
-    })
+    Part::mapping([
+        ("apiVersion", "kustomize.config.k8s.io/v1beta1".into()),
+        ("kind", "Kustomization".into()),
+        ("resources", resources.into_iter().collect()),
+    ])
 }

@@ -1,17 +1,16 @@
 //! The `VirtualService`: named users first, weights last.
 
-use std::collections::BTreeMap;
-
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::affinity::{self, Cookie};
 use super::matching::cross;
-use super::render::{metadata, object_of};
+use super::render::{Entries, metadata, object_of};
 use super::subsets::{Subsets, climbing};
 use super::users::{conditions, matches_of};
 use crate::domain::{CANARY_SUBSET, SEQUENCE_ANNOTATION, STABLE_SUBSET, Weight};
 use crate::progression::{Rollout, State};
 use crate::spec::{Protocol, ValidatedCanary};
+use crate::yaml::parts::Part;
 
 /// Names of the generated HTTP routes, in their order.
 pub(super) mod names {
@@ -40,17 +39,21 @@ pub(super) const OWN_FIELDS: &[&str] = &[
 ];
 
 /// The object.
-pub(super) fn render(canary: &ValidatedCanary, state: &State, subsets: &Subsets) -> Value {
+pub(super) fn render<'a>(
+    canary: &'a ValidatedCanary,
+    state: &'a State,
+    subsets: &'a Subsets,
+) -> Part<'a> {
     let route = &canary.route;
-    let mut spec = Map::new();
+    let mut spec: Entries<'_> = Vec::new();
     if !route.delegate {
-        spec.insert("hosts".to_owned(), json!(route.hosts));
+        spec.push(("hosts".into(), route.hosts.iter().collect()));
         if !route.gateways.is_empty() {
-            spec.insert("gateways".to_owned(), json!(route.gateways));
+            spec.push(("gateways".into(), route.gateways.iter().collect()));
         }
     }
     if !route.export_to.is_empty() {
-        spec.insert("exportTo".to_owned(), json!(route.export_to));
+        spec.push(("exportTo".into(), route.export_to.iter().collect()));
     }
     let writer = Writer {
         canary,
@@ -63,14 +66,16 @@ pub(super) fn render(canary: &ValidatedCanary, state: &State, subsets: &Subsets)
         Protocol::Tcp(matches) => ("tcp", writer.layer4(matches)),
         Protocol::Tls(matches) => ("tls", writer.layer4(matches)),
     };
-    spec.insert(protocol.to_owned(), Value::Array(routes));
-    let number = (
-        SEQUENCE_ANNOTATION.to_owned(),
-        json!(state.sequence.to_string()),
-    );
-    let counter = BTreeMap::from([number]);
-    let metadata = metadata(canary, &canary.id.name, BTreeMap::new(), counter);
-    object_of("networking.istio.io/v1", "VirtualService", metadata, spec)
+    spec.push((protocol.into(), Part::List(routes)));
+    let number = state.sequence.to_string();
+    let counter = vec![(SEQUENCE_ANNOTATION.into(), number.into())];
+    let metadata = metadata(canary, &canary.id.name, Vec::new(), counter);
+    object_of(
+        "networking.istio.io/v1",
+        "VirtualService",
+        metadata,
+        Part::mapping(spec),
+    )
 }
 
 struct Writer<'a> {
@@ -80,8 +85,8 @@ struct Writer<'a> {
     rollout: Option<&'a Rollout>,
 }
 
-impl Writer<'_> {
-    fn http(&self, fields: &Map<String, Value>) -> Vec<Value> {
+impl<'a> Writer<'a> {
+    fn http(&self, fields: &'a Map<String, Value>) -> Vec<Part<'a>> {
         let base = matches_of(fields.get("match"));
         let reachable = self.rollout.is_some_and(Rollout::is_reachable);
         let users = if reachable {
@@ -91,7 +96,7 @@ impl Writer<'_> {
         };
         let mut routes = Vec::new();
         if let Some(rollout) = self.rollout {
-            let to_canary = || vec![self.destination(CANARY_SUBSET, Weight::FULL)];
+            let to_canary = || vec![self.destination(CANARY_SUBSET, Weight::FULL, None)];
             for (name, selected) in [(names::USERS, &users), (names::MATCHES, &rollout.matches)] {
                 routes.extend(self.matching(name, fields, selected, to_canary()));
             }
@@ -103,15 +108,18 @@ impl Writer<'_> {
     }
 
     /// The routes of session affinity; answers with the cookie that the weighted route has to give.
-    fn sticky(&self, fields: &Map<String, Value>, routes: &mut Vec<Value>) -> Option<Cookie<'_>> {
+    fn sticky(
+        &self,
+        fields: &'a Map<String, Value>,
+        routes: &mut Vec<Part<'a>>,
+    ) -> Option<Cookie<'a>> {
         let affinity = self.canary.route.session_affinity.as_ref()?;
         let Some((rollout, cookie)) = self
             .rollout
             .and_then(|rollout| Some((rollout, Cookie::of(affinity, rollout)?)))
         else {
             let (condition, headers) = affinity::forget(affinity)?;
-            let mut stable = self.destination(STABLE_SUBSET, Weight::FULL);
-            stable["headers"] = headers;
+            let stable = self.destination(STABLE_SUBSET, Weight::FULL, Some(headers));
             routes.extend(self.matching(names::FORGET, fields, &[condition], vec![stable]));
             return None;
         };
@@ -121,7 +129,7 @@ impl Writer<'_> {
         }
         for (name, subset) in kept {
             let condition = cookie.condition(subset)?;
-            let destination = self.destination(subset, Weight::FULL);
+            let destination = self.destination(subset, Weight::FULL, None);
             routes.extend(self.matching(name, fields, &[condition], vec![destination]));
         }
         Some(cookie)
@@ -131,11 +139,11 @@ impl Writer<'_> {
     /// are no such requests, because a route without a match is for everybody.
     fn matching(
         &self,
-        name: &str,
-        fields: &Map<String, Value>,
+        name: &'static str,
+        fields: &'a Map<String, Value>,
         selected: &[Value],
-        destinations: Vec<Value>,
-    ) -> Option<Value> {
+        destinations: Vec<Part<'a>>,
+    ) -> Option<Part<'a>> {
         let matches = cross(&matches_of(fields.get("match")), selected);
         (!matches.is_empty()).then(|| self.route(name, fields, matches, destinations))
     }
@@ -143,63 +151,67 @@ impl Writer<'_> {
     /// One HTTP route with every field of the base route.
     fn route(
         &self,
-        name: &str,
-        fields: &Map<String, Value>,
+        name: &'static str,
+        fields: &'a Map<String, Value>,
         matches: Vec<Value>,
-        destinations: Vec<Value>,
-    ) -> Value {
-        let mut route: Map<String, Value> = fields
+        destinations: Vec<Part<'a>>,
+    ) -> Part<'a> {
+        let mut route: Entries<'a> = fields
             .iter()
             .filter(|(key, _)| !OWN_FIELDS.contains(&key.as_str()))
-            .map(|(key, value)| (key.clone(), value.clone()))
+            .map(|(key, value)| (key.into(), value.into()))
             .collect();
         if !matches!(name, names::USERS | names::MATCHES | names::STICKY_CANARY) {
-            self.mirror(&mut route);
+            self.mirror(fields, &mut route);
         }
-        route.insert("name".to_owned(), json!(name));
+        route.push(("name".into(), name.into()));
         if !matches.is_empty() {
-            route.insert("match".to_owned(), Value::Array(matches));
+            route.push(("match".into(), matches.into_iter().collect()));
         }
-        route.insert("route".to_owned(), Value::Array(destinations));
-        Value::Object(route)
+        route.push(("route".into(), Part::List(destinations)));
+        Part::mapping(route)
     }
 
     /// Copies requests to the candidate on a mirror step. Istio allows `mirror` or `mirrors`, not both.
-    fn mirror(&self, route: &mut Map<String, Value>) {
+    fn mirror(&self, fields: &'a Map<String, Value>, route: &mut Entries<'a>) {
         let Some(share) = self.rollout.and_then(|rollout| rollout.mirror) else {
             return;
         };
+        route.retain(|(key, _)| key != "mirror");
         let destination = self.target(Some(CANARY_SUBSET));
-        let percentage = json!({"value": share.percent()});
-        let mut others = matches_of(route.get("mirrors"));
-        if let Some(users) = route.remove("mirror") {
-            let percentage = route.remove("mirrorPercentage");
-            others.push(match percentage {
-                Some(percentage) => json!({"destination": users, "percentage": percentage}),
-                None => json!({"destination": users}),
-            });
+        let percentage = Part::mapping([("value", share.percent().into())]);
+        let of = |destination: Part<'a>, percentage: Option<Part<'a>>| {
+            let percentage = percentage.map(|share| ("percentage", share));
+            Part::mapping([("destination", destination)].into_iter().chain(percentage))
+        };
+        let mut others: Vec<Part<'_>> = match fields.get("mirrors").and_then(Value::as_array) {
+            Some(mirrors) => mirrors.iter().map(Part::from).collect(),
+            None => Vec::new(),
+        };
+        if let Some(users) = fields.get("mirror") {
+            route.retain(|(key, _)| key != "mirrorPercentage");
+            let percentage = fields.get("mirrorPercentage").map(Part::from);
+            others.push(of(users.into(), percentage));
         }
         if others.is_empty() {
-            route.insert("mirror".to_owned(), destination);
-            route.insert("mirrorPercentage".to_owned(), percentage);
+            route.push(("mirror".into(), destination));
+            route.push(("mirrorPercentage".into(), percentage));
         } else {
-            others.push(json!({"destination": destination, "percentage": percentage}));
-            route.insert("mirrors".to_owned(), Value::Array(others));
+            others.push(of(destination, Some(percentage)));
+            route.push(("mirrors".into(), Part::List(others)));
         }
     }
 
     /// The one TCP or TLS route.
-    fn layer4(&self, matches: &[Value]) -> Vec<Value> {
-        let mut route = Map::new();
-        if !matches.is_empty() {
-            route.insert("match".to_owned(), json!(matches));
-        }
-        route.insert("route".to_owned(), Value::Array(self.weighted(None)));
-        vec![Value::Object(route)]
+    fn layer4(&self, matches: &'a [Value]) -> Vec<Part<'a>> {
+        let weighted = Part::List(self.weighted(None));
+        let matches = (!matches.is_empty()).then(|| ("match", matches.iter().collect()));
+        let route = matches.into_iter().chain([("route", weighted)]);
+        vec![Part::mapping(route)]
     }
 
     /// The destinations of the weighted route: both versions when they can be told apart, a weight of 0 included.
-    fn weighted(&self, cookie: Option<&Cookie<'_>>) -> Vec<Value> {
+    fn weighted(&self, cookie: Option<&Cookie<'_>>) -> Vec<Part<'a>> {
         let weight = self.rollout.map_or(Weight::ZERO, |rollout| rollout.weight);
         let mut destinations = vec![(STABLE_SUBSET, weight.rest())];
         if self.subsets.canary.is_some() {
@@ -208,35 +220,32 @@ impl Writer<'_> {
         destinations
             .into_iter()
             .map(|(subset, weight)| {
-                let mut destination = self.destination(subset, weight);
-                if let Some(cookie) = cookie {
-                    destination["headers"] = cookie.remember(subset);
-                }
-                destination
+                let headers = cookie.map(|cookie| cookie.remember(subset));
+                self.destination(subset, weight, headers)
             })
             .collect()
     }
 
-    fn destination(&self, subset: &str, weight: Weight) -> Value {
+    fn destination(&self, subset: &'static str, weight: Weight, headers: Option<Value>) -> Part<'a> {
         let known = match subset {
             CANARY_SUBSET => self.subsets.canary.is_some(),
             _ => self.subsets.stable.is_some(),
         };
-        let target = self.target(known.then_some(subset));
-        Value::Object(Map::from_iter([
-            ("destination".to_owned(), target),
-            ("weight".to_owned(), weight.percent().into()),
-        ]))
+        let fields = [
+            ("destination", self.target(known.then_some(subset))),
+            ("weight", weight.percent().into()),
+        ];
+        let headers = headers.map(|headers| ("headers", headers.into()));
+        Part::mapping(fields.into_iter().chain(headers))
     }
 
-    fn target(&self, subset: Option<&str>) -> Value {
-        let mut target = json!({"host": self.canary.route.service});
-        if let Some(subset) = subset {
-            target["subset"] = json!(subset);
-        }
-        if let Some(port) = self.canary.route.port {
-            target["port"] = json!({"number": port});
-        }
-        target
+    fn target(&self, subset: Option<&'static str>) -> Part<'a> {
+        let route = &self.canary.route;
+        let host = ("host", (&route.service).into());
+        let subset = subset.map(|subset| ("subset", subset.into()));
+        let port = route
+            .port
+            .map(|port| ("port", Part::mapping([("number", port.into())])));
+        Part::mapping([host].into_iter().chain(subset).chain(port))
     }
 }

@@ -12,6 +12,7 @@ use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 use serde_json::{Map, Value};
 
 use super::layout;
+use super::parts::Part;
 
 /// First keys of a document.
 const DOCUMENT_KEYS: &[&str] = &["apiVersion", "kind", "metadata", "spec"];
@@ -20,29 +21,24 @@ const METADATA_KEYS: &[&str] = &["name", "namespace", "labels", "annotations"];
 /// First keys of a mapping in a list.
 const ITEM_KEYS: &[&str] = &["name"];
 
-/// The bytes of `value` as one YAML document behind `header` (comment lines, each ending in a newline).
-pub fn to_bytes(header: &str, value: &Value) -> Vec<u8> {
-    let mut text = String::with_capacity(header.len() + 1_024);
+/// The bytes of `part` as one YAML document behind `header` (comment lines, each ending in a newline).
+pub fn to_bytes<'a>(header: &str, part: impl Into<Part<'a>>) -> Vec<u8> {
+    let part = part.into();
+    let mut text = String::with_capacity(header.len() + 2_048);
     text.push_str(header);
-    append(&mut text, value);
+    if layout::document(part.view(), &mut text).is_none() {
+        text.truncate(header.len());
+        text.push_str(&laid_out(&part.to_json()));
+    }
     text.into_bytes()
 }
 
-/// Adds `value` as one YAML document.
-fn append(text: &mut String, value: &Value) {
-    let before = text.len();
-    if layout::document(value, text).is_none() {
-        text.truncate(before);
-        text.push_str(&laid_out(value));
-    }
-}
-
 /// Adds a mapping of one key as one YAML document: fields that are added one by one are one mapping.
-pub fn append_field(text: &mut String, key: &str, value: Value) {
+pub fn append_field(text: &mut String, key: &str, part: &Part<'_>) {
     let before = text.len();
-    if layout::field(key, &value, text).is_none() {
+    if layout::field(key, part.view(), text).is_none() {
         text.truncate(before);
-        let whole = Value::Object(Map::from_iter([(key.to_owned(), value)]));
+        let whole = Value::Object(Map::from_iter([(key.to_owned(), part.to_json())]));
         text.push_str(&laid_out(&whole));
     }
 }
@@ -156,6 +152,7 @@ fn in_order(entries: &Map<String, Value>, place: Place) -> impl Iterator<Item = 
 
 #[cfg(test)]
 mod tests {
+    use super::super::parts::View;
     use super::*;
     use insta::assert_snapshot;
     use proptest::prelude::*;
@@ -315,6 +312,7 @@ mod tests {
             any::<f64>().prop_map(Value::from),
             (-100_000_i32..100_000).prop_map(|number| Value::from(f64::from(number) / 1_000.0)),
             "[A-Za-z][ -~]{0,12}".prop_map(Value::String),
+            "[a-z][a-z:#' >]{0,12}".prop_map(Value::String),
             "[0-9]{0,3}[smhe]".prop_map(Value::String),
             manifest_text().prop_map(Value::String),
         ];
@@ -370,10 +368,31 @@ mod tests {
         })
     }
 
+    /// The same value in parts, the entries in another order.
+    fn in_parts(value: &Value) -> Part<'_> {
+        match value {
+            Value::Array(items) => Part::List(items.iter().map(in_parts).collect()),
+            Value::Object(entries) => {
+                let entries = entries.iter().rev();
+                Part::mapping(entries.map(|(key, value)| (key, in_parts(value))))
+            }
+            Value::String(text) => text.into(),
+            Value::Bool(truth) => (*truth).into(),
+            Value::Number(number) => number.as_u64().map_or_else(|| value.into(), Part::Whole),
+            Value::Null => value.into(),
+        }
+    }
+
+    #[test]
+    fn of_two_entries_with_one_key_the_later_counts() {
+        let parts = Part::mapping([("b", 1_u64.into()), ("a", 2_u64.into()), ("b", 3_u64.into())]);
+        assert_eq!(to_bytes("", parts), b"a: 2\nb: 3\n");
+    }
+
     /// The short cut says nothing, or what the emitter says.
     fn check_layout(value: &Value) -> bool {
         let mut text = String::new();
-        let short = layout::document(value, &mut text);
+        let short = layout::document(View::of_json(value), &mut text);
         if short.is_some() {
             assert_eq!(text, laid_out(value), "{value}");
         }
@@ -404,6 +423,13 @@ mod tests {
         fn the_short_cut_agrees_on_manifests(value in manifest()) {
             check_layout(&value);
             check_layout(&json!({"metadata": value}));
+        }
+
+        #[test]
+        fn parts_are_written_as_their_json(value in any_json()) {
+            let parts = in_parts(&value);
+            prop_assert_eq!(parts.to_json(), value.clone());
+            prop_assert_eq!(to_bytes("", parts), to_bytes("", &value));
         }
 
         #[test]

@@ -3,82 +3,120 @@
 //! Every byte is the emitter's own: a test compares the two over hostile and random values. What is not surely the same is
 //! left to the emitter.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use serde_json::{Map, Number, Value, json};
 
 use super::emit::{Place, laid_out};
+use super::parts::{Part, View};
 
 /// Adds the text of a document as the emitter would write it; `None` where that takes the emitter to know.
-pub(super) fn document(value: &Value, text: &mut String) -> Option<()> {
-    let entries = value.as_object().filter(|entries| !entries.is_empty())?;
-    mapping(entries, Place::Document, 0, text)
+pub(super) fn document(part: View<'_>, text: &mut String) -> Option<()> {
+    match part {
+        View::Object(entries) if !entries.is_empty() => {
+            mapping(of_object(entries), Place::Document, 0, text)
+        }
+        View::Mapping(entries) if !entries.is_empty() => {
+            mapping(of_mapping(entries), Place::Document, 0, text)
+        }
+        _ => None,
+    }
 }
 
 /// Adds the text of a document that is a mapping of one key, as the emitter would write it.
-pub(super) fn field(key: &str, value: &Value, text: &mut String) -> Option<()> {
-    entry(key, value, Place::Document, 0, text)
+pub(super) fn field(key: &str, part: View<'_>, text: &mut String) -> Option<()> {
+    entry(key, part, Place::Document, 0, text)
+}
+
+fn of_object(
+    entries: &Map<String, Value>,
+) -> impl Iterator<Item = (&str, View<'_>)> + Clone {
+    let entries = entries.iter();
+    entries.map(|(key, value)| (key.as_str(), View::of_json(value)))
+}
+
+fn of_mapping<'v>(
+    entries: &'v [(Cow<'_, str>, Part<'_>)],
+) -> impl Iterator<Item = (&'v str, View<'v>)> + Clone {
+    let entries = entries.iter();
+    entries.map(|(key, part)| (&**key, part.view()))
 }
 
 /// The entries of a mapping that is not empty, the first one where the text stands.
-fn mapping(
-    entries: &Map<String, Value>,
+fn mapping<'v>(
+    entries: impl Iterator<Item = (&'v str, View<'v>)> + Clone,
     place: Place,
     indent: usize,
     text: &mut String,
 ) -> Option<()> {
     // The order of a tree of keys is that of the alphabet, unless some crate asks for another kind of map.
-    if !entries.keys().is_sorted() {
+    if !entries.clone().map(|(key, _)| key).is_sorted() {
         return None;
     }
     let first = place.first_keys();
-    let leading = first.iter().filter_map(|key| entries.get_key_value(*key));
-    let rest = entries.iter();
-    let rest = rest.filter(|(key, _)| !first.contains(&key.as_str()));
+    let find = |key: &&str| entries.clone().find(|(known, _)| known == key);
+    let leading = first.iter().filter_map(find);
+    let rest = entries.clone().filter(|(key, _)| !first.contains(key));
     let mut is_first = true;
-    for (key, value) in leading.chain(rest) {
+    for (key, part) in leading.chain(rest) {
         if !is_first {
             spaces(indent, text);
         }
         is_first = false;
-        entry(key, value, place, indent, text)?;
+        entry(key, part, place, indent, text)?;
     }
     Some(())
 }
 
 /// A key with its value, where the text stands.
-fn entry(key: &str, value: &Value, place: Place, indent: usize, text: &mut String) -> Option<()> {
+fn entry(key: &str, part: View<'_>, place: Place, indent: usize, text: &mut String) -> Option<()> {
     if !is_plain(key) {
         return None;
     }
     text.push_str(key);
     text.push(':');
-    match value {
-        Value::Object(inner) if !inner.is_empty() => {
-            text.push('\n');
+    if part.is_collection() {
+        text.push('\n');
+    }
+    let inside = place.of_entry(key);
+    match part {
+        View::Object(inner) if !inner.is_empty() => {
             spaces(indent + 2, text);
-            mapping(inner, place.of_entry(key), indent + 2, text)
+            mapping(of_object(inner), inside, indent + 2, text)
         }
-        Value::Array(items) if !items.is_empty() => {
-            text.push('\n');
-            list(items, indent, text)
+        View::Mapping(inner) if !inner.is_empty() => {
+            spaces(indent + 2, text);
+            mapping(of_mapping(inner), inside, indent + 2, text)
+        }
+        View::Values(items) if !items.is_empty() => {
+            list(items.iter().map(View::of_json), indent, text)
+        }
+        View::List(items) if !items.is_empty() => {
+            list(items.iter().map(Part::view), indent, text)
         }
         _ => {
             text.push(' ');
-            scalar(value, text)
+            scalar(part, text)
         }
     }
 }
 
-fn list(items: &[Value], indent: usize, text: &mut String) -> Option<()> {
+fn list<'v>(
+    items: impl Iterator<Item = View<'v>>,
+    indent: usize,
+    text: &mut String,
+) -> Option<()> {
     for item in items {
         spaces(indent, text);
         text.push_str("- ");
         match item {
-            Value::Object(entries) if !entries.is_empty() => {
-                mapping(entries, Place::Item, indent + 2, text)?;
+            View::Object(entries) if !entries.is_empty() => {
+                mapping(of_object(entries), Place::Item, indent + 2, text)?;
             }
-            Value::Array(inner) if !inner.is_empty() => return None,
+            View::Mapping(entries) if !entries.is_empty() => {
+                mapping(of_mapping(entries), Place::Item, indent + 2, text)?;
+            }
             _ => scalar(item, text)?,
         }
     }
@@ -86,23 +124,25 @@ fn list(items: &[Value], indent: usize, text: &mut String) -> Option<()> {
 }
 
 /// A value on the rest of the line.
-fn scalar(value: &Value, text: &mut String) -> Option<()> {
-    match value {
-        Value::Null => text.push_str("null"),
-        Value::Bool(true) => text.push_str("true"),
-        Value::Bool(false) => text.push_str("false"),
-        Value::Number(number) if is_short(number) => write!(text, "{number}").ok()?,
-        Value::Number(_) => return None,
-        Value::String(word) if is_plain(word) || is_sentence(word) => text.push_str(word),
-        Value::String(word) if is_quoted(word) => {
+fn scalar(part: View<'_>, text: &mut String) -> Option<()> {
+    match part {
+        View::Null => text.push_str("null"),
+        View::Truth(true) => text.push_str("true"),
+        View::Truth(false) => text.push_str("false"),
+        View::Whole(number) => write!(text, "{number}").ok()?,
+        View::Number(number) if is_short(number) => write!(text, "{number}").ok()?,
+        View::Number(_) => return None,
+        View::Text(word) if is_plain(word) || is_sentence(word) => text.push_str(word),
+        View::Text(word) if is_quoted(word) || is_quoted_sentence(word) => {
             text.push('"');
             text.push_str(word);
             text.push('"');
         }
-        Value::String(line) => text.push_str(&one_line(line)?),
-        Value::Array(items) if items.is_empty() => text.push_str("[]"),
-        Value::Object(entries) if entries.is_empty() => text.push_str("{}"),
-        Value::Array(_) | Value::Object(_) => return None,
+        View::Text(line) => text.push_str(&one_line(line)?),
+        View::Values([]) | View::List([]) => text.push_str("[]"),
+        View::Object(entries) if entries.is_empty() => text.push_str("{}"),
+        View::Mapping([]) => text.push_str("{}"),
+        View::Values(_) | View::List(_) | View::Object(_) | View::Mapping(_) => return None,
     }
     text.push('\n');
     Some(())
@@ -214,6 +254,17 @@ fn is_sentence(line: &str) -> bool {
 fn is_quoted(word: &str) -> bool {
     let digits = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
     digits || is_time(word) || matches!(word, "true" | "false")
+}
+
+/// Surely quoted: it begins with a letter, and something in it would end a key or begin a comment.
+fn is_quoted_sentence(line: &str) -> bool {
+    let bytes = line.as_bytes();
+    let separates = |pair: &[u8]| matches!(pair, [b':', b' '] | [b' ', b'#']);
+    bytes.first().is_some_and(u8::is_ascii_alphabetic)
+        && bytes
+            .iter()
+            .all(|byte| class(*byte) != Class::Never && !matches!(byte, b'"' | b'\\'))
+        && bytes.windows(2).any(separates)
 }
 
 /// `2026-01-05T09:00:00Z`.

@@ -7,6 +7,7 @@ pub mod edit;
 pub mod emit;
 pub mod memory;
 pub mod node;
+pub mod parts;
 mod build;
 mod layout;
 mod quick;

@@ -1,15 +1,17 @@
 //! A state as the bytes of `rollout.yaml`.
 
-use chrono::SecondsFormat;
-use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
+use chrono::SecondsFormat;
 use super::{API_VERSION, KIND};
 use crate::domain::{CanaryId, RepoPath, Timestamp};
 use crate::progression::{
     Approval, Attribution, DrainCause, Failure, Hold, HoldReason, Phase, Rollout, State,
+    VerdictNote,
 };
 use crate::spec::{Candidate, CandidateContent, Version};
 use crate::yaml::emit;
+use crate::yaml::parts::Part;
 
 /// The bytes of `rollout.yaml` for `state`. `steps` is the number of rungs of the ladder, `home_file` the file that
 /// the `Canary` is written in. The same arguments give the same bytes; times are cut to whole seconds.
@@ -17,13 +19,14 @@ pub fn write(id: &CanaryId, state: &State, steps: u16, home_file: &RepoPath) -> 
     let mut file = Writer::new(id, home_file);
     file.put("apiVersion", API_VERSION);
     file.put("kind", KIND);
+    let local = Part::mapping([("config.kubernetes.io/local-config", "true".into())]);
     file.put(
         "metadata",
-        json!({
-            "name": id.name,
-            "namespace": id.namespace,
-            "annotations": {"config.kubernetes.io/local-config": "true"},
-        }),
+        Part::mapping([
+            ("name", (&id.name).into()),
+            ("namespace", (&id.namespace).into()),
+            ("annotations", local),
+        ]),
     );
     file.put("canary", id.to_string());
     file.put("sequence", state.sequence);
@@ -55,11 +58,11 @@ impl Writer {
     }
 
     /// One field.
-    fn put(&mut self, key: &str, value: impl Into<Value>) {
-        emit::append_field(&mut self.text, key, value.into());
+    fn put<'a>(&mut self, key: &str, value: impl Into<Part<'a>>) {
+        emit::append_field(&mut self.text, key, &value.into());
     }
 
-    fn put_some(&mut self, key: &str, value: Option<impl Into<Value>>) {
+    fn put_some<'a>(&mut self, key: &str, value: Option<impl Into<Part<'a>>>) {
         if let Some(value) = value {
             self.put(key, value);
         }
@@ -69,7 +72,7 @@ impl Writer {
         match &state.phase {
             Phase::Idle => {
                 self.put("phase", "Idle");
-                self.put("weight", 0);
+                self.put("weight", 0_u64);
             }
             Phase::Progressing(rollout) => {
                 self.put("phase", "Progressing");
@@ -83,7 +86,7 @@ impl Writer {
             }
             Phase::Failed(failed) => {
                 self.put("phase", "Failed");
-                self.put("weight", 0);
+                self.put("weight", 0_u64);
                 self.put("failure", failure(failed));
             }
         }
@@ -96,7 +99,7 @@ impl Writer {
         self.put("weight", rollout.weight.percent());
         self.put_some("mirror", rollout.mirror.map(crate::domain::Weight::percent));
         if !rollout.matches.is_empty() {
-            self.put("matches", rollout.matches.clone());
+            self.put("matches", rollout.matches.iter().collect::<Part<'_>>());
         }
         match &rollout.approval {
             Approval::NotNeeded => self.put("approval", "none"),
@@ -115,72 +118,88 @@ impl Writer {
 
     fn rest(&mut self, state: &State) {
         let previous = state.previous.as_ref().map(|previous| {
-            let mut fields = version(&previous.version);
-            fields["until"] = time(previous.until).into();
-            fields
+            let until = ("until", time(previous.until).into());
+            Part::mapping(version_fields(&previous.version).into_iter().chain([until]))
         });
         self.put_some("previous", previous);
         if !state.rejected.is_empty() {
             let rejected = state.rejected.iter().map(|rejection| {
-                json!({
-                    "revision": rejection.revision.as_str(),
-                    "at": time(rejection.at),
-                    "reason": rejection.reason,
-                })
+                Part::mapping([
+                    ("revision", rejection.revision.as_str().into()),
+                    ("at", time(rejection.at).into()),
+                    ("reason", (&rejection.reason).into()),
+                ])
             });
-            self.put("rejected", rejected.collect::<Vec<_>>());
+            self.put("rejected", rejected.collect::<Part<'_>>());
         }
         self.put("retry", state.retry);
         self.put("resume", state.resume);
-        let verdict = state.last_verdict.as_ref().map(|note| {
-            let mut fields = json!({
-                "verdict": note.verdict.as_str(),
-                "sentence": note.sentence,
-                "at": time(note.at),
-            });
-            if !note.numbers.is_empty() {
-                fields["numbers"] = note.numbers.clone().into();
-            }
-            if note.strikes > 0 {
-                fields["failedChecks"] = note.strikes.into();
-            }
-            fields
-        });
-        self.put_some("lastVerdict", verdict);
+        self.put_some("lastVerdict", state.last_verdict.as_deref().map(verdict));
     }
 }
 
-fn version(version: &Version) -> Value {
-    json!({"revision": version.revision.as_str(), "summary": version.summary})
+fn version(version: &Version) -> Part<'_> {
+    Part::mapping(version_fields(version))
 }
 
-fn candidate(candidate: &Candidate) -> Value {
-    let mut fields = json!({
-        "revision": candidate.revision.as_str(),
-        "yields": candidate.yields.as_str(),
-        "summary": candidate.summary,
-    });
+fn version_fields(version: &Version) -> [(&'static str, Part<'_>); 2] {
+    [
+        ("revision", version.revision.as_str().into()),
+        ("summary", (&version.summary).into()),
+    ]
+}
+
+fn candidate(candidate: &Candidate) -> Part<'_> {
+    let mut fields = vec![
+        ("revision", candidate.revision.as_str().into()),
+        ("yields", candidate.yields.as_str().into()),
+        ("summary", (&candidate.summary).into()),
+    ];
     match &candidate.content {
         CandidateContent::Template { images, patch } => {
-            fields["images"] = json!(images);
-            if let Some(patch) = patch {
-                fields["patch"] = patch.clone();
-            }
+            fields.push(("images", texts(images)));
+            fields.extend(patch.as_ref().map(|patch| ("patch", patch.into())));
         }
-        CandidateContent::Labels(labels) => fields["labels"] = json!(labels),
+        CandidateContent::Labels(labels) => fields.push(("labels", texts(labels))),
     }
     if candidate.older_than_stable {
-        fields["olderThanStable"] = true.into();
+        fields.push(("olderThanStable", true.into()));
     }
-    fields
+    Part::mapping(fields)
 }
 
-fn hold(hold: &Hold) -> Value {
+fn texts(texts: &BTreeMap<String, String>) -> Part<'_> {
+    let entries = texts.iter();
+    Part::mapping(entries.map(|(key, text)| (key.as_str(), text.into())))
+}
+
+fn verdict(note: &VerdictNote) -> Part<'_> {
+    let mut fields = vec![
+        ("verdict", note.verdict.as_str().into()),
+        ("sentence", (&note.sentence).into()),
+        ("at", time(note.at).into()),
+    ];
+    if !note.numbers.is_empty() {
+        let numbers = note.numbers.iter();
+        let numbers = numbers.map(|(name, value)| (name.as_str(), value.into()));
+        fields.push(("numbers", Part::mapping(numbers)));
+    }
+    if note.strikes > 0 {
+        fields.push(("failedChecks", note.strikes.into()));
+    }
+    Part::mapping(fields)
+}
+
+fn hold(hold: &Hold) -> Part<'_> {
     let reason = match hold.reason {
         HoldReason::Adopted => "Adopted",
         HoldReason::AnalysisFailed => "AnalysisFailed",
     };
-    json!({"reason": reason, "detail": hold.detail, "at": time(hold.at)})
+    Part::mapping([
+        ("reason", reason.into()),
+        ("detail", (&hold.detail).into()),
+        ("at", time(hold.at).into()),
+    ])
 }
 
 fn drain(cause: &DrainCause) -> &'static str {
@@ -199,23 +218,23 @@ fn failure_of(cause: &DrainCause) -> Option<&Failure> {
     }
 }
 
-fn failure(failure: &Failure) -> Value {
-    json!({
-        "candidate": failure.candidate.as_str(),
-        "summary": failure.summary,
-        "at": time(failure.at),
-        "reason": failure.reason,
-    })
+fn failure(failure: &Failure) -> Part<'_> {
+    Part::mapping([
+        ("candidate", failure.candidate.as_str().into()),
+        ("summary", (&failure.summary).into()),
+        ("at", time(failure.at).into()),
+        ("reason", (&failure.reason).into()),
+    ])
 }
 
-fn attribution(by: &Attribution) -> Value {
-    json!({
-        "name": by.person.name,
-        "email": by.person.email,
-        "commit": by.commit.as_str(),
-        "subject": by.subject,
-        "at": time(by.at),
-    })
+fn attribution(by: &Attribution) -> Part<'_> {
+    Part::mapping([
+        ("name", (&by.person.name).into()),
+        ("email", (&by.person.email).into()),
+        ("commit", by.commit.as_str().into()),
+        ("subject", (&by.subject).into()),
+        ("at", time(by.at).into()),
+    ])
 }
 
 fn time(at: Timestamp) -> String {
