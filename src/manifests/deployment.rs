@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::render::{Entries, MANAGED_BY, metadata, object_of};
+use super::render::{Entries, Last, MANAGED_BY, metadata, object_of};
 use super::subsets::Subsets;
 use crate::domain::{CANARY_TRACK, canary_deployment};
 use crate::progression::{Phase, Rollout, State, replicas};
@@ -27,16 +27,21 @@ const NOT_COPIED: &[&str] = &[
     MANAGED_BY.0,
 ];
 
-/// Whether both states render to the same object, or both to none, as far as the subsets are the same.
-pub(super) fn is_same(canary: &ValidatedCanary, one: &State, other: &State) -> bool {
+/// Whether spec and state render to the object that there was, or to none as before, as far as the subsets are the same.
+pub(super) fn is_same(last: &Last<'_>, canary: &ValidatedCanary, state: &State) -> bool {
     let Workload::Managed(managed) = &canary.workload else {
-        return true;
+        return matches!(last.canary.workload, Workload::BringYourOwn(_));
     };
-    match (one.rollout(), other.rollout()) {
+    let Workload::Managed(before) = &last.canary.workload else {
+        return false;
+    };
+    match (last.state.rollout(), state.rollout()) {
         (None, None) => true,
         (Some(first), Some(second)) => {
-            first.candidate.content == second.candidate.content
-                && pods(canary, managed, one, first) == pods(canary, managed, other, second)
+            (std::ptr::eq(before, managed) || before == managed)
+                && first.candidate.content == second.candidate.content
+                && pods(last.canary, before, last.state, first)
+                    == pods(canary, managed, state, second)
         }
         (None, Some(_)) | (Some(_), None) => false,
     }

@@ -25,7 +25,7 @@ mod virtual_service;
 mod weights;
 
 pub use check::violations;
-pub use render::{render, render_after};
+pub use render::{Last, render, render_after};
 pub use stage::{Applied, Committed, Manifests, Rendered};
 pub use users::unmatched_users;
 pub use weights::{differs_only_in_weights, routed_weight};

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::fixtures::{Case, affinity, matrix, progressing, rich_http, rollout, state};
 use super::{
-    differs_only_in_weights, render, render_after, routed_weight, unmatched_users, violations,
+    Last, differs_only_in_weights, render, render_after, routed_weight, unmatched_users, violations,
 };
 use crate::domain::{Manifest, Revision, Weight, files};
 use crate::progression::{DrainCause, Phase, State};
@@ -39,22 +39,66 @@ fn every_shape_passes_the_checker() {
     }
 }
 
+/// What a person may change about a spec between two renderings.
+fn changed_specs(canary: &ValidatedCanary) -> Vec<ValidatedCanary> {
+    let changed = |change: &dyn Fn(&mut ValidatedCanary)| {
+        let mut canary = canary.clone();
+        change(&mut canary);
+        canary
+    };
+    vec![
+        changed(&|canary| canary.proposal = None),
+        changed(&|canary| canary.users.truncate(canary.users.len() / 2)),
+        changed(&|canary| canary.route.hosts.push("more.example.com".to_owned())),
+        changed(&|canary| canary.route.export_to.push("shop".to_owned())),
+        changed(&|canary| canary.route.traffic_policy = Some(json!({"tls": {"mode": "SIMPLE"}}))),
+        changed(&|canary| canary.route.session_affinity = Some(affinity())),
+        changed(&|canary| canary.ladder.truncate(1)),
+        changed(&|canary| canary.home.file = canary.home.file.sibling("moved.yaml").unwrap()),
+        changed(&|canary| canary.id.name.push_str("-more")),
+        changed(&|canary| match &mut canary.workload {
+            Workload::Managed(managed) => {
+                let mut manifest = managed.manifest.read();
+                manifest["spec"]["minReadySeconds"] = json!(7);
+                managed.manifest = Manifest::of(&manifest);
+            }
+            Workload::BringYourOwn(two) => drop(two.stable.insert("v".to_owned(), "1".to_owned())),
+        }),
+        changed(&|canary| {
+            if let Workload::Managed(managed) = &mut canary.workload {
+                managed.replicas = CanaryReplicas::Proportional;
+                managed.written_replicas = Some(40);
+                managed.label_key = "role".to_owned();
+            }
+        }),
+        changed(&|canary| canary.workload = bring_your_own().workload),
+        changed(&|canary| canary.workload = managed().workload),
+    ]
+}
+
 #[test]
-fn what_is_known_of_another_state_changes_nothing() {
+fn what_is_known_of_another_spec_or_state_changes_nothing() {
     let cases = matrix();
-    for (index, Case { name, canary, .. }) in cases.iter().enumerate() {
+    for (index, case) in cases.iter().enumerate() {
+        let Case { name, canary, .. } = case;
         let near = cases.iter().skip(index.saturating_sub(5)).take(11);
         let mut states: Vec<State> = near.map(|case| case.state.clone()).collect();
-        let mut heavier = cases[index].state.clone();
+        let mut heavier = case.state.clone();
         if let Phase::Progressing(rollout) | Phase::Draining(rollout, _) = &mut heavier.phase {
             rollout.weight = weight(70);
         }
         states.push(heavier);
-        let before = &cases[index].state;
-        let known = render(canary, before).files;
-        for state in &states {
-            let after = render_after(canary, state, Some((before, &*known)));
-            assert_eq!(after, render(canary, state), "{name}: {state:?}");
+        let known = render(canary, &case.state).files;
+        let last = Last {
+            canary,
+            state: &case.state,
+            files: &known,
+        };
+        for spec in [canary.clone()].into_iter().chain(changed_specs(canary)) {
+            for state in &states {
+                let after = render_after(&spec, state, Some(last));
+                assert_eq!(after, render(&spec, state), "{name}: {spec:?} {state:?}");
+            }
         }
     }
 }

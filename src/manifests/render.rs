@@ -27,46 +27,73 @@ pub fn render(canary: &ValidatedCanary, state: &State) -> Manifests<Rendered> {
     render_after(canary, state, None)
 }
 
-/// The same, where it is known what `canary` rendered to in another state: a step that moves the weight alone writes one
-/// file, and the others are as they were.
+/// What was rendered before, and what from.
+#[derive(Debug, Clone, Copy)]
+pub struct Last<'a> {
+    /// The spec.
+    pub canary: &'a ValidatedCanary,
+    /// The state.
+    pub state: &'a State,
+    /// All that the two rendered to.
+    pub files: &'a Contents,
+}
+
+impl Last<'_> {
+    /// Whether all files are about the same canary in the same place.
+    pub fn is_about(&self, canary: &ValidatedCanary) -> bool {
+        self.canary.id == canary.id && self.canary.home == canary.home
+    }
+
+    fn has_route(&self, canary: &ValidatedCanary) -> bool {
+        std::ptr::eq(self.canary, canary) || self.canary.route == canary.route
+    }
+
+    fn file(&self, name: &str) -> Option<Arc<[u8]>> {
+        let path = self.canary.home.folder.join(name)?;
+        self.files.get(&path).cloned().flatten()
+    }
+}
+
+/// The same, where it is known what was rendered before: a step that moves the weight alone writes one file, and the
+/// others are as they were.
 pub fn render_after(
     canary: &ValidatedCanary,
     state: &State,
-    last: Option<(&State, &Contents)>,
+    last: Option<Last<'_>>,
 ) -> Manifests<Rendered> {
     let subsets = Subsets::of(canary, state);
-    let last = last.filter(|(before, _)| Subsets::of(canary, before) == subsets);
-    let known = |name: &str, same: &dyn Fn(&State) -> bool| -> Option<Option<Arc<[u8]>>> {
-        let (_, files) = last.filter(|(before, _)| same(before))?;
-        let path = canary.home.folder.join(name)?;
-        Some(files.get(&path).cloned().flatten())
+    let last = last.filter(|last| {
+        last.is_about(canary) && Subsets::of(last.canary, last.state) == subsets
+    });
+    let known = |name: &str, is_same: &dyn Fn(&Last<'_>) -> bool| -> Option<Arc<[u8]>> {
+        last.filter(|last| is_same(last))?.file(name)
     };
     let header = header(canary);
     let object = |part: Part<'_>| Arc::from(emit::to_bytes(&header, part));
-    let same_pods = |before: &State| deployment::is_same(canary, before, state);
-    let deployment = known(files::DEPLOYMENT, &same_pods)
-        .unwrap_or_else(|| deployment::render(canary, state, &subsets).map(object));
+    let deployment = match last.filter(|last| deployment::is_same(last, canary, state)) {
+        Some(last) => last.file(files::DEPLOYMENT),
+        None => deployment::render(canary, state, &subsets).map(object),
+    };
     let has_deployment = deployment.is_some();
-    let rule = known(files::DESTINATION_RULE, &|_| true).flatten();
-    let list = known(files::KUSTOMIZATION, &same_pods).flatten();
+    let rule = known(files::DESTINATION_RULE, &|last| last.has_route(canary));
+    let rule = rule.unwrap_or_else(|| object(destination_rule::render(canary, &subsets)));
+    let list = known(files::KUSTOMIZATION, &|last| {
+        last.file(files::DEPLOYMENT).is_some() == has_deployment
+    });
+    let list = list.unwrap_or_else(|| {
+        let header = format!("{header}{SKIP_FILE}");
+        emit::to_bytes(&header, kustomization(has_deployment)).into()
+    });
+    let service = known(files::VIRTUAL_SERVICE, &|last| {
+        last.has_route(canary) && last.canary.users == canary.users && last.state == state
+    });
+    let service =
+        service.unwrap_or_else(|| object(virtual_service::render(canary, state, &subsets)));
     let rendered = [
         (files::DEPLOYMENT, deployment),
-        (
-            files::DESTINATION_RULE,
-            rule.or_else(|| Some(object(destination_rule::render(canary, &subsets)))),
-        ),
-        (
-            files::KUSTOMIZATION,
-            list.or_else(|| {
-                let header = format!("{header}{SKIP_FILE}");
-                let content = emit::to_bytes(&header, kustomization(has_deployment));
-                Some(content.into())
-            }),
-        ),
-        (
-            files::VIRTUAL_SERVICE,
-            Some(object(virtual_service::render(canary, state, &subsets))),
-        ),
+        (files::DESTINATION_RULE, Some(rule)),
+        (files::KUSTOMIZATION, Some(list)),
+        (files::VIRTUAL_SERVICE, Some(service)),
     ];
     let in_folder = |(name, content)| Some((canary.home.folder.join(name)?, content));
     let files: Contents = rendered.into_iter().filter_map(in_folder).collect();

@@ -122,13 +122,16 @@ impl Batch {
                     .committed_at(commit.clone());
                 memory.ahead.insert(id.clone(), manifests);
             }
-            if let (Some(canary), Some(state)) = (&plan.canary, &plan.state) {
-                let rendering = Rendering {
-                    canary: Arc::clone(canary),
-                    state: state.clone(),
-                    files: Arc::clone(&plan.files),
-                };
-                memory.renderings.insert(id.clone(), rendering);
+            match (&plan.rendered_from, &plan.state) {
+                (Some(canary), Some(state)) => {
+                    let rendering = Rendering {
+                        canary: Arc::clone(canary),
+                        state: state.clone(),
+                        files: Arc::clone(&plan.files),
+                    };
+                    memory.renderings.insert(id.clone(), rendering);
+                }
+                (None, _) | (_, None) => drop(memory.renderings.remove(id)),
             }
         }
     }

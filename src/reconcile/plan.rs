@@ -1,6 +1,5 @@
 //! Decisions as commits: what to write for each canary, checked before it is written.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -11,7 +10,7 @@ use super::situation::{Situation, Sound, Standing, Tree, rendered};
 use super::view::View;
 use crate::analysis::{Judgement, Target};
 use crate::domain::{CanaryId, CommitId, Contents, RepoPath, Timestamp};
-use crate::manifests::{self, Committed, Manifests};
+use crate::manifests::{self, Committed, Last, Manifests};
 use crate::ports::{Draft, Sighting};
 use crate::progression::{
     self, Aspect, Cause, Decision, Intervention, Observation, Readiness, State, Transition,
@@ -40,6 +39,8 @@ pub(super) struct Plan {
     pub(super) planned: Vec<Transition>,
     /// The generated files after them.
     pub(super) files: Arc<Contents>,
+    /// The spec that these were rendered from: a promotion may change it.
+    pub(super) rendered_from: Option<Arc<ValidatedCanary>>,
     /// Why it does not move (any further).
     pub(super) waiting: WaitingOn,
     pub(super) wake_at: Option<Timestamp>,
@@ -206,6 +207,7 @@ impl Plan {
             head_state: None,
             planned: Vec::new(),
             files: Arc::default(),
+            rendered_from: None,
             waiting: WaitingOn::Spec(message),
             wake_at: None,
             judgement: None,
@@ -243,6 +245,7 @@ impl Plan {
             head_state: Some(sound.state.clone()),
             planned: Vec::new(),
             files: Arc::default(),
+            rendered_from: None,
             waiting: WaitingOn::Observation,
             wake_at: None,
             // Before the start it is no verdict about a candidate.
@@ -326,12 +329,13 @@ impl Plan {
                 None => present.remove(path),
             };
         }
-        let wanted = match transition.kind {
-            TransitionKind::Remove => present.keys().map(|path| ((*path).clone(), None)).collect(),
-            TransitionKind::Promote => {
-                rendered(&promoted(&sound.canary, &transition), &after, None)
-            }
-            _ => rendered(&sound.canary, &after, self.last_rendered(sound, before)),
+        let spec = match transition.kind {
+            TransitionKind::Remove => None,
+            _ => Some(promoted(&sound.canary, &transition)),
+        };
+        let wanted = match &spec {
+            None => present.keys().map(|path| ((*path).clone(), None)).collect(),
+            Some(spec) => rendered(spec, &after, self.last_rendered(sound, before)),
         };
         let mut changes = differing(&wanted, &present);
         if transition.kind == TransitionKind::Promote {
@@ -343,7 +347,7 @@ impl Plan {
             &after,
             &transition,
             seen,
-            (&wanted, room.now),
+            (spec.as_deref().map(|spec| (spec, &wanted)), room.now),
         )?;
         self.drafts.push(Draft {
             canary: self.id.clone(),
@@ -353,19 +357,24 @@ impl Plan {
         });
         self.transitions.push(transition);
         self.files = wanted.into();
+        self.rendered_from = spec;
         Ok(after)
     }
 
-    /// A state of this spec, and what it rendered to.
-    fn last_rendered<'a>(
-        &'a self,
-        sound: &'a Sound,
-        before: &'a State,
-    ) -> Option<(&'a State, &'a Contents)> {
+    /// What was rendered for the last commit, or stands at HEAD.
+    fn last_rendered<'a>(&'a self, sound: &'a Sound, before: &'a State) -> Option<Last<'a>> {
         if !self.drafts.is_empty() {
-            Some((before, &*self.files))
+            Some(Last {
+                canary: self.rendered_from.as_deref()?,
+                state: before,
+                files: &self.files,
+            })
         } else if sound.stale.is_empty() {
-            Some((&sound.state, &*sound.files))
+            Some(Last {
+                canary: &sound.canary,
+                state: &sound.state,
+                files: &sound.files,
+            })
         } else {
             None
         }
@@ -396,18 +405,18 @@ fn ends_chain(kind: TransitionKind) -> bool {
 }
 
 /// The canary as the promotion's own commit leaves it: in bring-your-own mode stable's labels are in the spec.
-fn promoted<'a>(canary: &'a ValidatedCanary, transition: &Transition) -> Cow<'a, ValidatedCanary> {
-    if transition.kind != TransitionKind::Promote {
-        return Cow::Borrowed(canary);
-    }
-    let mut canary = canary.clone();
-    if let Some(candidate) = &transition.candidate
+fn promoted(canary: &Arc<ValidatedCanary>, transition: &Transition) -> Arc<ValidatedCanary> {
+    if transition.kind == TransitionKind::Promote
+        && let Some(candidate) = &transition.candidate
         && let CandidateContent::Labels(labels) = &candidate.content
-        && let Workload::BringYourOwn(two) = &mut canary.workload
     {
-        two.stable = labels.clone();
+        let mut canary = ValidatedCanary::clone(canary);
+        if let Workload::BringYourOwn(two) = &mut canary.workload {
+            two.stable = labels.clone();
+        }
+        return Arc::new(canary);
     }
-    Cow::Owned(canary)
+    Arc::clone(canary)
 }
 
 fn promotion_changes(
@@ -435,16 +444,15 @@ fn check(
     after: &State,
     transition: &Transition,
     seen: &Observation,
-    (wanted, now): (&Contents, Timestamp),
+    (wanted, now): (Option<(&ValidatedCanary, &Contents)>, Timestamp),
 ) -> Result<(), WaitingOn> {
     let ours = match &seen.intervention {
         Some(Intervention::StateEdited { ours, .. }) => ours.as_ref(),
         _ => before,
     };
     let mut found = progression::violations(&sound.canary, ours, after, transition, seen, now);
-    if transition.kind != TransitionKind::Remove {
-        let canary = promoted(&sound.canary, transition);
-        found.extend(manifests::violations(&canary, after, wanted));
+    if let Some((canary, files)) = wanted {
+        found.extend(manifests::violations(canary, after, files));
     }
     match found.first() {
         None => Ok(()),

@@ -5,7 +5,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::domain::{BlobId, CanaryId, CommitId, Contents, Person, RepoPath, Timestamp, files};
-use crate::manifests::{self, Committed, Manifests};
+use crate::manifests::{self, Committed, Last, Manifests};
 use crate::ports::{self, ForeignCommit, Lineage, Receivers};
 use crate::progression::{Attribution, Intervention, Phase, State};
 use crate::record::{people, state_file};
@@ -180,7 +180,7 @@ impl Draft<'_> {
     }
 
     /// The state, what people did to it, and the files that have to be rendered again. Where every byte is what was rendered
-    /// for a commit of this engine, all of that is known.
+    /// for a commit of this engine, the state is known, and with the same spec all of that.
     fn state(
         &self,
         files: &Contents,
@@ -190,10 +190,14 @@ impl Draft<'_> {
     ) -> Result<(State, Option<Intervention>, Vec<RepoPath>), Vec<Diagnostic>> {
         if let Some(known) = rendering
             && ours == Some(files)
-            && is_same(&known.canary, self.canary)
+            && known.canary.home == self.canary.home
             && stale(&known.files, files).is_empty()
         {
-            return Ok((known.state.clone(), None, Vec::new()));
+            let stale = match is_same(&known.canary, self.canary) {
+                true => Vec::new(),
+                false => stale(&rendered(self.canary, &known.state, Some(known.last())), files),
+            };
+            return Ok((known.state.clone(), None, stale));
         }
         let (state, intervention) = read_state(self.canary, files, ours, by)?;
         let stale = stale(&rendered(self.canary, &state, None), files);
@@ -214,19 +218,35 @@ pub(super) struct Rendering {
     pub(super) files: Arc<Contents>,
 }
 
-/// Everything that Serin owns of a canary, from spec and state alone.
-/// What the same spec rendered to in another state saves work.
+impl Rendering {
+    fn last(&self) -> Last<'_> {
+        Last {
+            canary: &self.canary,
+            state: &self.state,
+            files: &self.files,
+        }
+    }
+}
+
+/// Everything that Serin owns of a canary, from spec and state alone. What was rendered before saves work.
 pub(super) fn rendered(
     canary: &ValidatedCanary,
     state: &State,
-    last: Option<(&State, &Contents)>,
+    last: Option<Last<'_>>,
 ) -> Contents {
     let rendered = manifests::render_after(canary, state, last);
     let mut files = Arc::unwrap_or_clone(rendered.files);
     if let Some(path) = canary.home.folder.join(files::ROLLOUT) {
-        let steps = u16::try_from(canary.ladder.len()).unwrap_or(u16::MAX);
-        let content = state_file::write(&canary.id, state, steps, &canary.home.file);
-        files.insert(path, Some(content.into()));
+        let known = last.filter(|last| {
+            let is_as_long = last.canary.ladder.len() == canary.ladder.len();
+            is_as_long && last.is_about(canary) && last.state == state
+        });
+        let known = known.and_then(|last| last.files.get(&path).cloned().flatten());
+        let content = known.unwrap_or_else(|| {
+            let steps = u16::try_from(canary.ladder.len()).unwrap_or(u16::MAX);
+            state_file::write(&canary.id, state, steps, &canary.home.file).into()
+        });
+        files.insert(path, Some(content));
     }
     files
 }

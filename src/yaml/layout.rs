@@ -132,7 +132,9 @@ fn scalar(part: View<'_>, text: &mut String) -> Option<()> {
         View::Whole(number) => write!(text, "{number}").ok()?,
         View::Number(number) if is_short(number) => write!(text, "{number}").ok()?,
         View::Number(_) => return None,
-        View::Text(word) if is_plain(word) || is_sentence(word) => text.push_str(word),
+        View::Text(word) if is_plain(word) || is_sentence(word) || is_digest(word) => {
+            text.push_str(word);
+        }
         View::Text(word) if is_quoted(word) || is_quoted_sentence(word) => {
             text.push('"');
             text.push_str(word);
@@ -248,6 +250,12 @@ fn is_sentence(line: &str) -> bool {
             .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()))
     };
     is_text || is_duration()
+}
+
+/// The digits of a digest, one of them a letter that no number has.
+fn is_digest(word: &str) -> bool {
+    let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    word.bytes().all(is_digit) && word.contains(['a', 'c', 'd', 'f'])
 }
 
 /// Surely quoted: digits, a time, a boolean.
