@@ -29,10 +29,20 @@ pub(super) fn render<'a>(canary: &'a ValidatedCanary, subsets: &'a Subsets) -> P
     if !known.is_empty() {
         spec.push(("subsets", Part::List(known)));
     }
-    spec.extend(route.traffic_policy.as_ref().map(|policy| ("trafficPolicy", policy.into())));
+    spec.extend(
+        route
+            .traffic_policy
+            .as_ref()
+            .map(|policy| ("trafficPolicy", policy.into())),
+    );
     if !route.export_to.is_empty() {
         spec.push(("exportTo", route.export_to.iter().collect()));
     }
     let metadata = metadata(canary, &canary.id.name, Vec::new(), Vec::new());
-    object_of("networking.istio.io/v1", "DestinationRule", metadata, Part::mapping(spec))
+    object_of(
+        "networking.istio.io/v1",
+        "DestinationRule",
+        metadata,
+        Part::mapping(spec),
+    )
 }

@@ -62,9 +62,8 @@ pub fn render_after(
     last: Option<Last<'_>>,
 ) -> Manifests<Rendered> {
     let subsets = Subsets::of(canary, state);
-    let last = last.filter(|last| {
-        last.is_about(canary) && Subsets::of(last.canary, last.state) == subsets
-    });
+    let last = last
+        .filter(|last| last.is_about(canary) && Subsets::of(last.canary, last.state) == subsets);
     let known = |name: &str, is_same: &dyn Fn(&Last<'_>) -> bool| -> Option<Arc<[u8]>> {
         last.filter(|last| is_same(last))?.file(name)
     };

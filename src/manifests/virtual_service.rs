@@ -226,7 +226,12 @@ impl<'a> Writer<'a> {
             .collect()
     }
 
-    fn destination(&self, subset: &'static str, weight: Weight, headers: Option<Value>) -> Part<'a> {
+    fn destination(
+        &self,
+        subset: &'static str,
+        weight: Weight,
+        headers: Option<Value>,
+    ) -> Part<'a> {
         let known = match subset {
             CANARY_SUBSET => self.subsets.canary.is_some(),
             _ => self.subsets.stable.is_some(),

@@ -195,7 +195,10 @@ impl Draft<'_> {
         {
             let stale = match is_same(&known.canary, self.canary) {
                 true => Vec::new(),
-                false => stale(&rendered(self.canary, &known.state, Some(known.last())), files),
+                false => stale(
+                    &rendered(self.canary, &known.state, Some(known.last())),
+                    files,
+                ),
             };
             return Ok((known.state.clone(), None, stale));
         }

@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::domain::{CanaryId, RepoPath, files};
 use crate::manifests;
 use crate::progression::{Aspect, Intervention, State};
 use crate::spec::{ValidatedCanary, Workload};
-use crate::yaml::memory;
+use crate::yaml::memory::{self, Reading};
 
 /// Files by path.
 pub type Contents = BTreeMap<RepoPath, Arc<[u8]>>;
@@ -85,7 +85,7 @@ pub fn edited(
     let generated = |name: &str| {
         let path = canary.home.folder.join(name)?;
         match files.get(&path) {
-            Some(content) => documents(content)?.into_iter().next(),
+            Some(content) => sound(content)?.values().first().cloned(),
             None => Some(Value::Null),
         }
     };
@@ -126,9 +126,9 @@ fn spec(canary: &ValidatedCanary, files: &Contents) -> Option<Value> {
     let Some(content) = files.get(&canary.home.file) else {
         return Some(Value::Null);
     };
-    let own = documents(content)?
-        .into_iter()
-        .find(|document| is_canary(document, &canary.id));
+    let reading = sound(content)?;
+    let mut documents = reading.values().iter();
+    let own = documents.find(|document| is_canary(document, &canary.id));
     Some(own.map_or(Value::Null, |document| match &document["spec"] {
         Value::Null => json!({}),
         spec => spec.clone(),
@@ -145,29 +145,29 @@ fn is_canary(document: &Value, id: &CanaryId) -> bool {
 
 /// Pod templates of these Deployments, by name.
 fn templates(files: &Contents, names: &[String]) -> Option<Value> {
-    let found = deployments(files, names)?.into_iter();
-    let template = |(name, found): (String, Value)| (name, found["spec"]["template"].clone());
-    Some(Value::Object(found.map(template).collect()))
+    deployments(files, names, |found| &found["spec"]["template"])
 }
 
 /// The manifests of these Deployments, by name.
 fn whole(files: &Contents, names: &[String]) -> Option<Value> {
-    Some(Value::Object(
-        deployments(files, names)?.into_iter().collect(),
-    ))
+    deployments(files, names, |found| found)
 }
 
-fn deployments(files: &Contents, names: &[String]) -> Option<BTreeMap<String, Value>> {
-    let mut found = BTreeMap::new();
+fn deployments(
+    files: &Contents,
+    names: &[String],
+    part: impl Fn(&Value) -> &Value,
+) -> Option<Value> {
+    let mut found = Map::new();
     for content in files.values() {
-        for document in documents(content)? {
+        for document in sound(content)?.values() {
             let name = document["metadata"]["name"].as_str().unwrap_or_default();
             if document["kind"] == "Deployment" && names.iter().any(|wanted| wanted == name) {
-                found.insert(name.to_owned(), document);
+                found.insert(name.to_owned(), part(document).clone());
             }
         }
     }
-    Some(found)
+    Some(Value::Object(found))
 }
 
 /// The files in which images are set besides the manifest.
@@ -180,14 +180,14 @@ fn images(canary: &ValidatedCanary, files: &Contents) -> Option<Value> {
     others
         .filter(|path| **path != managed.file && **path != canary.home.file)
         .map(|path| match files.get(path) {
-            Some(content) => documents(content).map(Value::Array),
+            Some(content) => Some(sound(content)?.values().to_vec().into()),
             None => Some(Value::Null),
         })
         .collect()
 }
 
-fn documents(content: &[u8]) -> Option<Vec<Value>> {
+/// A file without a mistake.
+fn sound(content: &[u8]) -> Option<Arc<Reading>> {
     let reading = memory::read(content);
-    let is_sound = reading.parsed.errors.is_empty();
-    is_sound.then(|| reading.values().to_vec())
+    reading.parsed.errors.is_empty().then_some(reading)
 }

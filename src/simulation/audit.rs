@@ -4,8 +4,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde_json::Value;
-
 use super::branch::{Commit, Tree};
 use super::mesh::World;
 use crate::domain::{BlobId, CanaryId, RepoPath, Timestamp, files};
@@ -13,6 +11,7 @@ use crate::manifests;
 use crate::record::state_file;
 use crate::spec::{Catalog, ParseCache};
 use crate::yaml::memory::{self, Reading};
+use crate::yaml::node::Node;
 
 /// A version that answers at least this share of requests well is healthy, in the schedules that are audited.
 const HEALTHY: f64 = 0.999;
@@ -67,7 +66,7 @@ struct Trail {
     /// The files that it left.
     tree: Tree,
     /// When the present step was decided, as the state says.
-    since: Value,
+    since: Option<String>,
 }
 
 impl Auditor<'_> {
@@ -94,8 +93,10 @@ impl Auditor<'_> {
             return;
         };
         let before = parent.and_then(|parent| self.reading(parent, &path));
-        let (before, after) = (before.as_deref().map(Reading::first), after.first());
-        let number = |state: &Value, key: &str| state[key].as_u64().unwrap_or_default();
+        let (before, after) = (before.as_deref().and_then(root), root(&after));
+        let Some(after) = after else {
+            return self.blame(commit, "an empty state file");
+        };
         if let Some(trail) = self.trails.get(id)
             && touched.is_some()
             && number(after, "sequence") <= trail.sequence
@@ -123,7 +124,7 @@ impl Auditor<'_> {
             self.rendered(commit, id, &path);
         }
         let Some(folder) = path.parent() else { return };
-        let since = after["since"].clone();
+        let since = text(after, &["since"]).map(str::to_owned);
         let same_step = self.trails.get(id).filter(|trail| trail.since == since);
         let trail = Trail {
             folder,
@@ -171,28 +172,29 @@ impl Auditor<'_> {
         commit: &Commit,
         parent: Option<&Commit>,
         id: &str,
-        (before, after): (Option<&Value>, &Value),
+        (before, after): (Option<&Node>, &Node),
     ) {
         let Some(before) = before else {
             return self.blame(commit, "a step from nothing");
         };
-        let step = |state: &Value| state["step"].as_u64().unwrap_or_default();
-        if step(after) != step(before) + 1 {
-            self.blame(
-                commit,
-                &format!("step {} after {}", step(after), step(before)),
-            );
+        let (old, new) = (number(before, "step"), number(after, "step"));
+        if new != old + 1 {
+            self.blame(commit, &format!("step {new} after {old}"));
         }
-        if before["candidate"]["revision"] != after["candidate"]["revision"] {
+        let candidate = ["candidate", "revision"];
+        if text(before, &candidate) != text(after, &candidate) {
             self.blame(commit, "a step of another candidate");
         }
-        if !before["held"].is_null() {
+        if before
+            .get("held")
+            .is_some_and(|held| !held.entries().is_empty())
+        {
             self.blame(commit, "a step while held");
         }
-        if before["weight"].as_u64().unwrap_or_default() == 0 {
+        if number(before, "weight") == 0 {
             return;
         }
-        if before["since"] == after["since"] {
+        if text(before, &["since"]) == text(after, &["since"]) {
             self.blame(commit, "a step that keeps the time of the one before");
         }
         // A step needs no sign of harm, a promotion a pass; nothing else lets a weight rise.
@@ -271,7 +273,7 @@ impl Auditor<'_> {
     }
 
     /// The VirtualService of a commit must say the weight that its state says, and weights must sum to 100.
-    fn weights(&mut self, commit: &Commit, rollout: &RepoPath, state: &Value) {
+    fn weights(&mut self, commit: &Commit, rollout: &RepoPath, state: &Node) {
         let service = rollout.sibling(files::VIRTUAL_SERVICE);
         let Some(object) = service.and_then(|path| self.reading(commit, &path)) else {
             return self.blame(commit, "no VirtualService");
@@ -291,7 +293,7 @@ impl Auditor<'_> {
         if destinations.len() > 1 && weight("stable") + weight("canary") != 100 {
             self.blame(commit, "weights do not sum to 100");
         }
-        let wanted = state["weight"].as_u64().unwrap_or_default();
+        let wanted = number(state, "weight");
         if weight("canary") != wanted {
             let words = format!("the state says {wanted}, the route {}", weight("canary"));
             self.blame(commit, &words);
@@ -343,6 +345,26 @@ impl Auditor<'_> {
     fn blame(&mut self, commit: &Commit, words: &str) {
         self.found.push(format!("{}: {words}", commit.subject()));
     }
+}
+
+/// The mapping of a state file.
+fn root(reading: &Reading) -> Option<&Node> {
+    reading
+        .parsed
+        .documents
+        .first()
+        .map(|document| &document.root)
+}
+
+/// The text at the end of a path of keys.
+fn text<'n>(state: &'n Node, path: &[&str]) -> Option<&'n str> {
+    state.at(path)?.as_str()
+}
+
+/// A whole number; 0 where there is none.
+fn number(state: &Node, key: &str) -> u64 {
+    let found = text(state, &[key]).and_then(|text| text.parse().ok());
+    found.unwrap_or_default()
 }
 
 /// `10% -> 60%`: the only subject that starts with a digit.

@@ -77,11 +77,18 @@ pub struct World {
     /// Whether Prometheus ever gave figures that no counter can have.
     pub absurd: bool,
     pub(super) counters: BTreeMap<CounterKey, Counter>,
-    flows: BTreeMap<CanaryId, (FlowKey, Vec<Flow>)>,
+    flows: BTreeMap<CanaryId, Flows>,
 }
 
-/// What flows depend on.
-type FlowKey = (Vec<Option<BlobId>>, Option<u64>);
+/// Where the requests of a canary go, and what that was worked out from.
+#[derive(Debug)]
+struct Flows {
+    tree: Tree,
+    blobs: Vec<Option<BlobId>>,
+    /// Of what the cluster holds.
+    version: Option<u64>,
+    flows: Vec<Flow>,
+}
 
 /// A canary, a workload, and whether the requests failed.
 pub(super) type CounterKey = (CanaryId, String, bool);
@@ -115,10 +122,10 @@ impl World {
         for id in ids {
             self.route(&id, tree);
             let requests = self.services.get(&id).map_or(0.0, |s| s.requests) * seconds;
-            let Some((_, flows)) = self.flows.get(&id) else {
+            let Some(known) = self.flows.get(&id) else {
                 continue;
             };
-            for flow in flows {
+            for flow in &known.flows {
                 for (part, key) in [flow.success, 1.0 - flow.success]
                     .into_iter()
                     .zip(&flow.keys)
@@ -174,6 +181,15 @@ impl World {
             return;
         };
         let held = self.objects.get(id);
+        let version = held.map(|held| held.version);
+        let known = self.flows.get_mut(id);
+        let known = known.filter(|known| known.version == version);
+        if known
+            .as_ref()
+            .is_some_and(|known| Arc::ptr_eq(&known.tree, tree))
+        {
+            return;
+        }
         let own = [
             files::VIRTUAL_SERVICE,
             files::DESTINATION_RULE,
@@ -181,12 +197,12 @@ impl World {
         ];
         let own = own.iter().filter_map(|name| service.folder.join(name));
         let paths: Vec<RepoPath> = own.chain(service.manifests().cloned()).collect();
-        let blobs = paths
+        let blobs: Vec<Option<BlobId>> = paths
             .iter()
             .map(|path| tree.get(path).map(|file| file.blob.clone()))
             .collect();
-        let key = (blobs, held.map(|held| held.version));
-        if self.flows.get(id).is_some_and(|(known, _)| *known == key) {
+        if let Some(known) = known.filter(|known| known.blobs == blobs) {
+            known.tree = Arc::clone(tree);
             return;
         }
         let text = |path: &RepoPath| -> Option<String> {
@@ -197,7 +213,13 @@ impl World {
             Some(super::text_of(bytes).into_owned())
         };
         let flows = flows(id, service, &text, |manifest| self.success(manifest));
-        self.flows.insert(id.clone(), (key, flows));
+        let flows = Flows {
+            tree: Arc::clone(tree),
+            blobs,
+            version,
+            flows,
+        };
+        self.flows.insert(id.clone(), flows);
     }
 }
 

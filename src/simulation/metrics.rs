@@ -215,18 +215,20 @@ fn instants(query: &Query) -> Vec<Timestamp> {
 }
 
 fn series(namespace: &str, workload: &str, failed: bool, samples: Vec<(Timestamp, f64)>) -> Series {
-    let labels = [
-        ("destination_workload_namespace", namespace),
+    // In order of their names, as Prometheus sends them.
+    let all = [
         ("destination_workload", workload),
+        ("destination_workload_namespace", namespace),
         ("pod", workload),
+        ("reporter", "destination"),
         ("response_code", if failed { "500" } else { "200" }),
         ("response_flags", "-"),
-        ("reporter", "destination"),
     ];
-    Series {
-        labels: labels.into_iter().collect(),
-        samples,
+    let mut labels = Labels::roomy();
+    for (name, value) in all {
+        labels.set(name, value);
     }
+    Series { labels, samples }
 }
 
 impl Metrics for Mesh {

@@ -150,6 +150,7 @@ impl<'a> Builder<'a> {
                 } else {
                     text.to_string()
                 };
+                let text = text.into();
                 Some(node(span, NodeValue::Scalar { text, is_string }))
             }
             Event::Alias(id) => self.alias(*id, span, place),

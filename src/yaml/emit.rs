@@ -386,7 +386,11 @@ mod tests {
 
     #[test]
     fn of_two_entries_with_one_key_the_later_counts() {
-        let parts = Part::mapping([("b", 1_u64.into()), ("a", 2_u64.into()), ("b", 3_u64.into())]);
+        let parts = Part::mapping([
+            ("b", 1_u64.into()),
+            ("a", 2_u64.into()),
+            ("b", 3_u64.into()),
+        ]);
         assert_eq!(to_bytes("", parts), b"a: 2\nb: 3\n");
     }
 

@@ -29,9 +29,7 @@ pub(super) fn field(key: &str, part: View<'_>, text: &mut String) -> Option<()> 
     entry(key, part, Place::Document, 0, text)
 }
 
-fn of_object(
-    entries: &Map<String, Value>,
-) -> impl Iterator<Item = (&str, View<'_>)> + Clone {
+fn of_object(entries: &Map<String, Value>) -> impl Iterator<Item = (&str, View<'_>)> + Clone {
     let entries = entries.iter();
     entries.map(|(key, value)| (key.as_str(), View::of_json(value)))
 }
@@ -92,9 +90,7 @@ fn entry(key: &str, part: View<'_>, place: Place, indent: usize, text: &mut Stri
         View::Values(items) if !items.is_empty() => {
             list(items.iter().map(View::of_json), indent, text)
         }
-        View::List(items) if !items.is_empty() => {
-            list(items.iter().map(Part::view), indent, text)
-        }
+        View::List(items) if !items.is_empty() => list(items.iter().map(Part::view), indent, text),
         _ => {
             text.push(' ');
             scalar(part, text)
@@ -102,11 +98,7 @@ fn entry(key: &str, part: View<'_>, place: Place, indent: usize, text: &mut Stri
     }
 }
 
-fn list<'v>(
-    items: impl Iterator<Item = View<'v>>,
-    indent: usize,
-    text: &mut String,
-) -> Option<()> {
+fn list<'v>(items: impl Iterator<Item = View<'v>>, indent: usize, text: &mut String) -> Option<()> {
     for item in items {
         spaces(indent, text);
         text.push_str("- ");

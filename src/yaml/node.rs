@@ -4,6 +4,7 @@
 //! depth and in what aliases may expand to, so that no file can exhaust us.
 
 use serde_json::Value;
+use smol_str::SmolStr;
 
 use super::resolve;
 
@@ -38,8 +39,8 @@ pub struct Node {
 pub enum NodeValue {
     /// A scalar: its text after unescaping, and whether it was quoted or in a block (then it is always a string).
     Scalar {
-        /// The text.
-        text: String,
+        /// The text; most are short, and are kept in the node itself.
+        text: SmolStr,
         /// Quoted or block style, or tagged `!!str`.
         is_string: bool,
     },
@@ -138,7 +139,7 @@ impl Node {
             NodeValue::Scalar {
                 text,
                 is_string: true,
-            } => Value::String(text.clone()),
+            } => Value::String(text.to_string()),
             NodeValue::Scalar {
                 text,
                 is_string: false,

@@ -202,7 +202,7 @@ impl<'a> Flow<'a> {
                 {
                     return None;
                 }
-                let (text, is_string) = (text.to_owned(), true);
+                let (text, is_string) = (text.into(), true);
                 self.node(start, NodeValue::Scalar { text, is_string })
             }
             b'[' if depth < MAX_DEPTH => {
@@ -247,7 +247,7 @@ impl<'a> Flow<'a> {
         let start = self.at;
         let text = find(self.rest()).filter(|text| is_plain(text.as_bytes()))?;
         self.at += text.len();
-        let (text, is_string) = (text.to_owned(), false);
+        let (text, is_string) = (text.into(), false);
         self.node(start, NodeValue::Scalar { text, is_string })
     }
 }
@@ -332,7 +332,7 @@ impl<'a> Reader<'_, 'a> {
             let key = Node {
                 span: line.span(length),
                 value: NodeValue::Scalar {
-                    text: text.to_owned(),
+                    text: text.into(),
                     is_string: false,
                 },
                 aliased: false,

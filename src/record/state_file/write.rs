@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use chrono::SecondsFormat;
 use super::{API_VERSION, KIND};
 use crate::domain::{CanaryId, RepoPath, Timestamp};
 use crate::progression::{
@@ -12,6 +11,7 @@ use crate::progression::{
 use crate::spec::{Candidate, CandidateContent, Version};
 use crate::yaml::emit;
 use crate::yaml::parts::Part;
+use chrono::SecondsFormat;
 
 /// The bytes of `rollout.yaml` for `state`. `steps` is the number of rungs of the ladder, `home_file` the file that
 /// the `Canary` is written in. The same arguments give the same bytes; times are cut to whole seconds.
