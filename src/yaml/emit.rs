@@ -312,7 +312,7 @@ mod tests {
             any::<f64>().prop_map(Value::from),
             (-100_000_i32..100_000).prop_map(|number| Value::from(f64::from(number) / 1_000.0)),
             "[A-Za-z][ -~]{0,12}".prop_map(Value::String),
-            "[0-9a-f]{1,9}".prop_map(Value::String),
+            "[0-9a-f]{1,9}|[0-9]{0,3}/[0-9]{0,4}".prop_map(Value::String),
             "[a-z][a-z:#' >]{0,12}".prop_map(Value::String),
             "[0-9]{0,3}[smhe]".prop_map(Value::String),
             manifest_text().prop_map(Value::String),

@@ -124,7 +124,7 @@ fn scalar(part: View<'_>, text: &mut String) -> Option<()> {
         View::Whole(number) => write!(text, "{number}").ok()?,
         View::Number(number) if is_short(number) => write!(text, "{number}").ok()?,
         View::Number(_) => return None,
-        View::Text(word) if is_plain(word) || is_sentence(word) || is_digest(word) => {
+        View::Text(word) if is_plain(word) || is_sentence(word) || is_number_word(word) => {
             text.push_str(word);
         }
         View::Text(word) if is_quoted(word) || is_quoted_sentence(word) => {
@@ -244,10 +244,13 @@ fn is_sentence(line: &str) -> bool {
     is_text || is_duration()
 }
 
-/// The digits of a digest, one of them a letter that no number has.
-fn is_digest(word: &str) -> bool {
+/// Begins with a digit and is no number: a digest that has a letter which no number has, or one count of another, `3/40`.
+fn is_number_word(word: &str) -> bool {
     let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-    word.bytes().all(is_digit) && word.contains(['a', 'c', 'd', 'f'])
+    let is_count = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    let is_digest = word.bytes().all(is_digit) && word.contains(['a', 'c', 'd', 'f']);
+    let counts = word.split_once('/');
+    is_digest || counts.is_some_and(|(one, other)| is_count(one) && is_count(other))
 }
 
 /// Surely quoted: digits, a time, a boolean.

@@ -252,11 +252,15 @@ impl<'a> Flow<'a> {
     }
 }
 
-/// A word that has the same end in every context.
+/// A word that has the same end in every context: a colon in it separates nothing before a letter or a digit.
 fn word(text: &str) -> Option<&str> {
     let is_known = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_./=+".contains(byte);
-    let length = text.bytes().take_while(is_known).count();
-    text.get(..length)
+    let bytes = text.as_bytes();
+    let goes_on = |at: &usize| match bytes.get(*at) {
+        Some(b':') => bytes.get(at + 1).is_some_and(u8::is_ascii_alphanumeric),
+        byte => byte.is_some_and(is_known),
+    };
+    text.get(..(0..).take_while(goes_on).count())
 }
 
 /// Whether each key is a text of its own.

@@ -46,7 +46,7 @@ const NOT_SIMPLE: &[&str] = &[
     "'a': b\n", "a b: c\n", "a: b\na: c\n", "a: b\n- c\n", "- a\nb: c\n", "- a\n  b\n", "a:\n    b: c\n  d: e\n",
     "  a: b\nc: d\n", "a:\n  - b\n - c\n", "--- a\n", "...\n", "%a\n", "a: b:\n", "<<: a\n", "a: !b c\n",
     "a: \"b\" c\n", "a: @b\n", "a: ,\n", "a: [b\n", "a: [b: c]\n", "a: [b c]\n", "a: [b,]\n", "a: [b] c\n",
-    "a: [b]# c\n", "a: [b:c]\n", "a: {b}\n", "a: {b:c}\n", "a: {b: }\n", "a: {b: c, b: d}\n", "a: {'b': c}\n",
+    "a: [b]# c\n", "a: [b:-c]\n", "a: {b}\n", "a: {b:c}\n", "a: {b: }\n", "a: {b: c, b: d}\n", "a: {'b': c}\n",
     "a:\n  [b]\n", "a: [[b]\n", "a: [-]\n", "a: [b #c]\n", "a: [\n  b]\n",
 ];
 
@@ -169,6 +169,9 @@ fn flow() -> impl Strategy<Value = String> {
         "\"j, [k]\"",
         "null",
         "l-m",
+        "a.b/c:1.2",
+        "1:30",
+        "a:b-:c",
         "[]",
         "{ }",
         "''",
