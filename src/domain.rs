@@ -251,13 +251,10 @@ pub type Contents = BTreeMap<RepoPath, Option<Arc<[u8]>>>;
 
 /// Whether a path leads to something below the folder that it starts from.
 fn stays_inside(path: &str) -> bool {
-    let is_control = match path.is_ascii() {
-        true => path.bytes().any(|byte| byte.is_ascii_control()),
-        false => path.contains(char::is_control),
-    };
-    !path.is_empty()
-        && !is_control
-        && !path.as_bytes().contains(&b'\\')
+    let is_strange = |byte: u8| byte.is_ascii_control() || byte == b'\\';
+    let is_control = !path.is_ascii() && path.contains(char::is_control);
+    !is_control
+        && !path.bytes().any(is_strange)
         && path
             .split('/')
             .all(|part| !matches!(part, "" | "." | ".." | ".git"))

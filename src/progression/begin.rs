@@ -2,7 +2,7 @@
 
 use super::climb::{enter, with_candidate};
 use super::decide::{Answer, Desk};
-use super::state::{Aspect, Phase, Rollout, State, TransitionKind, WaitingOn};
+use super::state::{Aspect, Cause, Phase, Rollout, State, TransitionKind, WaitingOn};
 use super::{freeze, reach, replicas};
 use crate::analysis::next_look;
 use crate::domain::Timestamp;
@@ -179,7 +179,11 @@ fn start(desk: &Desk<'_>, before: &State, mut after: State, proposal: &Candidate
         _ => String::new(),
     };
     let load = desk.seen.judgement.as_ref().and_then(|seen| seen.load);
-    let reach = load.map_or_else(String::new, |load| reach::sentence(desk.canary, load));
+    let reach = match (load, &cause) {
+        // It is decided once more as soon as the history has said who it was.
+        (None, _) | (_, Cause::Sought(..)) => String::new(),
+        (Some(load), _) => reach::sentence(desk.canary, load),
+    };
     let sentence = format!(
         "{} is proposed next to {}{users}.{replaces}{reach}",
         proposal.summary, desk.canary.stable.summary

@@ -176,12 +176,14 @@ impl Facts {
         let kind = text(root, &["kind"]).unwrap_or_default();
         let api_version = text(root, &["apiVersion"]).unwrap_or_default();
         let group = api_version.split_once('/').map_or("", |(group, _)| group);
-        let meant_as_ours = api_version.is_empty()
-            || nearest(group, [API_GROUP]).is_some()
-            || api_version == API_GROUP;
+        let meant_as_ours = || {
+            api_version.is_empty()
+                || nearest(group, [API_GROUP]).is_some()
+                || api_version == API_GROUP
+        };
         match (group, kind) {
             (API_GROUP, crd::KIND) => self.take_canary(root, true),
-            (_, crd::KIND) if meant_as_ours => self.take_canary(root, true),
+            (_, crd::KIND) if meant_as_ours() => self.take_canary(root, true),
             (API_GROUP, "Rollout") if role == Role::Rollout => {
                 self.rollout = text(root, &["canary"]).and_then(|id| id.parse().ok());
             }
