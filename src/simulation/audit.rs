@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::branch::{Commit, Tree};
 use super::mesh::World;
+use super::remote::{Commit, Tree};
 use crate::domain::{BlobId, CanaryId, RepoPath, Timestamp, files};
 use crate::manifests;
 use crate::record::state_file;

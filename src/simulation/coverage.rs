@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::branch::Commit;
 use super::lifeline::CrashPoint;
 use super::metrics::PrometheusMood;
+use super::remote::Commit;
 use crate::domain::files;
 
 /// What a search of some length has to meet.

@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
-use super::branch::Tree;
 use super::cluster::{ClusterMood, Held};
 use super::coverage::Coverage;
 use super::lifeline::{CrashPoint, Life};
 use super::metrics::PrometheusMood;
+use super::remote::Tree;
 use crate::domain::{BlobId, CanaryId, RepoPath, Timestamp, canary_deployment, files};
 use crate::yaml::memory;
 

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::branch::{Change, Lost, Tree};
 use super::cluster::ClusterMood;
 use super::lifeline::CrashPoint;
 use super::mesh::{Behaviour, Service, Workloads, World};
 use super::metrics::PrometheusMood;
+use super::remote::{Change, Lost, Tree};
 use crate::domain::{CanaryId, Contents, Person, RepoPath, Timestamp, files};
 use crate::spec::duration;
 

@@ -38,7 +38,11 @@ mod support;
 #[allow(dead_code, reason = "the other test binary uses the rest")]
 mod git_servers;
 #[path = "../suite/rig.rs"]
-#[allow(dead_code, reason = "the other test binary uses the rest")]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "the other test binary uses the rest"
+)]
 mod rig;
 
 use std::collections::BTreeMap;
