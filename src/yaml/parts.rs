@@ -15,9 +15,9 @@ pub enum Part<'a> {
     /// A text.
     Text(Cow<'a, str>),
     /// Items, in order.
-    List(Vec<Part<'a>>),
+    List(Vec<Self>),
     /// Entries in the order of their keys, each key once; see [`Part::mapping`].
-    Mapping(Vec<(Cow<'a, str>, Part<'a>)>),
+    Mapping(Vec<(Cow<'a, str>, Self)>),
     /// Whatever somebody else wrote.
     Json(Cow<'a, Value>),
 }

@@ -237,7 +237,7 @@ proptest! {
     fn what_is_written_is_read_as_the_parser_reads_it(
         value in value(), at in any::<prop::sample::Index>(), stray in prop::option::of(line()), tail in "( {1,2}#| )[a:# ]{0,2}",
     ) {
-        let text = String::from_utf8(emit::to_bytes("# header\n", &json!({"a": value, "b": "c"}))).unwrap();
+        let text = String::from_utf8(emit::to_bytes("# header\n", json!({"a": value, "b": "c"}))).unwrap();
         let mut lines: Vec<&str> = text.lines().collect();
         let at = at.index(lines.len());
         let commented = format!("{}{tail}", lines[at]);
