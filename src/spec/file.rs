@@ -124,13 +124,13 @@ pub(super) fn read(content: &[u8], role: Role) -> Option<Facts> {
     if !interesting {
         return None;
     }
-    // A state is read again as such.
-    let reading = match role {
-        Role::Rollout => memory::read(content),
-        Role::Manifest | Role::Kustomization => memory::peek(content),
+    let ours = mentions(content, API_GROUP);
+    // A state is read again as such, and a spec that changed when its author is looked for.
+    let reading = match ours {
+        true => memory::read(content),
+        false => memory::peek(content),
     };
     let parsed = &reading.parsed;
-    let ours = mentions(content, API_GROUP);
     // Sources of Helm and other templates are no YAML until somebody renders them.
     if !parsed.errors.is_empty() && mentions(content, "{{") && !ours {
         return None;

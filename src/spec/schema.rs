@@ -2,6 +2,7 @@
 //!
 //! Understands the keywords that our own schemas use and no others: this is no general validator.
 
+use std::fmt;
 use std::sync::OnceLock;
 
 use serde_json::{Map, Value};
@@ -14,14 +15,33 @@ use crate::yaml::node::{Node, NodeValue};
 /// Most fields that a message about a wrong type lists.
 const MOST_LISTED: usize = 5;
 
+/// What a node is called in messages, spelled out when there is one.
+#[derive(Clone, Copy)]
+enum Path<'a> {
+    Root(&'static str),
+    Field(&'a Self, &'a str),
+    Item(&'a Self, usize),
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root(name) => f.write_str(name),
+            Self::Field(parent, name) => write!(f, "{parent}.{name}"),
+            Self::Item(parent, index) => write!(f, "{parent}[{index}]"),
+        }
+    }
+}
+
 /// Checks the `spec` of a canary.
 pub(super) fn check_spec(spec: &Node, mistakes: &mut Mistakes) {
     static SCHEMA: OnceLock<Value> = OnceLock::new();
-    check(spec, SCHEMA.get_or_init(spec_schema), "spec", mistakes);
+    let schema = SCHEMA.get_or_init(spec_schema);
+    check(spec, schema, Path::Root("spec"), mistakes);
 }
 
 /// Checks `node` against `schema`; `path` is what the node is called in messages.
-fn check(node: &Node, schema: &Value, path: &str, mistakes: &mut Mistakes) {
+fn check(node: &Node, schema: &Value, path: Path<'_>, mistakes: &mut Mistakes) {
     let options = options(schema);
     match options.as_slice() {
         [only] => check_one(node, only, path, mistakes),
@@ -61,7 +81,7 @@ fn is_null(schema: &Value) -> bool {
             .is_some_and(|e| e == &[Value::Null])
 }
 
-fn check_choice(node: &Node, options: &[&Value], path: &str, mistakes: &mut Mistakes) {
+fn check_choice(node: &Node, options: &[&Value], path: Path<'_>, mistakes: &mut Mistakes) {
     let words: Vec<&str> = options.iter().flat_map(|option| words(option)).collect();
     if !words.is_empty() && words.len() == options.len() {
         return check_word(node, &words, path, mistakes);
@@ -104,7 +124,7 @@ fn words(schema: &Value) -> Vec<&str> {
         .collect()
 }
 
-fn check_word(node: &Node, words: &[&str], path: &str, mistakes: &mut Mistakes) {
+fn check_word(node: &Node, words: &[&str], path: Path<'_>, mistakes: &mut Mistakes) {
     match shape(node) {
         Value::String(word) if words.contains(&word.as_str()) => {}
         Value::String(word) => mistakes.error(
@@ -129,7 +149,7 @@ fn check_word(node: &Node, words: &[&str], path: &str, mistakes: &mut Mistakes) 
     }
 }
 
-fn check_one(node: &Node, schema: &Value, path: &str, mistakes: &mut Mistakes) {
+fn check_one(node: &Node, schema: &Value, path: Path<'_>, mistakes: &mut Mistakes) {
     let words = words(schema);
     if !words.is_empty() {
         return check_word(node, &words, path, mistakes);
@@ -168,18 +188,18 @@ fn check_one(node: &Node, schema: &Value, path: &str, mistakes: &mut Mistakes) {
     }
 }
 
-fn check_mapping(node: &Node, schema: &Value, path: &str, mistakes: &mut Mistakes) {
+fn check_mapping(node: &Node, schema: &Value, path: Path<'_>, mistakes: &mut Mistakes) {
     let properties = schema["properties"].as_object();
     let open = schema["x-kubernetes-preserve-unknown-fields"] == true;
     for (key, value) in node.entries() {
         let name = key.as_str().unwrap_or_default();
-        let below = format!("{path}.{name}");
+        let below = Path::Field(&path, name);
         match properties.and_then(|fields| fields.get(name)) {
             // Kubernetes drops an empty value of a field that is not required.
             Some(_) if shape(value).is_null() && !is_required(schema, name) => {}
-            Some(field) => check(value, field, &below, mistakes),
+            Some(field) => check(value, field, below, mistakes),
             None if schema["additionalProperties"].is_object() => {
-                check(value, &schema["additionalProperties"], &below, mistakes);
+                check(value, &schema["additionalProperties"], below, mistakes);
             }
             None if open => {}
             None => unknown_field(key, name, path, properties, mistakes),
@@ -220,7 +240,7 @@ fn is_required(schema: &Value, name: &str) -> bool {
 fn unknown_field(
     key: &Node,
     name: &str,
-    path: &str,
+    path: Path<'_>,
     properties: Option<&Map<String, Value>>,
     mistakes: &mut Mistakes,
 ) {
@@ -244,15 +264,10 @@ fn unknown_field(
     );
 }
 
-fn check_list(node: &Node, schema: &Value, path: &str, mistakes: &mut Mistakes) {
+fn check_list(node: &Node, schema: &Value, path: Path<'_>, mistakes: &mut Mistakes) {
     let items = node.items();
     for (index, item) in items.iter().enumerate() {
-        check(
-            item,
-            &schema["items"],
-            &format!("{path}[{index}]"),
-            mistakes,
-        );
+        check(item, &schema["items"], Path::Item(&path, index), mistakes);
     }
     if items.is_empty() && schema["minItems"].as_u64().is_some_and(|min| min > 0) {
         mistakes.error(
@@ -272,7 +287,7 @@ fn check_list(node: &Node, schema: &Value, path: &str, mistakes: &mut Mistakes) 
     }
 }
 
-fn check_text(node: &Node, text: &str, schema: &Value, path: &str, mistakes: &mut Mistakes) {
+fn check_text(node: &Node, text: &str, schema: &Value, path: Path<'_>, mistakes: &mut Mistakes) {
     if is_duration(schema) {
         if duration::read(text).is_none() {
             mistakes.error(
@@ -297,7 +312,7 @@ fn check_text(node: &Node, text: &str, schema: &Value, path: &str, mistakes: &mu
     }
 }
 
-fn check_number(node: &Node, number: f64, schema: &Value, path: &str, mistakes: &mut Mistakes) {
+fn check_number(node: &Node, number: f64, schema: &Value, path: Path<'_>, mistakes: &mut Mistakes) {
     let minimum = schema["minimum"].as_f64();
     let maximum = schema["maximum"].as_f64();
     let outside =

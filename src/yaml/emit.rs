@@ -276,10 +276,7 @@ mod tests {
 
     #[test]
     fn headers_come_first() {
-        assert_eq!(
-            to_bytes("# a\n# b\n", json!({"a": 1})),
-            b"# a\n# b\na: 1\n"
-        );
+        assert_eq!(to_bytes("# a\n# b\n", json!({"a": 1})), b"# a\n# b\na: 1\n");
     }
 
     fn manifest_text() -> impl Strategy<Value = String> {

@@ -26,8 +26,8 @@ pub(super) fn read(text: &str) -> Option<Parsed> {
     for number in 1.. {
         let rest = text.get(start..).filter(|rest| !rest.is_empty());
         let Some(rest) = rest else { break };
-        let length = rest.bytes().position(|byte| byte == b'\n');
-        let line = rest.get(..length.unwrap_or(rest.len()))?;
+        let end = memchr::memchr(b'\n', rest.as_bytes());
+        let line = rest.get(..end.unwrap_or(rest.len()))?;
         if line == "---" {
             if is_begun {
                 documents.extend(document(&mut lines, index)?);
@@ -52,9 +52,17 @@ pub(super) fn read(text: &str) -> Option<Parsed> {
     })
 }
 
+/// How many spaces a text begins with.
+fn spaces(text: &str) -> usize {
+    text.bytes().take_while(|byte| *byte == b' ').count()
+}
+
 /// What stands on a line, behind how many spaces; `None` for a comment and for nothing at all.
 fn content(line: &str) -> Option<(usize, &str)> {
-    let indent = line.bytes().take_while(|byte| *byte == b' ').count();
+    let indent = spaces(line);
+    if indent == line.len() {
+        return None;
+    }
     let behind = line.bytes().rev().take_while(|byte| *byte == b' ').count();
     let content = line.get(indent..line.len() - behind)?;
     (!content.is_empty() && !content.starts_with('#')).then_some((indent, content))
@@ -98,8 +106,7 @@ impl<'a> Line<'a> {
 
     /// The rest of the line behind the next word or mark of this length and the spaces after it.
     fn next(self, length: usize) -> Option<Self> {
-        let rest = self.text.get(length..)?;
-        self.behind(self.text.len() - rest.trim_start_matches(' ').len())
+        self.behind(length + spaces(self.text.get(length..)?))
     }
 
     fn span(self, length: usize) -> Span {
@@ -118,7 +125,7 @@ impl<'a> Line<'a> {
     /// The length of the key that the line begins with.
     fn key(self) -> Option<usize> {
         let bytes = self.text.as_bytes();
-        let is_known = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_./".contains(byte);
+        let is_known = |byte: &u8| matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'-'..=b'9' | b'_');
         let length = bytes.iter().take_while(|byte| is_known(byte)).count();
         let begins = bytes.first().is_some_and(u8::is_ascii_alphanumeric);
         let ends = matches!(bytes.get(length..), Some([b':'] | [b':', b' ', ..]));
@@ -130,19 +137,26 @@ impl<'a> Line<'a> {
         let mut flow = Flow { line: self, at: 0 };
         let value = match self.text.as_bytes().first()? {
             b'"' | b'\'' | b'[' | b'{' => flow.value(0)?,
-            _ => flow.plain(|text| {
-                let end = text.find(" #").unwrap_or(text.len());
-                text.get(..end).map(str::trim_end)
-            })?,
+            _ => flow.plain(before_comment)?,
         };
         is_nothing(self.text.get(flow.at..)?).then_some(value)
     }
 }
 
+/// The text before a comment, without the spaces between the two.
+fn before_comment(text: &str) -> Option<&str> {
+    let mut pairs = text.as_bytes().windows(2);
+    let end = pairs.position(|pair| pair == b" #").unwrap_or(text.len());
+    text.get(..end).map(|text| text.trim_end_matches(' '))
+}
+
 /// Whether nothing but a comment follows.
 fn is_nothing(rest: &str) -> bool {
-    let comment = rest.trim_start_matches(' ');
-    comment.is_empty() || (comment.starts_with('#') && rest.starts_with(' '))
+    if rest.is_empty() {
+        return true;
+    }
+    let gap = spaces(rest);
+    gap == rest.len() || (gap > 0 && rest.as_bytes().get(gap) == Some(&b'#'))
 }
 
 /// Whether this is a plain scalar from its first byte to its last.
@@ -168,8 +182,7 @@ impl<'a> Flow<'a> {
     }
 
     fn skip_spaces(&mut self) {
-        let rest = self.rest();
-        self.at += rest.len() - rest.trim_start_matches(' ').len();
+        self.at += spaces(self.rest());
     }
 
     /// Whether this mark is next; it is passed.
