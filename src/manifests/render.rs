@@ -13,11 +13,11 @@ use crate::yaml::parts::Part;
 
 /// Tells Argo CD's plain directories that this file is none of the cluster's objects.
 const SKIP_FILE: &str = "# +argocd:skip-file-rendering\n";
-/// Entries of a mapping of ours.
-pub(super) type Entries<'a> = Vec<(Cow<'a, str>, Part<'a>)>;
-
 /// Label on every object of ours, and its value.
 pub(super) const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "serin");
+
+/// Entries of a mapping of ours.
+pub(super) type Entries<'a> = Vec<(Cow<'a, str>, Part<'a>)>;
 
 /// The generated files of `canary` in `state`, except `rollout.yaml`.
 ///
