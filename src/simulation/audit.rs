@@ -363,7 +363,7 @@ fn text<'n>(state: &'n Node, path: &[&str]) -> Option<&'n str> {
 
 /// A whole number; 0 where there is none.
 fn number(state: &Node, key: &str) -> u64 {
-    let found = text(state, &[key]).and_then(|text| text.parse().ok());
+    let found = state.get(key).and_then(|node| node.to_json().as_u64());
     found.unwrap_or_default()
 }
 
