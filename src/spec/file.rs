@@ -125,7 +125,7 @@ pub(super) fn read(content: &[u8], role: Role) -> Option<Facts> {
         return None;
     }
     let ours = mentions(content, API_GROUP);
-    // A state is read again as such, and a spec that changed when its author is looked for.
+    // What mentions us is read again soon: a state as such, a spec when its author is looked for, an object by the checker.
     let reading = match ours {
         true => memory::read(content),
         false => memory::peek(content),
