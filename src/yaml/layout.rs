@@ -230,7 +230,6 @@ fn is_short(number: &Number) -> bool {
 /// begin a comment; or a duration, `30s`.
 fn is_sentence(line: &str) -> bool {
     let bytes = line.as_bytes();
-    let separates = |pair: &[u8]| matches!(pair, [b':', b' '] | [b' ', b'#']);
     let is_text = bytes.first().is_some_and(u8::is_ascii_alphabetic)
         && bytes.iter().all(|byte| class(*byte) != Class::Never)
         && !matches!(bytes, [.., b' ' | b':'])
@@ -259,10 +258,14 @@ fn is_quoted(word: &str) -> bool {
     digits || is_time(word) || matches!(word, "true" | "false")
 }
 
+/// Whether two neighbours end a key or begin a comment.
+fn separates(pair: &[u8]) -> bool {
+    matches!(pair, [b':', b' '] | [b' ', b'#'])
+}
+
 /// Surely quoted: it begins with a letter, and something in it would end a key or begin a comment.
 fn is_quoted_sentence(line: &str) -> bool {
     let bytes = line.as_bytes();
-    let separates = |pair: &[u8]| matches!(pair, [b':', b' '] | [b' ', b'#']);
     bytes.first().is_some_and(u8::is_ascii_alphabetic)
         && bytes
             .iter()
